@@ -1,0 +1,201 @@
+"""Fill: write a draw into memory, whole or a region of it, in any storage order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fanwise.draws import Constant, Draw, EntrywiseDraw, Normal
+from fanwise.dtypes import DType, as_bits, check_dtype, numpy_dtype, store
+from fanwise.errors import ArgumentError
+from fanwise.fans import Fans, canonical_axes, check_layout, fans
+from fanwise.schemes import Scheme, VarianceScaling, get
+from fanwise.streams import check_seed
+from fanwise.structured import build_as
+
+Region = Sequence[slice]
+"""One slice an axis, step 1, within the whole shape."""
+
+
+def check_region(shape: Sequence[int], region: Region | None) -> tuple[list[int], list[int]]:
+    """Return (offsets, sizes) of a region of `shape`; the whole where it is None."""
+    if any(n < 0 for n in shape):
+        raise ArgumentError(f"shape {tuple(shape)} has a negative size.")
+    if prod(shape) > 1 << 64:
+        raise ArgumentError(f"shape {tuple(shape)} has more elements than a stream's 2**64 words.")
+    if region is None:
+        return [0] * len(shape), list(shape)
+    if len(region) != len(shape):
+        raise ArgumentError(
+            f"region has {len(region)} slices and shape {tuple(shape)} has {len(shape)} axes: "
+            "give one slice an axis."
+        )
+    offsets, sizes = [], []
+    for axis, (part, n) in enumerate(zip(region, shape, strict=True)):
+        start, stop = part.start or 0, n if part.stop is None else part.stop
+        if part.step not in (None, 1) or not 0 <= start <= stop <= n:
+            raise ArgumentError(
+                f"region axis {axis}: {part} doesn't lie within 0 to {n} with step 1."
+            )
+        offsets.append(start)
+        sizes.append(stop - start)
+    return offsets, sizes
+
+
+def _check_memory(out: npt.NDArray[Any]) -> None:
+    if not out.flags.writeable:
+        raise ArgumentError("out is read-only: pass a writable array, or a copy of it.")
+    overlaps = any(step == 0 and n > 1 for step, n in zip(out.strides, out.shape, strict=True))
+    if out.size and overlaps:  # NumPy gives an empty array strides of zero
+        raise ArgumentError(
+            f"out has overlapping memory (strides {out.strides}): pass a copy, "
+            "not a broadcast view."
+        )
+
+
+def fill(
+    out: npt.NDArray[Any],
+    draw: Draw,
+    *,
+    seed: int,
+    name: str = "",
+    shape: Sequence[int] | None = None,
+    layout: str | None = None,
+    region: Region | None = None,
+    dtype: DType | None = None,
+    threads: int | None = None,
+) -> None:
+    """Write a draw into `out`; the same bits whatever the region, storage order and threads.
+
+    Args:
+        out: memory of the region's shape, any strides; bfloat16 as its bits in uint16.
+        draw: what to sample.
+        seed: an integer in [0, 2⁶⁴).
+        name: the stream's name; usually the parameter's.
+        shape: of the whole tensor as stored; out's own by default.
+        layout: role of each stored axis; None counts elements row-major as stored.
+        region: the part of the whole that `out` is.
+        dtype: `out`'s by default.
+        threads: at most this many; by default FANWISE_THREADS, else the CPUs this process may use.
+
+    Raises:
+        ArgumentError: arguments that don't fit each other; nothing has been written then.
+    """
+    dtype = check_dtype(out.dtype if dtype is None else dtype)
+    shape = tuple(out.shape if shape is None else shape)
+    offsets, sizes = check_region(shape, region)
+    if tuple(sizes) != out.shape:
+        raise ArgumentError(f"out has shape {out.shape}, and the region wanted has {tuple(sizes)}.")
+    _check_memory(out)
+    seed = check_seed(seed)
+    if layout is not None:
+        layout = check_layout(shape, layout)
+    axes = canonical_axes(layout) if layout is not None else tuple(range(len(shape)))
+    target = as_bits(out, dtype).transpose(axes)
+    if isinstance(draw, Constant):
+        store(target, np.array(draw.value), dtype)
+    elif isinstance(draw, EntrywiseDraw):
+        from fanwise.fill.cpu import fill_entries  # compiles: not before something is drawn
+
+        fill_entries(
+            target,
+            draw.variate(),
+            dtype,
+            seed=seed,
+            name=name,
+            shape=[shape[axis] for axis in axes],
+            offsets=[offsets[axis] for axis in axes],
+            threads=threads,
+        )
+    else:
+
+        def normals(sub: tuple[int, ...], suffix: str) -> npt.NDArray[np.float64]:
+            result = np.empty(sub)
+            fill(result, Normal(), seed=seed, name=name + suffix, threads=threads)
+            return result
+
+        whole = build_as(draw, shape, check_layout(shape, layout), normals)
+        part = tuple(slice(offsets[axis], offsets[axis] + sizes[axis]) for axis in axes)
+        store(target, whole[part], dtype)
+
+
+def draw(
+    scheme: Scheme | str,
+    shape: Sequence[int],
+    *,
+    seed: int,
+    name: str = "",
+    layout: str | None = None,
+    fans: Fans | tuple[float, float] | None = None,
+    dtype: Any = "float32",
+    region: Region | None = None,
+    out: npt.NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> npt.NDArray[Any]:
+    """Return an array drawn by `scheme`: the same bits for one (seed, name) everywhere.
+
+    Args:
+        scheme: a value from `fanwise.schemes`, or a name such as ``"xavier_uniform"``.
+        shape: of the whole tensor as stored.
+        seed: an integer in [0, 2⁶⁴).
+        name: the stream's name; give each tensor its own.
+        layout: role of each axis (see `fanwise.fans`); None reads PyTorch's ``OI``, ``OIK…``.
+        fans: (fan_in, fan_out) where they aren't the layout's: groups, packing, strides, as
+            ``fanwise.fans(shape, layout, groups=…)`` gives them.
+        dtype: float32, float64, float16 or bfloat16 (which needs ml_dtypes).
+        region: one slice an axis: draw only this part of the whole.
+        out: where to write; an array of the region's shape and of `dtype`.
+        threads: at most this many.
+
+    Raises:
+        ArgumentError: arguments that don't fit each other.
+
+    >>> w = draw("xavier_uniform", (256, 128), seed=0, name="fc1.weight")
+    >>> part = draw("xavier_uniform", (256, 128), seed=0, name="fc1.weight",
+    ...             region=(slice(64, 128), slice(0, 128)))
+    >>> bool((part == w[64:128]).all())
+    True
+    """
+    scheme, dtype, shape = get(scheme), check_dtype(dtype), tuple(shape)
+    sizes = check_region(shape, region)[1]
+    resolved = resolve(scheme, shape, layout, fans, name)
+    if out is None:
+        out = np.empty(sizes, numpy_dtype(dtype))
+    elif check_dtype(out.dtype) != dtype:
+        raise ArgumentError(f"out holds {out.dtype}, and dtype is {dtype}: pass dtype={out.dtype}.")
+    fill(
+        out,
+        resolved,
+        seed=seed,
+        name=name,
+        shape=shape,
+        layout=layout,
+        region=region,
+        dtype=dtype,
+        threads=threads,
+    )
+    return out
+
+
+def resolve(
+    scheme: Scheme,
+    shape: Sequence[int],
+    layout: str | None = None,
+    given: Fans | tuple[float, float] | None = None,
+    name: str = "",
+) -> Draw:
+    """Return the draw that a scheme makes for a tensor, its fans given or from its layout."""
+    if given is not None:
+        return scheme.resolve(Fans(*given))
+    if layout is None and len(shape) < 2:
+        if isinstance(scheme, VarianceScaling):
+            raise ArgumentError(
+                f"{scheme.name} needs at least 2 axes; {name!r} has shape {tuple(shape)}. "
+                "Biases are usually zeros: pass schemes.Zeros(), or layout= if this is a kernel."
+            )
+        return scheme.resolve(None)
+    return scheme.resolve(fans(shape, layout))

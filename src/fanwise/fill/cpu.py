@@ -1,0 +1,185 @@
+"""The CPU engine: compiled by Numba, driven by threads of our own.
+
+Work is cut into units that write disjoint memory: segments of rows, or, where the storage order is
+not the canonical one, panels of rows that are written side by side so that whole cache lines fill.
+The compiled kernels hold no lock (`nogil`) and share nothing, so concurrent callers and forked
+children are safe.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fanwise.draws import Variate
+from fanwise.dtypes import DType
+from fanwise.errors import ArgumentError
+from fanwise.fill import kernels
+from fanwise.streams import key_words, stream_words
+
+KINDS = {"uniform": 0, "normal": 1, "truncated_normal": 2}
+SERIAL = 1 << 15
+"""Fewer elements than this are not worth a second thread."""
+SHARES = 4
+"""Shares of the work a thread gets, so that a slow one holds up the others less."""
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget_pool() -> None:
+    """Let a forked child make its own pool: threads don't survive a fork."""
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _threads() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="fanwise")
+    return _pool
+
+
+@lru_cache(maxsize=1)
+def _available() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def thread_count(threads: int | None) -> int:
+    """Return how many threads to use: the argument, else FANWISE_THREADS, else the CPUs there are.
+
+    Raises:
+        ArgumentError: a number below one, or a variable that holds no number.
+    """
+    if threads is None:
+        text = os.environ.get("FANWISE_THREADS")
+        if text is None:
+            return _available()
+        if not text.isdigit() or not int(text):
+            raise ArgumentError(f"FANWISE_THREADS is {text!r}: set it to a positive number.")
+        return int(text)
+    if threads < 1:
+        raise ArgumentError(f"threads must be at least 1, got {threads}.")
+    return threads
+
+
+def _run(work: Callable[[int, int], Any], units: int, threads: int) -> None:
+    """Call work(first, last) over all units, in the calling thread and up to threads − 1 others."""
+    if threads == 1 or units == 1:
+        work(0, units)
+        return
+    shares = min(units, threads * SHARES)
+    bounds = [units * i // shares for i in range(shares + 1)]
+    ranges = iter(list(zip(bounds[:-1], bounds[1:], strict=True)))
+
+    def drain() -> None:
+        for first, last in ranges:  # next() on a list iterator is atomic
+            work(first, last)
+
+    pool = _threads()
+    others: list[Future[None]] = [pool.submit(drain) for _ in range(min(threads, shares) - 1)]
+    drain()
+    for other in others:
+        other.result()
+
+
+class Geometry:
+    """Axes of a region, merged where memory allows: sizes, element steps, memory steps in items.
+
+    The last axis runs along the stream. `panel` is the axis along which memory is contiguous where
+    that isn't the last one; it is then last but one.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        strides: Sequence[int],
+        shape: Sequence[int],
+        offsets: Sequence[int],
+    ) -> None:
+        self.first = 0
+        axes: list[list[int]] = []
+        step = 1
+        for axis in range(len(shape) - 1, -1, -1):
+            self.first += offsets[axis] * step
+            if sizes[axis] != 1:
+                size, memory = sizes[axis], strides[axis]
+                if axes and axes[0][1] * axes[0][0] == step and axes[0][2] * axes[0][0] == memory:
+                    axes[0][0] *= size
+                else:
+                    axes.insert(0, [size, step, memory])
+            step *= shape[axis]
+        if not axes or axes[-1][1] != 1:
+            axes.append([1, 1, 1])
+        self.panel = False
+        if axes[-1][2] != 1:
+            for i, (size, _, memory) in enumerate(axes[:-1]):
+                if memory == 1 and size > 1:
+                    contiguous = axes.pop(i)
+                    axes.insert(len(axes) - 1, contiguous)
+                    self.panel = True
+                    break
+        self.axes = np.array(axes, dtype=np.int64)
+
+
+def fill_entries(
+    out: npt.NDArray[Any],
+    variate: Variate,
+    dtype: DType,
+    *,
+    seed: int,
+    name: str,
+    shape: Sequence[int],
+    offsets: Sequence[int],
+    threads: int | None = None,
+) -> None:
+    """Write the region of `shape` that starts at `offsets` into `out`; axes in canonical order."""
+    count = thread_count(threads)
+    if not out.size:
+        return
+    item = out.itemsize
+    whole_items = not any(step % item for step in out.strides) and out.ctypes.data % item == 0
+    if not (whole_items and out.dtype.isnative):
+        aligned = np.empty(out.shape, out.dtype.newbyteorder("="))
+        where = {"shape": shape, "offsets": offsets, "threads": threads}
+        fill_entries(aligned, variate, dtype, seed=seed, name=name, **where)
+        out[...] = aligned
+        return
+    geometry = Geometry(out.shape, [step // item for step in out.strides], shape, offsets)
+    kernel = kernels.panels if geometry.panel else kernels.rows
+    units = (kernels.panel_units if geometry.panel else kernels.row_units)(geometry.axes)
+    example = kernels.EXAMPLES[dtype]
+    key = np.array([*key_words(seed), *stream_words(name)], dtype=np.uint32)
+    bounds = np.array(
+        [KINDS[variate.kind], variate.first, variate.count, variate.lowest, variate.highest],
+        dtype=np.int64,
+    )
+    address, first = out.ctypes.data, np.uint64(geometry.first)
+
+    def work(low: int, high: int) -> None:
+        kernel(
+            example,
+            address,
+            geometry.axes,
+            first,
+            key,
+            bounds,
+            variate.multiplier,
+            variate.mean,
+            low,
+            high,
+        )
+
+    _run(work, units, 1 if out.size < SERIAL else count)

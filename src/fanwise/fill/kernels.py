@@ -1,0 +1,494 @@
+"""Compiled kernels: blocks of 256 elements in short loops that LLVM turns into vector code.
+
+Each stage is one loop over a block that communicates through small scratch arrays, so that it is one
+basic block and there are always enough independent vectors in flight. The 16-bit polynomials of
+`fanwise.quantiles` run as int16 loops, 32 lanes to a 512-bit register. Looked at in the assembly:
+the ten Philox rounds are vpmuludq on 64-bit lanes, the Horner steps vpmulhw and vpaddsw.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import carray, float32, float64, int16, int32, int64, njit, types, uint16, uint32, uint64
+from numba.extending import intrinsic, overload
+
+from fanwise.dtypes import DType
+from fanwise.quantiles import KNEE, LOG, ORIGIN, SEGMENT_ENDS, SHAPE
+from fanwise.streams import KEY_STEPS, MULTIPLIERS
+
+BLOCK = 256
+"""Elements of a block: four tiles."""
+LANES = BLOCK // 4
+ROW_UNIT = 64 * BLOCK
+"""Elements of a row that are one unit of work."""
+PANEL = 16
+"""Rows of a panel: a cache line of float32."""
+PANEL_UNIT = 4 * BLOCK
+"""Elements of each row of a panel that are one unit of work."""
+
+EXAMPLES: dict[DType, npt.NDArray[Any]] = {
+    "float32": np.empty(0, np.float32),
+    "float64": np.empty(0, np.float64),
+    "float16": np.empty(0, np.int16),
+    "bfloat16": np.empty(0, np.uint16),
+}
+"""An array of the type that a kernel is compiled for; float16 and bfloat16 are written as bits."""
+
+
+def _jit(function: Any, **options: Any) -> Any:
+    """Compile without the interpreter's lock, cached on disk where a cache can be written."""
+    options = {"nogil": True, "error_model": "numpy", "boundscheck": False} | options
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder that a cache could be written to
+        return njit(**options)(function)
+
+
+def _inline(function: Any) -> Any:
+    return _jit(function, inline="always")
+
+
+# — words —
+
+M0, M1 = np.uint64(MULTIPLIERS[0]), np.uint64(MULTIPLIERS[1])
+W0, W1 = np.uint32(KEY_STEPS[0]), np.uint32(KEY_STEPS[1])
+LOW, S32 = np.uint64(0xFFFFFFFF), np.uint64(32)
+
+
+@_inline
+def _philox_round(a: Any, b: Any, c: Any, d: Any, x: Any, y: Any) -> Any:
+    """Return one round on words in 64-bit lanes; only the low halves count.
+
+    The high halves hold leftovers: a product of 32-bit words that yields 64 bits doesn't look at
+    them, and `_words` drops them.
+    """
+    p = (a & LOW) * M0
+    q = (c & LOW) * M1
+    return (q >> S32) ^ b ^ x, q, (p >> S32) ^ d ^ y, p
+
+
+@_jit
+def _words(block: Any, key: Any, wide: Any, u: Any) -> None:
+    """Write the 256 words of a block into u, in the order of elements."""
+    base = uint64(block) * uint64(LANES)
+    low = uint32(base)
+    high = uint64(base >> S32)
+    c0, d0 = uint64(key[2]), uint64(key[3])
+    k0, k1 = uint32(key[0]), uint32(key[1])
+    x0, y0 = uint64(k0), uint64(k1)
+    x1, y1 = uint64(uint32(k0 + W0)), uint64(uint32(k1 + W1))
+    x2, y2 = uint64(uint32(k0 + uint32(2) * W0)), uint64(uint32(k1 + uint32(2) * W1))
+    x3, y3 = uint64(uint32(k0 + uint32(3) * W0)), uint64(uint32(k1 + uint32(3) * W1))
+    x4, y4 = uint64(uint32(k0 + uint32(4) * W0)), uint64(uint32(k1 + uint32(4) * W1))
+    x5, y5 = uint64(uint32(k0 + uint32(5) * W0)), uint64(uint32(k1 + uint32(5) * W1))
+    x6, y6 = uint64(uint32(k0 + uint32(6) * W0)), uint64(uint32(k1 + uint32(6) * W1))
+    x7, y7 = uint64(uint32(k0 + uint32(7) * W0)), uint64(uint32(k1 + uint32(7) * W1))
+    x8, y8 = uint64(uint32(k0 + uint32(8) * W0)), uint64(uint32(k1 + uint32(8) * W1))
+    x9, y9 = uint64(uint32(k0 + uint32(9) * W0)), uint64(uint32(k1 + uint32(9) * W1))
+    for lane in range(LANES):  # a block starts at a multiple of 64: no carry into the high word
+        a = uint64(uint32(low + uint32(lane)))
+        b, c, d = high, c0, d0
+        a, b, c, d = _philox_round(a, b, c, d, x0, y0)
+        a, b, c, d = _philox_round(a, b, c, d, x1, y1)
+        a, b, c, d = _philox_round(a, b, c, d, x2, y2)
+        a, b, c, d = _philox_round(a, b, c, d, x3, y3)
+        a, b, c, d = _philox_round(a, b, c, d, x4, y4)
+        a, b, c, d = _philox_round(a, b, c, d, x5, y5)
+        a, b, c, d = _philox_round(a, b, c, d, x6, y6)
+        a, b, c, d = _philox_round(a, b, c, d, x7, y7)
+        a, b, c, d = _philox_round(a, b, c, d, x8, y8)
+        a, b, c, d = _philox_round(a, b, c, d, x9, y9)
+        wide[uint64(lane)] = a
+        wide[uint64(LANES) + uint64(lane)] = b
+        wide[uint64(2 * LANES) + uint64(lane)] = c
+        wide[uint64(3 * LANES) + uint64(lane)] = d
+    for tile in range(LANES // 16):
+        for word in range(4):
+            source = uint64(LANES * word + 16 * tile)
+            target = uint64(64 * tile + 16 * word)
+            for lane in range(16):
+                u[target + uint64(lane)] = uint32(wide[source + uint64(lane)])
+
+
+# — variates —
+
+
+@intrinsic
+def _horner(typingctx: Any, h: Any, t: Any, c: Any) -> Any:
+    """((h · t) >> 16) + c in int16.
+
+    The saturating addition never saturates here; it keeps LLVM from moving the addition before the
+    shift, into 32 bits, where it takes four times as long.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        narrow, wide = ir.IntType(16), ir.IntType(32)
+        h, t, c = args
+        product = builder.mul(builder.sext(h, wide), builder.sext(t, wide))
+        high = builder.trunc(builder.lshr(product, ir.Constant(wide, 16)), narrow)
+        kind = ir.FunctionType(narrow, [narrow, narrow])
+        add = builder.module.declare_intrinsic("llvm.sadd.sat", [narrow], kind)
+        return builder.call(add, [high, c])
+
+    return types.int16(types.int16, types.int16, types.int16), codegen
+
+
+def _as_int16(row: tuple[int, ...]) -> tuple[np.int16, ...]:
+    """Return coefficients as int16; the last is taken modulo 2¹⁶, and read back unsigned."""
+    return tuple(np.array([c & 0xFFFF for c in row], np.uint16).view(np.int16))
+
+
+ORIGIN_, KNEE_ = np.int32(ORIGIN), np.int32(KNEE)
+FAR = np.int32(SEGMENT_ENDS[1])
+LOG_ = _as_int16(LOG)
+NEAR, MIDDLE = _as_int16(SHAPE[0]), _as_int16(SHAPE[1])
+CHANGE = tuple(np.int16(a ^ b) for a, b in zip(NEAR, MIDDLE, strict=True))
+SEGMENT = np.int16((SEGMENT_ENDS[0] >> 16) - 1)
+TABLE = np.array(SHAPE, np.int32)
+
+
+@_inline
+def _high(a: Any, b: Any) -> Any:
+    return uint32((uint64(a) * uint64(b)) >> S32)
+
+
+@_inline
+def _bits(q: Any) -> Any:
+    return np.float32(q).view(np.int32)
+
+
+@_inline
+def _raw_level(u: Any) -> Any:
+    x = uint32(u ^ uint32((int32(u) >> int32(31)) ^ int32(0x7FFFFFFF)))
+    q = int32(_high(x, uint32(x + x)) ^ uint32(0x7FFFFFFF))
+    return int32(ORIGIN_ - _bits(q))
+
+
+@_inline
+def _finish(u: Any, p: Any) -> Any:
+    sign = int32(u) >> int32(31)
+    x = uint32(u ^ uint32(sign ^ int32(0x7FFFFFFF)))
+    z = int32(_high(x, uint32(int32(p >> int32(5)))))
+    other = int32(~sign)
+    return int32(int32(z ^ other) - other)
+
+
+@_jit
+def _far_normal(u: Any, level: Any) -> Any:
+    """Return the normal variate of one word, by any segment."""
+    t = int32(int16(level >> int32(10)))
+    row = 2 if level < int32(SEGMENT_ENDS[2]) else 3
+    h = int32(0)
+    for k in range(8):
+        h = int32(((h * t) >> int32(16)) + TABLE[row, k])
+    return _finish(u, int32(int32(level + level) + min(level, KNEE_) + int32(h << int32(11))))
+
+
+@_jit
+def _log_bits(u: Any, level: Any, t: Any) -> None:
+    for i in range(BLOCK):
+        raw = _raw_level(u[i])
+        level[i] = raw
+        t[i] = int16(raw >> int32(7))
+
+
+@_jit
+def _log_correction(t: Any) -> None:
+    for i in range(BLOCK):
+        x = t[i]
+        h = LOG_[0]
+        h = _horner(h, x, LOG_[1])
+        h = _horner(h, x, LOG_[2])
+        h = _horner(h, x, LOG_[3])
+        h = _horner(h, x, LOG_[4])
+        t[i] = _horner(h, x, LOG_[5])
+
+
+@_jit
+def _levels(level: Any, t: Any, segment: Any) -> Any:
+    top = int32(0)
+    for i in range(BLOCK):
+        corrected = int32(level[i] + int32(int32(t[i]) << int32(7)))
+        level[i] = corrected
+        top = max(top, corrected)
+        t[i] = int16(corrected >> int32(10))
+        segment[i] = int16(corrected >> int32(16))
+    return top
+
+
+@_jit
+def _shape(t: Any, segment: Any) -> None:
+    """The remainder of P by the first two segments, which hold all but one word in 2¹⁵."""
+    for i in range(BLOCK):
+        x = t[i]
+        middle = int16(int16(SEGMENT - segment[i]) >> int16(15))
+        h = int16(NEAR[0] & int16(~middle))
+        h = _horner(h, x, int16(NEAR[1] ^ int16(middle & CHANGE[1])))
+        h = _horner(h, x, int16(NEAR[2] ^ int16(middle & CHANGE[2])))
+        h = _horner(h, x, int16(NEAR[3] ^ int16(middle & CHANGE[3])))
+        h = _horner(h, x, int16(NEAR[4] ^ int16(middle & CHANGE[4])))
+        h = _horner(h, x, int16(NEAR[5] ^ int16(middle & CHANGE[5])))
+        h = _horner(h, x, int16(NEAR[6] ^ int16(middle & CHANGE[6])))
+        last = int16(NEAR[7] ^ int16(middle & CHANGE[7]))
+        t[i] = int16(int16((int32(h) * int32(x)) >> int32(16)) + last)
+
+
+@_jit
+def _normals(u: Any, level: Any, t: Any, segment: Any, v: Any) -> None:
+    """Write the normal variates of a block of words into v."""
+    _log_bits(u, level, t)
+    _log_correction(t)
+    top = _levels(level, t, segment)
+    _shape(t, segment)
+    for i in range(BLOCK):
+        at = level[i]
+        line = int32(int32(at + at) + at)  # below the knee
+        v[i] = _finish(u[i], int32(line + int32(int32(uint16(t[i])) << int32(11))))
+    if top >= FAR:  # in about one block of 350
+        for i in range(BLOCK):
+            if level[i] >= FAR:
+                v[i] = _far_normal(u[i], level[i])
+
+
+@_jit
+def _variates(u: Any, bounds: Any, level: Any, t: Any, segment: Any, v: Any) -> None:
+    """Write the variates of a block of words into v; truncation maps the words first."""
+    kind = bounds[0]
+    if kind == 0:
+        for i in range(BLOCK):
+            v[i] = int32(u[i]) >> int32(7)
+        return
+    if kind == 2 and bounds[2] < 4294967296:
+        first, count = uint32(bounds[1]), uint32(bounds[2])
+        for i in range(BLOCK):
+            u[i] = uint32(first + _high(u[i], count))
+    _normals(u, level, t, segment, v)
+    if kind == 2:
+        lowest, highest = int32(bounds[3]), int32(bounds[4])
+        for i in range(BLOCK):
+            v[i] = min(max(v[i], lowest), highest)
+
+
+# — numbers —
+
+
+@intrinsic
+def _pointer(typingctx: Any, address: Any) -> Any:
+    """An address as a pointer that `carray` takes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.uint64), codegen
+
+
+@_inline
+def _half_bits(bits: Any) -> Any:
+    """Float32 bits rounded to nearest even float16, as bits."""
+    sign = uint32(bits >> uint32(16)) & uint32(0x8000)
+    size = uint32(bits & uint32(0x7FFFFFFF))
+    rounded = uint32(size + uint32(0xFFF) + (uint32(size >> uint32(13)) & uint32(1)))
+    normal = min(uint32(uint32(rounded - uint32(112 << 23)) >> uint32(13)), uint32(0x7C00))
+    # Below 2⁻¹⁴ the sum with ½ rounds at 2⁻²⁴, where float16's subnormals lie.
+    small = np.float32(np.uint32(size).view(np.float32) + np.float32(0.5))
+    subnormal = uint32(small.view(np.uint32) - uint32(0x3F000000))
+    return uint32(sign | (subnormal if size < uint32(0x38800000) else normal))
+
+
+@_inline
+def _brain_bits(bits: Any) -> Any:
+    """Float32 bits rounded to nearest even bfloat16, as bits."""
+    even = uint32(bits >> uint32(16)) & uint32(1)
+    return uint32(uint32(bits + uint32(0x7FFF) + even) >> uint32(16))
+
+
+def _target(example: Any, address: Any, count: Any) -> Any:
+    """Return `count` items of memory at an address, of the example's type."""
+
+
+@overload(_target, strict=False)
+def _target_of(example: Any, address: Any, count: Any) -> Any:
+    kind = {
+        types.float32: np.float32,
+        types.float64: np.float64,
+        types.int16: np.int16,
+        types.uint16: np.uint16,
+    }[example.dtype]
+    return lambda example, address, count: carray(_pointer(address), (count,), kind)
+
+
+def _held(example: Any, value: Any) -> Any:
+    """Return a float32 value (float64 for float64) as the example's type holds it."""
+
+
+@overload(_held, strict=False)
+def _held_as(example: Any, value: Any) -> Any:
+    if example.dtype == types.int16:
+        return lambda example, value: int16(_half_bits(np.float32(value).view(np.uint32)))
+    if example.dtype == types.uint16:
+        return lambda example, value: uint16(_brain_bits(np.float32(value).view(np.uint32)))
+    return lambda example, value: value
+
+
+def _precise(example: Any, value: Any) -> Any:
+    """Return a number in the precision that the example's type is computed in."""
+
+
+@overload(_precise, strict=False)
+def _precise_as(example: Any, value: Any) -> Any:
+    if example.dtype == types.float64:
+        return lambda example, value: float64(value)
+    return lambda example, value: float32(value)
+
+
+@_jit
+def _put(
+    example: Any, address: Any, v: Any, at: Any, count: Any, multiplier: Any, mean: Any
+) -> None:
+    """Write `count` numbers from v[at] on into contiguous memory."""
+    out = _target(example, address, count)
+    factor, shift = _precise(example, multiplier), _precise(example, mean)
+    if mean == 0.0:
+        for i in range(count):
+            out[i] = _held(example, _precise(example, v[at + i]) * factor)
+    else:
+        for i in range(count):
+            out[i] = _held(example, _precise(example, v[at + i]) * factor + shift)
+
+
+# — whole regions —
+
+
+def row_units(axes: npt.NDArray[np.int64]) -> int:
+    """Return how many units of work `rows` has for these axes."""
+    return int(np.prod(axes[:-1, 0])) * -(-int(axes[-1, 0]) // ROW_UNIT)
+
+
+@_jit
+def rows(
+    example: Any,
+    address: Any,
+    axes: Any,
+    first: Any,
+    key: Any,
+    bounds: Any,
+    multiplier: Any,
+    mean: Any,
+    low: Any,
+    high: Any,
+) -> None:
+    """Fill units low to high, row by row.
+
+    Args:
+        example: an array of the memory's type.
+        address: of the region's first item.
+        axes: of each axis its size, its step in elements, and its step in items of memory; the
+            last one's step in elements is 1.
+        first: the region's first element.
+        key: seed low, seed high, stream low, stream high.
+        bounds: kind, first, count, lowest and highest of the variate.
+        multiplier: of the variate.
+        mean: added to it.
+        low: first unit.
+        high: last unit, excluded.
+    """
+    wide, u = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint32)
+    v, level = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
+    t, segment = np.empty(BLOCK, np.int16), np.empty(BLOCK, np.int16)
+    last = len(axes) - 1
+    n, stride = axes[last, 0], axes[last, 2]
+    segments = (n + int64(ROW_UNIT - 1)) // int64(ROW_UNIT)
+    known, have = False, uint64(0)
+    for unit in range(low, high):
+        rest, j = unit // segments, (unit % segments) * int64(ROW_UNIT)
+        end = min(j + int64(ROW_UNIT), n)
+        element, memory = uint64(first), int64(0)
+        for axis in range(last - 1, -1, -1):
+            i = rest % axes[axis, 0]
+            rest //= axes[axis, 0]
+            element += uint64(i * axes[axis, 1])
+            memory += i * axes[axis, 2]
+        while j < end:
+            at = element + uint64(j)
+            block, inside = at >> uint64(8), int64(at & uint64(BLOCK - 1))
+            count = min(int64(BLOCK) - inside, end - j)
+            if not known or block != have:
+                _words(block, key, wide, u)
+                _variates(u, bounds, level, t, segment, v)
+                known, have = True, block
+            place = uint64(int64(address) + (memory + j * stride) * int64(example.itemsize))
+            if stride == 1:
+                _put(example, place, v, inside, count, multiplier, mean)
+            else:
+                step = uint64(stride * int64(example.itemsize))
+                for i in range(count):
+                    _put(example, place, v, inside + i, 1, multiplier, mean)
+                    place += step
+            j += count
+
+
+def panel_units(axes: npt.NDArray[np.int64]) -> int:
+    """Return how many units of work `panels` has for these axes."""
+    across, along = -(-int(axes[-2, 0]) // PANEL), -(-int(axes[-1, 0]) // PANEL_UNIT)
+    return int(np.prod(axes[:-2, 0])) * across * along
+
+
+@_jit
+def panels(
+    example: Any,
+    address: Any,
+    axes: Any,
+    first: Any,
+    key: Any,
+    bounds: Any,
+    multiplier: Any,
+    mean: Any,
+    low: Any,
+    high: Any,
+) -> None:
+    """Fill units low to high, sixteen rows side by side; the arguments are those of `rows`.
+
+    Memory is contiguous along the last axis but one. Variates are transposed in a scratch that
+    stays in cache, so that memory is written in whole lines.
+    """
+    wide, u = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint32)
+    v, level = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
+    t, segment = np.empty(BLOCK, np.int16), np.empty(BLOCK, np.int16)
+    turned = np.empty(PANEL_UNIT * PANEL, np.int32)
+    last = len(axes) - 1
+    n, stride = axes[last, 0], axes[last, 2]
+    breadth = axes[last - 1, 0]
+    along = (n + int64(PANEL_UNIT - 1)) // int64(PANEL_UNIT)
+    across = (breadth + int64(PANEL - 1)) // int64(PANEL)
+    for unit in range(low, high):
+        start = (unit % along) * int64(PANEL_UNIT)
+        rest = unit // along
+        side = (rest % across) * int64(PANEL)
+        rest //= across
+        end, height = min(start + int64(PANEL_UNIT), n), min(int64(PANEL), breadth - side)
+        element, memory = uint64(first), side
+        for axis in range(last - 2, -1, -1):
+            i = rest % axes[axis, 0]
+            rest //= axes[axis, 0]
+            element += uint64(i * axes[axis, 1])
+            memory += i * axes[axis, 2]
+        for row in range(height):
+            base = element + uint64((side + row) * axes[last - 1, 1])
+            j = start
+            while j < end:
+                at = base + uint64(j)
+                inside = int64(at & uint64(BLOCK - 1))
+                count = min(int64(BLOCK) - inside, end - j)
+                _words(at >> uint64(8), key, wide, u)
+                _variates(u, bounds, level, t, segment, v)
+                for i in range(count):
+                    turned[(j - start + i) * PANEL + row] = v[inside + i]
+                j += count
+        item = int64(example.itemsize)
+        for j in range(start, end):
+            place = uint64(int64(address) + (memory + j * stride) * item)
+            _put(example, place, turned, (j - start) * PANEL, height, multiplier, mean)
