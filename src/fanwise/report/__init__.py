@@ -1,0 +1,1 @@
+"""Reports: read plans and signals, and decide nothing."""

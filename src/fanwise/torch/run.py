@@ -1,0 +1,78 @@
+"""Running a model once without leaving a mark on it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from fanwise.errors import ModelError
+
+Inputs = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
+"""A tensor, a tuple of positional or a mapping of keyword arguments."""
+
+
+def as_call(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return (args, kwargs) of a call with these inputs."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Restore the model's mode, gradients and buffers, and the random state, also after an error.
+
+    So are the attributes that its modules assign (a cache of fake tensors would outlive the trace).
+    Attention's fast path is off inside: it skips the operations that are looked at.
+    """
+    plain = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    attributes = [(vars(m), dict(vars(m)), m._buffers, dict(m._buffers)) for m in plain]
+    modes = {module: module.training for module in model.modules()}
+    gradients = {p: p.grad for p in model.parameters()}
+    buffers = {b: b.detach().clone() for b in model.buffers() if not b.is_meta}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for own, values, own_buffers, buffer_values in attributes:
+            for now, before in ((own, values), (own_buffers, buffer_values)):
+                now.clear()
+                now.update(before)
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
+        with torch.no_grad():
+            for buffer, value in buffers.items():
+                buffer.copy_(value)
+
+
+def forward_error(model: nn.Module, error: Exception) -> ModelError:
+    """Return the error to raise where a model's own forward fails."""
+    kind = type(model).__name__
+    message = f"{kind}.forward failed: {type(error).__name__}: {error}"
+    if isinstance(error, TypeError):
+        message += f" — its signature is {kind}{inspect.signature(model.forward)}"
+    return ModelError(
+        f"{message}. Give example inputs that the model accepts: a tensor, a tuple of positional "
+        "or a dict of keyword arguments."
+    )
+
+
+def check_materialized(model: nn.Module) -> None:
+    """Raise `ModelError` where a lazy parameter has no shape yet."""
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if is_lazy(parameter):
+            raise ModelError(
+                f"{name!r} is lazy and has no shape yet: run the model once on a batch first."
+            )

@@ -1,0 +1,146 @@
+"""Tensors as memory: what lies between a draw and a `torch.Tensor`. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast, get_args
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from fanwise.draws import Draw
+from fanwise.dtypes import DType
+from fanwise.errors import ArgumentError
+from fanwise.fill import Region, fill
+
+DTYPES = {getattr(torch, dtype): cast(DType, dtype) for dtype in get_args(DType)}
+
+
+def _label(name: str) -> str:
+    return f"tensor {name!r}" if name else "the tensor"
+
+
+def shape(tensor: Tensor, name: str = "") -> tuple[int, ...]:
+    """Return a tensor's shape.
+
+    Raises:
+        ArgumentError: a lazy parameter that has none yet.
+    """
+    if is_lazy(tensor):
+        raise ArgumentError(
+            f"{_label(name)} is an uninitialized lazy parameter and has no shape yet: run the "
+            "model once on an example input, then initialize it."
+        )
+    return tuple(tensor.shape)
+
+
+def check(tensor: Tensor, name: str = "") -> DType:
+    """Return the name of the float type that a draw into this tensor has, on any device.
+
+    Raises:
+        ArgumentError: a lazy parameter, a meta tensor, or a dtype that can't be drawn.
+    """
+    shape(tensor, name)
+    if tensor.dtype not in DTYPES:
+        remedy = (
+            "fill torch.view_as_real(tensor), its real and imaginary parts, instead"
+            if tensor.is_complex()
+            else "draw into a float tensor, then convert it"
+        )
+        raise ArgumentError(
+            f"{_label(name)} has dtype {tensor.dtype}, and draws are {', '.join(get_args(DType))}: "
+            f"{remedy}."
+        )
+    if tensor.is_meta:
+        raise ArgumentError(
+            f"{_label(name)} is on the meta device and has no memory: give it some with "
+            "model.to_empty(device=...), then initialize it."
+        )
+    return DTYPES[tensor.dtype]
+
+
+def memory(tensor: Tensor, name: str = "") -> tuple[npt.NDArray[Any], DType]:
+    """Return (view, dtype): the tensor's own memory as an array of its shape and strides.
+
+    Args:
+        tensor: any strides, zero-size too; bfloat16 is seen as its bits in uint16.
+        name: for messages.
+
+    Raises:
+        ArgumentError: a tensor without memory that NumPy can see: meta, lazy, on another device,
+            not strided, a subclass such as DTensor; or a dtype that can't be drawn.
+
+    >>> memory(torch.zeros(2, 3, dtype=torch.bfloat16).T)[0].shape
+    (3, 2)
+    """
+    dtype = check(tensor, name)
+    if tensor.device.type != "cpu":
+        raise ArgumentError(
+            f"{_label(name)} is on {tensor.device}, and NumPy sees the CPU's memory only: "
+            "use fill_, which draws on the CPU and copies."
+        )
+    own = tensor.detach()
+    try:
+        return (own.view(torch.uint16) if dtype == "bfloat16" else own).numpy(), dtype
+    except (RuntimeError, TypeError) as error:
+        raise ArgumentError(
+            f"{_label(name)} ({type(tensor).__name__}, {tensor.layout}) is no plain memory that "
+            f"NumPy can see: pass a dense tensor; of a DTensor, its to_local(). PyTorch says: "
+            f"{error}"
+        ) from error
+
+
+def fill_(
+    tensor: Tensor,
+    draw: Draw,
+    *,
+    seed: int,
+    name: str = "",
+    shape: Sequence[int] | None = None,
+    layout: str | None = None,
+    region: Region | None = None,
+    threads: int | None = None,
+) -> Tensor:
+    """Write a draw into a tensor, in place, and return it: the bits that `fanwise.fill` gives.
+
+    No gradient is recorded, a leaf may require one, and the version counter moves, so that
+    autograd notices where it had saved the old values. Tensors off the CPU are drawn on the CPU
+    and copied: the same bits.
+
+    Args:
+        tensor: of the region's shape; any strides, any device that has memory.
+        draw: what to sample.
+        seed: an integer in [0, 2⁶⁴).
+        name: the stream's name; usually the parameter's.
+        shape: of the whole tensor; the tensor's own by default.
+        layout: role of each axis; None counts elements row-major.
+        region: the part of the whole that `tensor` is.
+        threads: at most this many.
+
+    Raises:
+        ArgumentError: as `check`, `memory` and `fanwise.fill.fill`; nothing has been written then.
+    """
+    dtype = check(tensor, name)
+    in_place = tensor.device.type == "cpu" and not tensor.is_neg()
+    target = (
+        tensor if in_place else torch.empty(tuple(tensor.shape), dtype=tensor.dtype, device="cpu")
+    )
+    fill(
+        memory(target, name)[0],
+        draw,
+        seed=seed,
+        name=name,
+        shape=shape,
+        layout=layout,
+        region=region,
+        dtype=dtype,
+        threads=threads,
+    )
+    if in_place:
+        torch.autograd.graph.increment_version(tensor)
+    else:
+        with torch.no_grad():
+            tensor.copy_(target)
+    return tensor
