@@ -1,0 +1,41 @@
+"""Known answers, read by every engine's tests from `vectors/stream-v1.txt`; the file says how."""
+
+import shlex
+from pathlib import Path
+
+FILE = Path(__file__).parent / "vectors" / "stream-v1.txt"
+
+
+def golden(kind):
+    """Return (given, expected) of each line of this kind, both as lists of text."""
+    lines = (shlex.split(line, comments=True) for line in FILE.read_text("utf-8").splitlines())
+    found = [words[1:] for words in lines if words and words[0] == kind]
+    if not found:
+        raise LookupError(f"{FILE} has no line that starts with {kind!r}")
+    splits = [(words, words.index("=")) for words in found]
+    return [(words[:at], words[at + 1 :]) for words, at in splits]
+
+
+def philox_vectors():
+    """Return (counter, key, words) of each known block."""
+    return [
+        (
+            [int(word, 16) for word in given[:4]],
+            [int(word, 16) for word in given[4:]],
+            [int(word, 16) for word in expected],
+        )
+        for given, expected in golden("philox")
+    ]
+
+
+def word_vectors():
+    """Return (seed, name, start, words) of each known stretch of a stream."""
+    return [
+        (int(seed), name, int(start), [int(word, 16) for word in expected])
+        for (seed, name, start), expected in golden("words")
+    ]
+
+
+def variate_vectors(kind):
+    """Return (word, variate) of each known variate, a signed integer."""
+    return [(int(word, 16), int(variate)) for (word,), (variate,) in golden(kind)]
