@@ -37,5 +37,16 @@ def word_vectors():
 
 
 def variate_vectors(kind):
-    """Return (word, variate) of each known variate, a signed integer."""
-    return [(int(word, 16), int(variate)) for (word,), (variate,) in golden(kind)]
+    """Return (*bounds, word, variate) of each known variate, a signed integer."""
+    return [
+        (*map(float, bounds), int(word, 16), int(variate))
+        for (*bounds, word), (variate,) in golden(kind)
+    ]
+
+
+def weight_vectors():
+    """Return (draw, dtype, seed, name, bits) of each known start of a tensor; draw as its repr."""
+    return [
+        (draw, dtype, int(seed), name, [int(word, 16) for word in bits])
+        for (draw, dtype, seed, name), bits in golden("weights")
+    ]

@@ -74,6 +74,9 @@ class Constant(Draw):
 
     value: float
 
+    def __post_init__(self) -> None:
+        _finite("Constant", value=self.value)
+
 
 @dataclass(frozen=True)
 class EntrywiseDraw(Draw):
@@ -242,6 +245,9 @@ class Identity(Draw):
 
     gain: float = 1.0
 
+    def __post_init__(self) -> None:
+        _finite("Identity", gain=self.gain)
+
 
 @dataclass(frozen=True)
 class Dirac(Draw):
@@ -260,6 +266,9 @@ class Orthogonal(Draw):
 
     gain: float = 1.0
 
+    def __post_init__(self) -> None:
+        _finite("Orthogonal", gain=self.gain)
+
 
 @dataclass(frozen=True)
 class DeltaOrthogonal(Draw):
@@ -269,6 +278,9 @@ class DeltaOrthogonal(Draw):
     """
 
     gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        _finite("DeltaOrthogonal", gain=self.gain)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,17 @@ from fanwise.errors import ArgumentError
 
 DType: TypeAlias = Literal["float32", "float64", "float16", "bfloat16"]
 DTYPES = get_args(DType)
+FAMILIAR: dict[Any, DType] = {
+    **{name: name for name in DTYPES},
+    **{np.dtype(name): name for name in DTYPES if name != "bfloat16"},
+}
+"""What a dtype is usually given as."""
 
 
 def check_dtype(dtype: Any) -> DType:
     """Return the name of a float type given by name or as NumPy's, JAX's or ml_dtypes' object."""
+    if dtype in FAMILIAR:
+        return FAMILIAR[dtype]
     name = str(dtype).removeprefix("torch.").removeprefix("<dtype: '").removesuffix("'>")
     if name not in DTYPES:
         with suppress(TypeError):

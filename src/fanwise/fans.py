@@ -80,10 +80,10 @@ def canonical_axes(layout: str) -> tuple[int, ...]:
 
 def sizes(shape: Sequence[int], layout: str) -> dict[str, int]:
     """Return the number of elements along each role; 1 for a role that the layout lacks."""
-    return {
-        role: prod(n for n, letter in zip(shape, layout, strict=True) if letter == role)
-        for role in CANONICAL
-    }
+    found = dict.fromkeys(CANONICAL, 1)
+    for n, role in zip(shape, layout, strict=True):
+        found[role] *= n
+    return found
 
 
 def fans(

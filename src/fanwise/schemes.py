@@ -53,6 +53,7 @@ __all__ = [
 
 Mode: TypeAlias = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution: TypeAlias = Literal["uniform", "normal", "truncated_normal"]
+MODES, DISTRIBUTIONS = get_args(Mode), get_args(Distribution)
 
 
 class Scheme(Protocol):
@@ -87,8 +88,8 @@ class VarianceScaling:
                 f"VarianceScaling: scale must be finite and not negative, got {self.scale}."
             )
         for word, value, known in (
-            ("mode", self.mode, get_args(Mode)),
-            ("distribution", self.distribution, get_args(Distribution)),
+            ("mode", self.mode, MODES),
+            ("distribution", self.distribution, DISTRIBUTIONS),
         ):
             if value not in known:
                 raise ArgumentError(
@@ -193,7 +194,7 @@ NAMED: dict[str, Scheme] = {
             ("kaiming", He),
             ("lecun", LeCun),
         )
-        for distribution in get_args(Distribution)
+        for distribution in DISTRIBUTIONS
     },
 }
 """Schemes that need no argument, by name."""

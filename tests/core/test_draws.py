@@ -30,6 +30,7 @@ from fanwise.draws import (
     truncated_moments,
 )
 from fanwise.errors import ArgumentError
+from fanwise.fill.reference import values
 from fanwise.quantiles import variates
 
 INF = math.inf
@@ -138,11 +139,41 @@ def test_uniform_variates_are_the_known_ones(word, variate):
     assert variates(words, Uniform(-1.0, 1.0).variate()).tolist() == [variate]
 
 
+@pytest.mark.parametrize(("word", "variate"), variate_vectors("normal"))
+def test_normal_variates_are_the_known_ones(word, variate):
+    words = np.array([word], dtype=np.uint32)
+    assert variates(words, Normal(0.02).variate()).tolist() == [variate]
+
+
+@pytest.mark.parametrize(("low", "high", "word", "variate"), variate_vectors("truncated"))
+def test_truncated_normal_variates_are_the_known_ones(low, high, word, variate):
+    words = np.array([word], dtype=np.uint32)
+    draw = TruncatedNormal(1.0, 0.0, low, high)
+    assert variates(words, draw.variate()).tolist() == [variate]
+
+
 def test_a_uniform_is_half_open():
     integers = variates(WORDS, Uniform(-1.0, 1.0).variate())
     assert integers.min() == -(2**24)
     assert integers.max() == 2**24 - 1
     assert np.array_equal(np.float32(integers), integers)
+
+
+@given(st.floats(1e-6, 1e6))
+def test_a_uniform_around_zero_is_half_open_in_every_precision(limit):
+    for dtype, precision in (("float32", np.float32), ("float64", np.float64)):
+        drawn = values(WORDS, Uniform(-limit, limit).variate(), dtype)
+        assert drawn.dtype == precision
+        assert drawn.min() == -precision(limit)
+        assert drawn.max() < precision(limit)
+
+
+@given(st.floats(-100.0, 100.0), st.floats(1e-3, 100.0))
+def test_a_uniform_elsewhere_strays_by_a_rounding_at_most(low, width):
+    drawn = values(WORDS, Uniform(low, low + width).variate(), "float32")
+    rounding = np.spacing(np.float32(max(abs(low), abs(low + width))))
+    assert abs(drawn.min() - low) <= rounding
+    assert abs(drawn.max() - (low + width)) <= rounding + width * 2.0**-24
 
 
 def test_a_normal_ends_where_32_bits_do():

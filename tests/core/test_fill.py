@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import ml_dtypes
 import numpy as np
 import pytest
+from golden import weight_vectors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,18 +77,24 @@ def same_bits(one, other):
     return one.dtype == other.dtype and np.array_equal(bits(one), bits(other))
 
 
-def by_reference(draw, shape, layout, seed, name, dtype):
-    """The whole tensor, element by element, in the words of the contract."""
+def by_reference(draw, shape, layout, seed, name, dtype, region=None):
+    """A tensor or a region of it, element by element, in the words of the contract."""
     axes = canonical_axes(layout)
-    ordered = np.empty([shape[axis] for axis in axes], np.uint16 if dtype == "bfloat16" else dtype)
+    parts = [
+        range(*part.indices(n))
+        for part, n in zip(region or [slice(None)] * len(shape), shape, strict=True)
+    ]
+    ordered = np.empty(
+        [len(parts[axis]) for axis in axes], np.uint16 if dtype == "bfloat16" else dtype
+    )
     reference_engine.fill_entries(
         ordered,
         draw.variate(),
         dtype,
         seed=seed,
         name=name,
-        shape=ordered.shape,
-        offsets=[0] * len(axes),
+        shape=[shape[axis] for axis in axes],
+        offsets=[parts[axis].start for axis in axes],
     )
     return ordered.view(numpy_dtype(dtype)).transpose(np.argsort(axes, kind="stable"))
 
@@ -108,6 +115,7 @@ def test_a_region_is_the_slice_of_the_whole(data, tensor, draw, seed, dtype, thr
     whole = fw.draw(draw, shape, **how)
     part = fw.draw(draw, shape, **how, region=region, threads=threads)
     assert same_bits(part, whole[region])
+    assert same_bits(part, by_reference(draw, shape, layout, seed, "w", dtype, region))
 
 
 @given(st.data(), tensors(), draws, seeds, dtypes)
@@ -130,6 +138,12 @@ def test_storage_order_transposes_and_changes_no_bit(data, tensor, draw, seed, d
         dtype=dtype,
     )
     assert same_bits(moved, stored.transpose(order))
+
+
+@pytest.mark.parametrize(("draw", "dtype", "seed", "name", "expected"), weight_vectors())
+def test_weights_are_the_known_ones(draw, dtype, seed, name, expected):
+    drawn = fw.draw(eval(draw, vars(schemes)), (5,), seed=seed, name=name, dtype=dtype)
+    assert bits(drawn).tolist() == expected
 
 
 def test_keras_and_pytorch_store_the_same_network():
@@ -182,11 +196,89 @@ def test_large_regions_by_many_threads(layout):
         assert same_bits(part, whole[region])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((50_001,), "O"),  # one row, several threads
+        ((2, 40_001), "OI"),
+        ((40_001, 2), "IO"),
+        ((1500, 37), "IO"),
+        ((37, 1501), "IO"),
+        ((3, 3, 65, 129), "KKIO"),
+        ((5, 129, 66), "BIO"),
+        ((3, 17, 5, 257), "OKBI"),
+    ],
+)
+def test_storage_of_any_shape_by_many_threads(shape, layout, dtype):
+    for draw, threads in zip(ENTRYWISE, (1, 2, 3, 4, 2, 3, 4), strict=True):
+        how = {"seed": 11, "name": "w", "layout": layout, "dtype": dtype}
+        drawn = fw.draw(draw, shape, **how, threads=threads)
+        assert same_bits(drawn, by_reference(draw, shape, layout, 11, "w", dtype))
+
+
+@given(st.sampled_from([2**k for k in (32, 33, 34, 35, 36, 63)]), st.integers(0, 999), threads)
+def test_regions_across_the_places_where_a_counter_carries(place, before, threads):
+    # Element 2³⁴ is the first of block 2³²: the counter's low word wraps, also within a tile's row.
+    region = (slice(place - before, place + 999 - before),)
+    drawn = fw.draw(Uniform(-1.0, 1.0), (2**64,), seed=5, name="w", region=region, threads=threads)
+    words = fw.words(5, "w", place - before, 999).view(np.int32)
+    assert np.array_equal(drawn, (words >> 7) * np.float32(2.0**-24))
+
+
+@pytest.mark.parametrize(
+    ("shape", "region"),
+    [
+        ((2, 2**62), (slice(0, 2), slice(0, 3))),
+        ((2, 2**63), (slice(1, 2), slice(2**63 - 3, 2**63))),
+        ((4, 2**62), (slice(0, 4), slice(5, 6))),
+        ((2**62, 4), (slice(2**62 - 2, 2**62), slice(1, 3))),
+        ((2**64,), (slice(2**64 - 3, 2**64),)),
+    ],
+)
+def test_regions_of_the_largest_tensors(shape, region):
+    drawn = fw.draw(Uniform(-1.0, 1.0), shape, seed=5, region=region)
+    expected = [
+        [
+            int(fw.words(5, "", row * math.prod(shape[1:]) + column, 1).view(np.int32)[0]) >> 7
+            for column in (range(region[1].start, region[1].stop) if len(shape) > 1 else [0])
+        ]
+        for row in range(region[0].start, region[0].stop)
+    ]
+    assert np.array_equal(drawn.reshape(len(expected), -1), np.float32(expected) * 2.0**-24)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_memory_that_is_not_aligned(dtype):
+    kind = numpy_dtype(dtype)
+    packed = np.zeros((40, 1000), [("flag", np.uint8), ("value", kind)])
+    fw.draw(Normal(), packed.shape, seed=0, dtype=dtype, out=packed["value"])
+    assert same_bits(packed["value"].copy(), fw.draw(Normal(), packed.shape, seed=0, dtype=dtype))
+    assert not packed["flag"].any()
+    shifted = np.zeros(kind.itemsize * 1000 + 1, np.uint8)[1:].view(kind)
+    fw.draw(Normal(), (1000,), seed=0, dtype=dtype, out=shifted)
+    assert same_bits(shifted.copy(), fw.draw(Normal(), (1000,), seed=0, dtype=dtype))
+
+
 def test_the_environment_may_say_how_many_threads(monkeypatch):
     expected = fw.draw(Normal(), (300, 1000), seed=2)
     for count in ("1", "3"):
         monkeypatch.setenv("FANWISE_THREADS", count)
         assert same_bits(fw.draw(Normal(), (300, 1000), seed=2), expected)
+
+
+def test_a_number_of_threads_that_is_none_says_so(monkeypatch):
+    out = np.full(9, 7.0, np.float32)
+    for count in (0, -1):
+        with pytest.raises(ArgumentError) as error:
+            fw.draw(Normal(), (9,), seed=0, out=out, threads=count)
+        assert str(error.value) == f"threads must be at least 1, got {count}."
+    for text in ("0", "many", ""):
+        monkeypatch.setenv("FANWISE_THREADS", text)
+        with pytest.raises(ArgumentError) as error:
+            fw.draw(Normal(), (9,), seed=0, out=out)
+        assert str(error.value) == f"FANWISE_THREADS is {text!r}: set it to a positive number."
+    assert (out == 7.0).all()
 
 
 def test_concurrent_callers_do_not_disturb_each_other():

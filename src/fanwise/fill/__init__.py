@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fanwise.draws import Constant, Draw, EntrywiseDraw, Normal
+from fanwise.draws import Constant, Draw, EntrywiseDraw, Normal, Variate
 from fanwise.dtypes import DType, as_bits, check_dtype, numpy_dtype, store
 from fanwise.errors import ArgumentError
 from fanwise.fans import Fans, canonical_axes, check_layout, fans
 from fanwise.schemes import Scheme, VarianceScaling, get
 from fanwise.streams import check_seed
-from fanwise.structured import build_as
+from fanwise.structured import build
 
 Region = Sequence[slice]
 """One slice an axis, step 1, within the whole shape."""
@@ -47,14 +48,27 @@ def check_region(shape: Sequence[int], region: Region | None) -> tuple[list[int]
 
 
 def _check_memory(out: npt.NDArray[Any]) -> None:
-    if not out.flags.writeable:
+    flags = out.flags
+    if not flags.writeable:
         raise ArgumentError("out is read-only: pass a writable array, or a copy of it.")
+    if flags.c_contiguous:
+        return
     overlaps = any(step == 0 and n > 1 for step, n in zip(out.strides, out.shape, strict=True))
     if out.size and overlaps:  # NumPy gives an empty array strides of zero
         raise ArgumentError(
             f"out has overlapping memory (strides {out.strides}): pass a copy, "
             "not a broadcast view."
         )
+
+
+@lru_cache(maxsize=256)
+def _variate(draw: EntrywiseDraw) -> Variate:
+    return draw.variate()
+
+
+@lru_cache(maxsize=1024)
+def _fans(shape: tuple[int, ...], layout: str | None) -> Fans:
+    return fans(shape, layout)
 
 
 def fill(
@@ -95,7 +109,9 @@ def fill(
     if layout is not None:
         layout = check_layout(shape, layout)
     axes = canonical_axes(layout) if layout is not None else tuple(range(len(shape)))
-    target = as_bits(out, dtype).transpose(axes)
+    target = as_bits(out, dtype)
+    if layout is not None:
+        target = target.transpose(axes)
     if isinstance(draw, Constant):
         store(target, np.array(draw.value), dtype)
     elif isinstance(draw, EntrywiseDraw):
@@ -103,7 +119,7 @@ def fill(
 
         fill_entries(
             target,
-            draw.variate(),
+            _variate(draw),
             dtype,
             seed=seed,
             name=name,
@@ -112,13 +128,14 @@ def fill(
             threads=threads,
         )
     else:
+        precision = np.float64 if dtype == "float64" else np.float32
 
-        def normals(sub: tuple[int, ...], suffix: str) -> npt.NDArray[np.float64]:
-            result = np.empty(sub)
+        def normals(sub: tuple[int, ...], suffix: str) -> npt.NDArray[np.floating[Any]]:
+            result = np.empty(sub, precision)
             fill(result, Normal(), seed=seed, name=name + suffix, threads=threads)
             return result
 
-        whole = build_as(draw, shape, check_layout(shape, layout), normals)
+        whole = build(draw, shape, check_layout(shape, layout), normals)
         part = tuple(slice(offsets[axis], offsets[axis] + sizes[axis]) for axis in axes)
         store(target, whole[part], dtype)
 
@@ -198,4 +215,4 @@ def resolve(
                 "Biases are usually zeros: pass schemes.Zeros(), or layout= if this is a kernel."
             )
         return scheme.resolve(None)
-    return scheme.resolve(fans(shape, layout))
+    return scheme.resolve(_fans(tuple(shape), layout))

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,16 @@ def _run(work: Callable[[int, int], Any], units: int, threads: int) -> None:
         other.result()
 
 
+@lru_cache(maxsize=256)
+def _constants(variate: Variate) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return what `kernels` takes as bounds and scale."""
+    bounds = (variate.first, variate.count, variate.lowest, variate.highest)
+    return (
+        np.array([KINDS[variate.kind], *bounds], dtype=np.int64),
+        np.array([variate.multiplier, variate.mean]),
+    )
+
+
 class Geometry:
     """Axes of a region, merged where memory allows: sizes, element steps, memory steps in items.
 
@@ -108,8 +119,12 @@ class Geometry:
         strides: Sequence[int],
         shape: Sequence[int],
         offsets: Sequence[int],
+        whole: bool = False,
     ) -> None:
-        self.first = 0
+        self.first, self.panel = 0, False
+        if whole:
+            self.axes = np.array([[prod(sizes), 1, 1]], dtype=np.int64)
+            return
         axes: list[list[int]] = []
         step = 1
         for axis in range(len(shape) - 1, -1, -1):
@@ -123,7 +138,6 @@ class Geometry:
             step *= shape[axis]
         if not axes or axes[-1][1] != 1:
             axes.append([1, 1, 1])
-        self.panel = False
         if axes[-1][2] != 1:
             for i, (size, _, memory) in enumerate(axes[:-1]):
                 if memory == 1 and size > 1:
@@ -150,36 +164,23 @@ def fill_entries(
     if not out.size:
         return
     item = out.itemsize
-    whole_items = not any(step % item for step in out.strides) and out.ctypes.data % item == 0
-    if not (whole_items and out.dtype.isnative):
+    if not (out.flags.aligned and out.dtype.isnative):
         aligned = np.empty(out.shape, out.dtype.newbyteorder("="))
         where = {"shape": shape, "offsets": offsets, "threads": threads}
         fill_entries(aligned, variate, dtype, seed=seed, name=name, **where)
         out[...] = aligned
         return
-    geometry = Geometry(out.shape, [step // item for step in out.strides], shape, offsets)
+    whole = out.flags.c_contiguous and out.shape == tuple(shape)
+    steps = [step // item for step in out.strides]
+    geometry = Geometry(out.shape, steps, shape, offsets, whole)
     kernel = kernels.panels if geometry.panel else kernels.rows
     units = (kernels.panel_units if geometry.panel else kernels.row_units)(geometry.axes)
-    example = kernels.EXAMPLES[dtype]
     key = np.array([*key_words(seed), *stream_words(name)], dtype=np.uint32)
-    bounds = np.array(
-        [KINDS[variate.kind], variate.first, variate.count, variate.lowest, variate.highest],
-        dtype=np.int64,
-    )
-    address, first = out.ctypes.data, np.uint64(geometry.first)
+    bounds, scale = _constants(variate)
+    example, address = kernels.EXAMPLES[dtype], out.ctypes.data
+    first = np.uint64(geometry.first)
 
     def work(low: int, high: int) -> None:
-        kernel(
-            example,
-            address,
-            geometry.axes,
-            first,
-            key,
-            bounds,
-            variate.multiplier,
-            variate.mean,
-            low,
-            high,
-        )
+        kernel(example, address, geometry.axes, first, key, bounds, scale, low, high)
 
     _run(work, units, 1 if out.size < SERIAL else count)

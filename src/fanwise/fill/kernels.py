@@ -1,13 +1,15 @@
-"""Compiled kernels: blocks of 256 elements in short loops that LLVM turns into vector code.
+"""Compiled kernels: blocks of 1024 elements in short loops that LLVM turns into vector code.
 
-Each stage is one loop over a block that communicates through small scratch arrays, so that it is one
-basic block and there are always enough independent vectors in flight. The 16-bit polynomials of
-`fanwise.quantiles` run as int16 loops, 32 lanes to a 512-bit register. Looked at in the assembly:
-the ten Philox rounds are vpmuludq on 64-bit lanes, the Horner steps vpmulhw and vpaddsw.
+Each stage is one loop over a block, and stages pass it on in small scratch arrays: one basic block
+each, with always enough independent vectors in flight to hide the latency of the long chain of
+operations (one fused loop is half as fast). The 16-bit polynomials of `fanwise.quantiles` run as
+int16 loops, 32 lanes to a 512-bit register. What the assembly must show: vpmuludq in the ten Philox
+rounds, vpmulhw and vpaddsw in the Horner steps.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,14 +22,14 @@ from fanwise.dtypes import DType
 from fanwise.quantiles import KNEE, LOG, ORIGIN, SEGMENT_ENDS, SHAPE
 from fanwise.streams import KEY_STEPS, MULTIPLIERS
 
-BLOCK = 256
-"""Elements of a block: four tiles."""
+BLOCK = 1024
+"""Elements of a block: sixteen tiles."""
 LANES = BLOCK // 4
-ROW_UNIT = 64 * BLOCK
+ROW_UNIT = 16 * BLOCK
 """Elements of a row that are one unit of work."""
 PANEL = 16
 """Rows of a panel: a cache line of float32."""
-PANEL_UNIT = 4 * BLOCK
+PANEL_UNIT = BLOCK
 """Elements of each row of a panel that are one unit of work."""
 
 EXAMPLES: dict[DType, npt.NDArray[Any]] = {
@@ -71,9 +73,26 @@ def _philox_round(a: Any, b: Any, c: Any, d: Any, x: Any, y: Any) -> Any:
     return (q >> S32) ^ b ^ x, q, (p >> S32) ^ d ^ y, p
 
 
+@intrinsic
+def _narrow(typingctx: Any, wide: Any, source: Any, u: Any, target: Any) -> Any:
+    """Copy sixteen words out of their 64-bit lanes, as one vector: no loop of LLVM's does."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def place(array: int, index: int, kind: Any) -> Any:
+            data = context.make_array(signature.args[array])(context, builder, args[array]).data
+            return builder.bitcast(builder.gep(data, [args[index]]), kind.as_pointer())
+
+        lanes = ir.VectorType(ir.IntType(64), 16), ir.VectorType(ir.IntType(32), 16)
+        loaded = builder.load(place(0, 1, lanes[0]), align=8)
+        builder.store(builder.trunc(loaded, lanes[1]), place(2, 3, lanes[1]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(wide, source, u, target), codegen
+
+
 @_jit
 def _words(block: Any, key: Any, wide: Any, u: Any) -> None:
-    """Write the 256 words of a block into u, in the order of elements."""
+    """Write the words of a block into u."""
     base = uint64(block) * uint64(LANES)
     low = uint32(base)
     high = uint64(base >> S32)
@@ -89,7 +108,7 @@ def _words(block: Any, key: Any, wide: Any, u: Any) -> None:
     x7, y7 = uint64(uint32(k0 + uint32(7) * W0)), uint64(uint32(k1 + uint32(7) * W1))
     x8, y8 = uint64(uint32(k0 + uint32(8) * W0)), uint64(uint32(k1 + uint32(8) * W1))
     x9, y9 = uint64(uint32(k0 + uint32(9) * W0)), uint64(uint32(k1 + uint32(9) * W1))
-    for lane in range(LANES):  # a block starts at a multiple of 64: no carry into the high word
+    for lane in range(LANES):  # a block starts at a multiple of 256: no carry into the high word
         a = uint64(uint32(low + uint32(lane)))
         b, c, d = high, c0, d0
         a, b, c, d = _philox_round(a, b, c, d, x0, y0)
@@ -108,10 +127,8 @@ def _words(block: Any, key: Any, wide: Any, u: Any) -> None:
         wide[uint64(3 * LANES) + uint64(lane)] = d
     for tile in range(LANES // 16):
         for word in range(4):
-            source = uint64(LANES * word + 16 * tile)
-            target = uint64(64 * tile + 16 * word)
-            for lane in range(16):
-                u[target + uint64(lane)] = uint32(wide[source + uint64(lane)])
+            source, target = uint64(LANES * word + 16 * tile), uint64(64 * tile + 16 * word)
+            _narrow(wide, source, u, target)
 
 
 # — variates —
@@ -163,7 +180,8 @@ def _bits(q: Any) -> Any:
 
 @_inline
 def _raw_level(u: Any) -> Any:
-    x = uint32(u ^ uint32((int32(u) >> int32(31)) ^ int32(0x7FFFFFFF)))
+    centred = int32(u ^ uint32(0x80000000))  # a form that LLVM keeps free of compares
+    x = uint32(centred ^ int32(centred >> int32(31)))
     q = int32(_high(x, uint32(x + x)) ^ uint32(0x7FFFFFFF))
     return int32(ORIGIN_ - _bits(q))
 
@@ -238,39 +256,49 @@ def _shape(t: Any, segment: Any) -> None:
 
 
 @_jit
-def _normals(u: Any, level: Any, t: Any, segment: Any, v: Any) -> None:
-    """Write the normal variates of a block of words into v."""
+def _uniforms(u: Any, v: Any) -> None:
+    """Write the uniform variates of words into v."""
+    for i in range(BLOCK):
+        v[i] = int32(u[i]) >> int32(7)
+
+
+@_jit
+def _normals(u: Any, level: Any, t: Any, lowest: Any, highest: Any, v: Any) -> None:
+    """Write the normal variates of words into v, all by the first two segments."""
+    for i in range(BLOCK):
+        line = int32(int32(level[i] + level[i]) + level[i])
+        z = _finish(u[i], int32(line + int32(int32(uint16(t[i])) << int32(11))))
+        v[i] = min(max(z, lowest), highest)
+
+
+@_jit
+def _map(u: Any, first: Any, count: Any) -> None:
+    """Map words into [first, first + count)."""
+    for i in range(BLOCK):
+        u[i] = uint32(first + _high(u[i], count))
+
+
+@_inline
+def _variates(block: Any, key: Any, bounds: Any, scratch: Any) -> None:
+    """Write the variates of a block into the scratch's last array."""
+    wide, u, level, t, segment, v = scratch
+    _words(block, key, wide, u)
+    kind = bounds[0]
+    if kind == 0:
+        _uniforms(u, v)
+        return
+    if kind == 2 and bounds[2] < int64(4294967296):
+        _map(u, uint32(bounds[1]), uint32(bounds[2]))
     _log_bits(u, level, t)
     _log_correction(t)
     top = _levels(level, t, segment)
     _shape(t, segment)
-    for i in range(BLOCK):
-        at = level[i]
-        line = int32(int32(at + at) + at)  # below the knee
-        v[i] = _finish(u[i], int32(line + int32(int32(uint16(t[i])) << int32(11))))
-    if top >= FAR:  # in about one block of 350
+    lowest, highest = int32(bounds[3]), int32(bounds[4])
+    _normals(u, level, t, lowest, highest, v)
+    if top >= FAR:  # in one block of 90
         for i in range(BLOCK):
             if level[i] >= FAR:
-                v[i] = _far_normal(u[i], level[i])
-
-
-@_jit
-def _variates(u: Any, bounds: Any, level: Any, t: Any, segment: Any, v: Any) -> None:
-    """Write the variates of a block of words into v; truncation maps the words first."""
-    kind = bounds[0]
-    if kind == 0:
-        for i in range(BLOCK):
-            v[i] = int32(u[i]) >> int32(7)
-        return
-    if kind == 2 and bounds[2] < 4294967296:
-        first, count = uint32(bounds[1]), uint32(bounds[2])
-        for i in range(BLOCK):
-            u[i] = uint32(first + _high(u[i], count))
-    _normals(u, level, t, segment, v)
-    if kind == 2:
-        lowest, highest = int32(bounds[3]), int32(bounds[4])
-        for i in range(BLOCK):
-            v[i] = min(max(v[i], lowest), highest)
+                v[i] = min(max(_far_normal(u[i], level[i]), lowest), highest)
 
 
 # — numbers —
@@ -284,6 +312,21 @@ def _pointer(typingctx: Any, address: Any) -> Any:
         return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
 
     return types.voidptr(types.uint64), codegen
+
+
+def _target(example: Any, address: Any, count: Any) -> Any:
+    """Return `count` items of memory at an address, of the example's type."""
+
+
+@overload(_target, strict=False)
+def _target_of(example: Any, address: Any, count: Any) -> Any:
+    kind = {
+        types.float32: np.float32,
+        types.float64: np.float64,
+        types.int16: np.int16,
+        types.uint16: np.uint16,
+    }[example.dtype]
+    return lambda example, address, count: carray(_pointer(address), (count,), kind)
 
 
 @_inline
@@ -304,21 +347,6 @@ def _brain_bits(bits: Any) -> Any:
     """Float32 bits rounded to nearest even bfloat16, as bits."""
     even = uint32(bits >> uint32(16)) & uint32(1)
     return uint32(uint32(bits + uint32(0x7FFF) + even) >> uint32(16))
-
-
-def _target(example: Any, address: Any, count: Any) -> Any:
-    """Return `count` items of memory at an address, of the example's type."""
-
-
-@overload(_target, strict=False)
-def _target_of(example: Any, address: Any, count: Any) -> Any:
-    kind = {
-        types.float32: np.float32,
-        types.float64: np.float64,
-        types.int16: np.int16,
-        types.uint16: np.uint16,
-    }[example.dtype]
-    return lambda example, address, count: carray(_pointer(address), (count,), kind)
 
 
 def _held(example: Any, value: Any) -> Any:
@@ -346,18 +374,59 @@ def _precise_as(example: Any, value: Any) -> Any:
 
 
 @_jit
-def _put(
-    example: Any, address: Any, v: Any, at: Any, count: Any, multiplier: Any, mean: Any
+def _scaled(example: Any, v: Any, factor: Any, out: Any) -> None:
+    for i in range(BLOCK):
+        out[i] = _held(example, _precise(example, v[i]) * factor)
+
+
+@_jit
+def _shifted(example: Any, v: Any, factor: Any, mean: Any, out: Any) -> None:
+    for i in range(BLOCK):
+        out[i] = _held(example, _precise(example, v[i]) * factor + mean)
+
+
+@_inline
+def _numbers(
+    example: Any, block: Any, key: Any, bounds: Any, scale: Any, scratch: Any, out: Any
 ) -> None:
-    """Write `count` numbers from v[at] on into contiguous memory."""
-    out = _target(example, address, count)
-    factor, shift = _precise(example, multiplier), _precise(example, mean)
-    if mean == 0.0:
-        for i in range(count):
-            out[i] = _held(example, _precise(example, v[at + i]) * factor)
+    """Write the numbers of a block into `out`, contiguous memory of the example's type.
+
+    Args:
+        example: an array of the memory's type.
+        block: which.
+        key: seed low, seed high, stream low, stream high.
+        bounds: kind, first, count, lowest and highest of the variate.
+        scale: its multiplier, and the mean that is added.
+        scratch: as `_scratch` gives it.
+        out: `BLOCK` items.
+    """
+    _variates(block, key, bounds, scratch)
+    factor = _precise(example, scale[0])
+    if scale[1] == 0.0:  # adding zero would change the sign of −0
+        _scaled(example, scratch[5], factor, out)
     else:
-        for i in range(count):
-            out[i] = _held(example, _precise(example, v[at + i]) * factor + shift)
+        _shifted(example, scratch[5], factor, _precise(example, scale[1]), out)
+
+
+@_jit
+def _aligned(size: Any) -> Any:
+    """Return `size` bytes at a cache line: an access that straddles two costs double."""
+    memory = np.empty(size + 64, np.uint8)
+    skip = (64 - memory.ctypes.data % 64) % 64
+    return memory[skip : skip + size]
+
+
+@_jit
+def _scratch() -> Any:
+    """Return scratch for one block: wide words, words, levels, twice int16, and variates."""
+    return (
+        _aligned(8 * BLOCK).view(np.uint64),
+        _aligned(4 * BLOCK).view(np.uint32),
+        _aligned(4 * BLOCK).view(np.int32),
+        _aligned(2 * BLOCK).view(np.int16),
+        _aligned(2 * BLOCK).view(np.int16),
+        _aligned(4 * BLOCK).view(np.int32),
+    )
 
 
 # — whole regions —
@@ -365,7 +434,7 @@ def _put(
 
 def row_units(axes: npt.NDArray[np.int64]) -> int:
     """Return how many units of work `rows` has for these axes."""
-    return int(np.prod(axes[:-1, 0])) * -(-int(axes[-1, 0]) // ROW_UNIT)
+    return prod(axes[:-1, 0].tolist()) * -(-int(axes[-1, 0]) // ROW_UNIT)
 
 
 @_jit
@@ -376,8 +445,7 @@ def rows(
     first: Any,
     key: Any,
     bounds: Any,
-    multiplier: Any,
-    mean: Any,
+    scale: Any,
     low: Any,
     high: Any,
 ) -> None:
@@ -389,16 +457,12 @@ def rows(
         axes: of each axis its size, its step in elements, and its step in items of memory; the
             last one's step in elements is 1.
         first: the region's first element.
-        key: seed low, seed high, stream low, stream high.
-        bounds: kind, first, count, lowest and highest of the variate.
-        multiplier: of the variate.
-        mean: added to it.
+        key, bounds, scale: as `_numbers` takes them.
         low: first unit.
         high: last unit, excluded.
     """
-    wide, u = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint32)
-    v, level = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
-    t, segment = np.empty(BLOCK, np.int16), np.empty(BLOCK, np.int16)
+    scratch, item = _scratch(), int64(example.itemsize)
+    numbers = np.empty(BLOCK, example.dtype)
     last = len(axes) - 1
     n, stride = axes[last, 0], axes[last, 2]
     segments = (n + int64(ROW_UNIT - 1)) // int64(ROW_UNIT)
@@ -414,27 +478,31 @@ def rows(
             memory += i * axes[axis, 2]
         while j < end:
             at = element + uint64(j)
-            block, inside = at >> uint64(8), int64(at & uint64(BLOCK - 1))
+            block, inside = at // uint64(BLOCK), int64(at % uint64(BLOCK))
             count = min(int64(BLOCK) - inside, end - j)
-            if not known or block != have:
-                _words(block, key, wide, u)
-                _variates(u, bounds, level, t, segment, v)
-                known, have = True, block
-            place = uint64(int64(address) + (memory + j * stride) * int64(example.itemsize))
-            if stride == 1:
-                _put(example, place, v, inside, count, multiplier, mean)
-            else:
-                step = uint64(stride * int64(example.itemsize))
-                for i in range(count):
-                    _put(example, place, v, inside + i, 1, multiplier, mean)
-                    place += step
+            place = int64(address) + (memory + j * stride) * item
             j += count
+            if count == BLOCK and stride == 1:
+                out = _target(example, uint64(place), BLOCK)
+                _numbers(example, block, key, bounds, scale, scratch, out)
+                continue
+            if not known or block != have:  # short rows share a block
+                _numbers(example, block, key, bounds, scale, scratch, numbers)
+                known, have = True, block
+            if stride == 1:
+                out = _target(example, uint64(place), count)
+                for i in range(count):
+                    out[i] = numbers[inside + i]
+            else:
+                for i in range(count):
+                    out = _target(example, uint64(place + i * stride * item), 1)
+                    out[0] = numbers[inside + i]
 
 
 def panel_units(axes: npt.NDArray[np.int64]) -> int:
     """Return how many units of work `panels` has for these axes."""
     across, along = -(-int(axes[-2, 0]) // PANEL), -(-int(axes[-1, 0]) // PANEL_UNIT)
-    return int(np.prod(axes[:-2, 0])) * across * along
+    return prod(axes[:-2, 0].tolist()) * across * along
 
 
 @_jit
@@ -445,23 +513,20 @@ def panels(
     first: Any,
     key: Any,
     bounds: Any,
-    multiplier: Any,
-    mean: Any,
+    scale: Any,
     low: Any,
     high: Any,
 ) -> None:
     """Fill units low to high, sixteen rows side by side; the arguments are those of `rows`.
 
-    Memory is contiguous along the last axis but one. Variates are transposed in a scratch that
+    Memory is contiguous along the last axis but one. Numbers are transposed in a scratch that
     stays in cache, so that memory is written in whole lines.
     """
-    wide, u = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint32)
-    v, level = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
-    t, segment = np.empty(BLOCK, np.int16), np.empty(BLOCK, np.int16)
-    turned = np.empty(PANEL_UNIT * PANEL, np.int32)
+    scratch, item = _scratch(), int64(example.itemsize)
+    numbers = np.empty(BLOCK, example.dtype)
+    turned = np.empty(PANEL_UNIT * PANEL, example.dtype)
     last = len(axes) - 1
-    n, stride = axes[last, 0], axes[last, 2]
-    breadth = axes[last - 1, 0]
+    n, stride, breadth = axes[last, 0], axes[last, 2], axes[last - 1, 0]
     along = (n + int64(PANEL_UNIT - 1)) // int64(PANEL_UNIT)
     across = (breadth + int64(PANEL - 1)) // int64(PANEL)
     for unit in range(low, high):
@@ -481,14 +546,20 @@ def panels(
             j = start
             while j < end:
                 at = base + uint64(j)
-                inside = int64(at & uint64(BLOCK - 1))
+                inside = int64(at % uint64(BLOCK))
                 count = min(int64(BLOCK) - inside, end - j)
-                _words(at >> uint64(8), key, wide, u)
-                _variates(u, bounds, level, t, segment, v)
+                _numbers(example, at // uint64(BLOCK), key, bounds, scale, scratch, numbers)
+                to = uint64((j - start) * PANEL + row)
                 for i in range(count):
-                    turned[(j - start + i) * PANEL + row] = v[inside + i]
+                    turned[to + uint64(i) * uint64(PANEL)] = numbers[uint64(inside + i)]
                 j += count
-        item = int64(example.itemsize)
         for j in range(start, end):
-            place = uint64(int64(address) + (memory + j * stride) * item)
-            _put(example, place, turned, (j - start) * PANEL, height, multiplier, mean)
+            place = int64(address) + (memory + j * stride) * item
+            source = uint64((j - start) * PANEL)
+            out = _target(example, uint64(place), PANEL)
+            if height == PANEL:
+                for row in range(PANEL):
+                    out[uint64(row)] = turned[source + uint64(row)]
+            else:
+                for row in range(height):
+                    out[uint64(row)] = turned[source + uint64(row)]
