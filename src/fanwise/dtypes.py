@@ -70,9 +70,8 @@ def bfloat16_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
 
 def store(out: npt.NDArray[Any], values: npt.NDArray[np.floating[Any]], dtype: DType) -> None:
     """Write values into `out` (bfloat16: as bits), rounded to float32 and then once more."""
-    if dtype == "float64":
-        out[...] = values
-    elif dtype == "bfloat16":
+    if dtype == "bfloat16":
         out[...] = bfloat16_bits(np.ascontiguousarray(values, dtype=np.float32))
-    else:
-        out[...] = np.asarray(values, dtype=np.float32)
+        return
+    with np.errstate(over="ignore"):  # what float16 can't hold is infinite there
+        out[...] = values if dtype == "float64" else np.asarray(values, dtype=np.float32)

@@ -36,7 +36,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fanwise.draws import FRACTION_BITS, Variate
+from fanwise.draws import FRACTION_BITS as FRACTION_BITS
+from fanwise.draws import Variate
 from fanwise.streams import Words, high_product
 
 Integers: TypeAlias = Any

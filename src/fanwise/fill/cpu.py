@@ -9,9 +9,11 @@ children are safe.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -31,6 +33,7 @@ SHARES = 4
 """Shares of the work a thread gets, so that a slow one holds up the others less."""
 
 _pool: ThreadPoolExecutor | None = None
+_local = threading.local()
 
 
 def _forget_pool() -> None:
@@ -83,7 +86,7 @@ def _run(work: Callable[[int, int], Any], units: int, threads: int) -> None:
         return
     shares = min(units, threads * SHARES)
     bounds = [units * i // shares for i in range(shares + 1)]
-    ranges = iter(list(zip(bounds[:-1], bounds[1:], strict=True)))
+    ranges = iter(list(pairwise(bounds)))
 
     def drain() -> None:
         for first, last in ranges:  # next() on a list iterator is atomic
@@ -94,6 +97,14 @@ def _run(work: Callable[[int, int], Any], units: int, threads: int) -> None:
     drain()
     for other in others:
         other.result()
+
+
+def _scratch(dtype: DType) -> Any:
+    """Return this thread's scratch for this type."""
+    known = _local.__dict__
+    if dtype not in known:
+        known[dtype] = kernels.scratch(dtype)
+    return known[dtype]
 
 
 @lru_cache(maxsize=256)
@@ -166,8 +177,16 @@ def fill_entries(
     item = out.itemsize
     if not (out.flags.aligned and out.dtype.isnative):
         aligned = np.empty(out.shape, out.dtype.newbyteorder("="))
-        where = {"shape": shape, "offsets": offsets, "threads": threads}
-        fill_entries(aligned, variate, dtype, seed=seed, name=name, **where)
+        fill_entries(
+            aligned,
+            variate,
+            dtype,
+            seed=seed,
+            name=name,
+            shape=shape,
+            offsets=offsets,
+            threads=threads,
+        )
         out[...] = aligned
         return
     whole = out.flags.c_contiguous and out.shape == tuple(shape)
@@ -177,10 +196,10 @@ def fill_entries(
     units = (kernels.panel_units if geometry.panel else kernels.row_units)(geometry.axes)
     key = np.array([*key_words(seed), *stream_words(name)], dtype=np.uint32)
     bounds, scale = _constants(variate)
-    example, address = kernels.EXAMPLES[dtype], out.ctypes.data
-    first = np.uint64(geometry.first)
+    address, first = out.ctypes.data, np.uint64(geometry.first)
 
     def work(low: int, high: int) -> None:
-        kernel(example, address, geometry.axes, first, key, bounds, scale, low, high)
+        scratch, numbers = _scratch(dtype)
+        kernel(address, geometry.axes, first, key, bounds, scale, scratch, numbers, low, high)
 
     _run(work, units, 1 if out.size < SERIAL else count)

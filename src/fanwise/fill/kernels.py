@@ -32,6 +32,9 @@ PANEL = 16
 PANEL_UNIT = BLOCK
 """Elements of each row of a panel that are one unit of work."""
 
+TURNED = BLOCK + PANEL_UNIT * PANEL
+"""Items of memory's type that `panels` needs besides: a block, and a panel turned."""
+
 EXAMPLES: dict[DType, npt.NDArray[Any]] = {
     "float32": np.empty(0, np.float32),
     "float64": np.empty(0, np.float64),
@@ -74,8 +77,11 @@ def _philox_round(a: Any, b: Any, c: Any, d: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic
-def _narrow(typingctx: Any, wide: Any, source: Any, u: Any, target: Any) -> Any:
-    """Copy sixteen words out of their 64-bit lanes, as one vector: no loop of LLVM's does."""
+def _narrow(typingctx: Any, wide: Any, source: Any, u: Any, target: Any, shift: Any) -> Any:
+    """Copy sixteen words out of their 64-bit lanes, as one vector: no loop of LLVM's does.
+
+    They are shifted right on the way, as signed numbers.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def place(array: int, index: int, kind: Any) -> Any:
@@ -84,15 +90,19 @@ def _narrow(typingctx: Any, wide: Any, source: Any, u: Any, target: Any) -> Any:
 
         lanes = ir.VectorType(ir.IntType(64), 16), ir.VectorType(ir.IntType(32), 16)
         loaded = builder.load(place(0, 1, lanes[0]), align=8)
-        builder.store(builder.trunc(loaded, lanes[1]), place(2, 3, lanes[1]), align=4)
+        places = ir.Constant(ir.VectorType(ir.IntType(32), 16), None)
+        first = builder.insert_element(places, args[4], ir.Constant(ir.IntType(32), 0))
+        shifts = builder.shuffle_vector(first, places, places)
+        words = builder.ashr(builder.trunc(loaded, lanes[1]), shifts)
+        builder.store(words, place(2, 3, lanes[1]), align=4)
         return context.get_dummy_value()
 
-    return types.void(wide, source, u, target), codegen
+    return types.void(wide, source, u, target, types.int32), codegen
 
 
 @_jit
-def _words(block: Any, key: Any, wide: Any, u: Any) -> None:
-    """Write the words of a block into u."""
+def _words(block: Any, key: Any, wide: Any, u: Any, shift: Any) -> None:
+    """Write the words of a block into u, shifted right as signed numbers."""
     base = uint64(block) * uint64(LANES)
     low = uint32(base)
     high = uint64(base >> S32)
@@ -128,7 +138,7 @@ def _words(block: Any, key: Any, wide: Any, u: Any) -> None:
     for tile in range(LANES // 16):
         for word in range(4):
             source, target = uint64(LANES * word + 16 * tile), uint64(64 * tile + 16 * word)
-            _narrow(wide, source, u, target)
+            _narrow(wide, source, u, target, shift)
 
 
 # — variates —
@@ -256,13 +266,6 @@ def _shape(t: Any, segment: Any) -> None:
 
 
 @_jit
-def _uniforms(u: Any, v: Any) -> None:
-    """Write the uniform variates of words into v."""
-    for i in range(BLOCK):
-        v[i] = int32(u[i]) >> int32(7)
-
-
-@_jit
 def _normals(u: Any, level: Any, t: Any, lowest: Any, highest: Any, v: Any) -> None:
     """Write the normal variates of words into v, all by the first two segments."""
     for i in range(BLOCK):
@@ -279,14 +282,13 @@ def _map(u: Any, first: Any, count: Any) -> None:
 
 
 @_inline
-def _variates(block: Any, key: Any, bounds: Any, scratch: Any) -> None:
-    """Write the variates of a block into the scratch's last array."""
-    wide, u, level, t, segment, v = scratch
-    _words(block, key, wide, u)
+def _variates(block: Any, key: Any, bounds: Any, scratch: Any) -> Any:
+    """Return the variates of a block: one of the scratch's arrays."""
+    wide, u, signed, level, t, segment, v = scratch
     kind = bounds[0]
+    _words(block, key, wide, u, int32(7) if kind == 0 else int32(0))
     if kind == 0:
-        _uniforms(u, v)
-        return
+        return signed
     if kind == 2 and bounds[2] < int64(4294967296):
         _map(u, uint32(bounds[1]), uint32(bounds[2]))
     _log_bits(u, level, t)
@@ -299,6 +301,7 @@ def _variates(block: Any, key: Any, bounds: Any, scratch: Any) -> None:
         for i in range(BLOCK):
             if level[i] >= FAR:
                 v[i] = min(max(_far_normal(u[i], level[i]), lowest), highest)
+    return v
 
 
 # — numbers —
@@ -374,59 +377,51 @@ def _precise_as(example: Any, value: Any) -> Any:
 
 
 @_jit
-def _scaled(example: Any, v: Any, factor: Any, out: Any) -> None:
+def _scaled(v: Any, factor: Any, out: Any) -> None:
     for i in range(BLOCK):
-        out[i] = _held(example, _precise(example, v[i]) * factor)
+        out[i] = _held(out, _precise(out, v[i]) * factor)
 
 
 @_jit
-def _shifted(example: Any, v: Any, factor: Any, mean: Any, out: Any) -> None:
+def _shifted(v: Any, factor: Any, mean: Any, out: Any) -> None:
     for i in range(BLOCK):
-        out[i] = _held(example, _precise(example, v[i]) * factor + mean)
+        out[i] = _held(out, _precise(out, v[i]) * factor + mean)
 
 
 @_inline
-def _numbers(
-    example: Any, block: Any, key: Any, bounds: Any, scale: Any, scratch: Any, out: Any
-) -> None:
-    """Write the numbers of a block into `out`, contiguous memory of the example's type.
+def _numbers(block: Any, key: Any, bounds: Any, scale: Any, scratch: Any, out: Any) -> None:
+    """Write the numbers of a block into `out`.
 
     Args:
-        example: an array of the memory's type.
         block: which.
         key: seed low, seed high, stream low, stream high.
         bounds: kind, first, count, lowest and highest of the variate.
         scale: its multiplier, and the mean that is added.
-        scratch: as `_scratch` gives it.
-        out: `BLOCK` items.
+        scratch: as the function of that name gives it.
+        out: `BLOCK` items of contiguous memory, or more.
     """
-    _variates(block, key, bounds, scratch)
-    factor = _precise(example, scale[0])
+    v = _variates(block, key, bounds, scratch)
+    factor = _precise(out, scale[0])
     if scale[1] == 0.0:  # adding zero would change the sign of −0
-        _scaled(example, scratch[5], factor, out)
+        _scaled(v, factor, out)
     else:
-        _shifted(example, scratch[5], factor, _precise(example, scale[1]), out)
+        _shifted(v, factor, _precise(out, scale[1]), out)
 
 
-@_jit
-def _aligned(size: Any) -> Any:
-    """Return `size` bytes at a cache line: an access that straddles two costs double."""
-    memory = np.empty(size + 64, np.uint8)
-    skip = (64 - memory.ctypes.data % 64) % 64
-    return memory[skip : skip + size]
+def scratch(dtype: DType) -> tuple[tuple[npt.NDArray[Any], ...], npt.NDArray[Any]]:
+    """Return what `rows` and `panels` take as scratch and numbers; not to be shared by threads.
 
-
-@_jit
-def _scratch() -> Any:
-    """Return scratch for one block: wide words, words, levels, twice int16, and variates."""
-    return (
-        _aligned(8 * BLOCK).view(np.uint64),
-        _aligned(4 * BLOCK).view(np.uint32),
-        _aligned(4 * BLOCK).view(np.int32),
-        _aligned(2 * BLOCK).view(np.int16),
-        _aligned(2 * BLOCK).view(np.int16),
-        _aligned(4 * BLOCK).view(np.int32),
-    )
+    Arrays start at a cache line: an access that straddles two costs double.
+    """
+    kinds: list[Any] = [np.uint64, np.uint32, np.int32, np.int16, np.int16, np.int32]
+    arrays = []
+    for kind, size in [*((kind, BLOCK) for kind in kinds), (EXAMPLES[dtype].dtype, TURNED)]:
+        size_in_bytes = size * np.dtype(kind).itemsize
+        memory = np.empty(size_in_bytes + 64, np.uint8)
+        skip = -memory.ctypes.data % 64
+        arrays.append(memory[skip : skip + size_in_bytes].view(kind))
+    wide, words, *rest = arrays[:-1]
+    return (wide, words, words.view(np.int32), *rest), arrays[-1]
 
 
 # — whole regions —
@@ -439,30 +434,33 @@ def row_units(axes: npt.NDArray[np.int64]) -> int:
 
 @_jit
 def rows(
-    example: Any,
     address: Any,
     axes: Any,
     first: Any,
     key: Any,
     bounds: Any,
     scale: Any,
+    scratch: Any,
+    numbers: Any,
     low: Any,
     high: Any,
 ) -> None:
     """Fill units low to high, row by row.
 
     Args:
-        example: an array of the memory's type.
         address: of the region's first item.
         axes: of each axis its size, its step in elements, and its step in items of memory; the
             last one's step in elements is 1.
         first: the region's first element.
-        key, bounds, scale: as `_numbers` takes them.
+        key: as `_numbers` takes it.
+        bounds: likewise.
+        scale: likewise.
+        scratch: as the function of that name gives it.
+        numbers: likewise; it has the memory's type.
         low: first unit.
         high: last unit, excluded.
     """
-    scratch, item = _scratch(), int64(example.itemsize)
-    numbers = np.empty(BLOCK, example.dtype)
+    item = int64(numbers.itemsize)
     last = len(axes) - 1
     n, stride = axes[last, 0], axes[last, 2]
     segments = (n + int64(ROW_UNIT - 1)) // int64(ROW_UNIT)
@@ -483,19 +481,19 @@ def rows(
             place = int64(address) + (memory + j * stride) * item
             j += count
             if count == BLOCK and stride == 1:
-                out = _target(example, uint64(place), BLOCK)
-                _numbers(example, block, key, bounds, scale, scratch, out)
+                out = _target(numbers, uint64(place), BLOCK)
+                _numbers(block, key, bounds, scale, scratch, out)
                 continue
             if not known or block != have:  # short rows share a block
-                _numbers(example, block, key, bounds, scale, scratch, numbers)
+                _numbers(block, key, bounds, scale, scratch, numbers)
                 known, have = True, block
             if stride == 1:
-                out = _target(example, uint64(place), count)
+                out = _target(numbers, uint64(place), count)
                 for i in range(count):
                     out[i] = numbers[inside + i]
             else:
                 for i in range(count):
-                    out = _target(example, uint64(place + i * stride * item), 1)
+                    out = _target(numbers, uint64(place + i * stride * item), 1)
                     out[0] = numbers[inside + i]
 
 
@@ -507,13 +505,14 @@ def panel_units(axes: npt.NDArray[np.int64]) -> int:
 
 @_jit
 def panels(
-    example: Any,
     address: Any,
     axes: Any,
     first: Any,
     key: Any,
     bounds: Any,
     scale: Any,
+    scratch: Any,
+    numbers: Any,
     low: Any,
     high: Any,
 ) -> None:
@@ -522,9 +521,7 @@ def panels(
     Memory is contiguous along the last axis but one. Numbers are transposed in a scratch that
     stays in cache, so that memory is written in whole lines.
     """
-    scratch, item = _scratch(), int64(example.itemsize)
-    numbers = np.empty(BLOCK, example.dtype)
-    turned = np.empty(PANEL_UNIT * PANEL, example.dtype)
+    item, turned = int64(numbers.itemsize), numbers[uint64(BLOCK) :]
     last = len(axes) - 1
     n, stride, breadth = axes[last, 0], axes[last, 2], axes[last - 1, 0]
     along = (n + int64(PANEL_UNIT - 1)) // int64(PANEL_UNIT)
@@ -548,7 +545,7 @@ def panels(
                 at = base + uint64(j)
                 inside = int64(at % uint64(BLOCK))
                 count = min(int64(BLOCK) - inside, end - j)
-                _numbers(example, at // uint64(BLOCK), key, bounds, scale, scratch, numbers)
+                _numbers(at // uint64(BLOCK), key, bounds, scale, scratch, numbers)
                 to = uint64((j - start) * PANEL + row)
                 for i in range(count):
                     turned[to + uint64(i) * uint64(PANEL)] = numbers[uint64(inside + i)]
@@ -556,7 +553,7 @@ def panels(
         for j in range(start, end):
             place = int64(address) + (memory + j * stride) * item
             source = uint64((j - start) * PANEL)
-            out = _target(example, uint64(place), PANEL)
+            out = _target(numbers, uint64(place), PANEL)
             if height == PANEL:
                 for row in range(PANEL):
                     out[uint64(row)] = turned[source + uint64(row)]

@@ -31,7 +31,8 @@ def linear_index(
 def values(words: npt.NDArray[np.uint32], variate: Variate, dtype: DType) -> npt.NDArray[Any]:
     """Return the number of each word, in float64 for float64 and in float32 otherwise."""
     precision = np.float64 if dtype == "float64" else np.float32
-    result = variates(words, variate).astype(precision) * precision(variate.multiplier)
+    result: npt.NDArray[Any] = variates(words, variate).astype(precision)
+    result = result * precision(variate.multiplier)
     return result + precision(variate.mean) if variate.mean else result
 
 
