@@ -89,7 +89,11 @@ class EntrywiseDraw(Draw):
 
 @dataclass(frozen=True)
 class Uniform(EntrywiseDraw):
-    """Entries uniform on [low, high); std (high − low)/√12."""
+    """Entries uniform on [low, high); std (high − low)/√12.
+
+    Exactly so where the interval is centred on zero. Elsewhere the mean is added, which rounds once
+    more: the outermost values may then land on `high`, or one unit in the last place outside.
+    """
 
     low: float
     high: float
@@ -225,7 +229,7 @@ def truncated_moments(low: float, high: float) -> tuple[float, float]:
     Johnson, Kotz and Balakrishnan (1994), "Continuous univariate distributions", section 10.1.
 
     >>> round(truncated_moments(-2.0, 2.0)[1], 10)
-    0.8796256610
+    0.879625661
     """
     if low > 0:  # the same interval mirrored, where Φ is accurate
         mean, std = truncated_moments(-high, -low)

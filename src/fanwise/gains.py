@@ -321,7 +321,7 @@ def gain(activation: str | Callable[[Any], Any], *, direction: Direction = "forw
     Source: He et al. (2015), "Delving deep into rectifiers", equations 10 and 14, for any f.
 
     >>> round(gain("relu"), 9), round(gain("tanh"), 9)
-    (1.414213562, 1.592537419)
+    (1.414213562, 1.59253742)
     >>> round(gain(lambda x: x * (1 / (1 + np.exp(-1.702 * x)))), 8)
     1.53945876
     """

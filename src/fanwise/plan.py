@@ -132,7 +132,7 @@ def _scheme_name(schemes: tuple[Scheme, ...], gates: tuple[str, ...]) -> str:
     names = [one(scheme) for scheme in schemes]
     if len(set(names)) == 1:
         return names[0]
-    common = max(set(names), key=names.count)
+    common = max(names, key=names.count)
     odd = [f"{gate} {name}" for gate, name in zip(gates, names, strict=True) if name != common]
     return f"{common}; {', '.join(odd)}"
 
@@ -225,7 +225,10 @@ class Plan:
                 f"this plan has version {version}, and this fanwise reads {cls.version}: "
                 "update fanwise."
             )
-        return cls(tuple(Row.from_dict(row) for row in rows), note)
+        try:
+            return cls(tuple(Row.from_dict(row) for row in rows), note)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArgumentError(f"this is no fanwise plan: {error!r}") from None
 
 
 @dataclass(frozen=True)

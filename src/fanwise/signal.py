@@ -28,6 +28,10 @@ SCALE = 1.15
 """How far a weight's deviation may lie from the planned one before it is named as the cause."""
 
 
+NOISE = 1e-6
+"""Variation over the batch below this share of the rms is float32 rounding: the signal is lost."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """One kernel in execution order, and what was measured there.
@@ -50,6 +54,8 @@ class Layer:
         planned_rms: as the plan would draw it.
         planned_scheme: the plan's scheme.
         fans: the kernel's; None where it has none.
+        input_mean, input_spread: of what feeds it, as for its output.
+        gradient_mean, gradient_spread: of the gradient, likewise.
     """
 
     name: str
@@ -68,6 +74,10 @@ class Layer:
     planned_rms: float | None
     planned_scheme: str
     fans: Fans | None
+    input_mean: float | None = None
+    input_spread: float | None = None
+    gradient_mean: float | None = None
+    gradient_spread: float | None = None
 
     @property
     def scale(self) -> float | None:
@@ -212,7 +222,9 @@ def _cause(layers: Sequence[Layer], direction: Direction, rate: float) -> str:
     what = "gradient" if direction == "backward" else "signal"
     text = f"The {what} {grows} by {rate:.3g} a layer."
     scales = _scales(layers)
-    off = median(scales) if scales else 1.0
+    if not scales:
+        return f"{text} Nothing is planned for these weights: they are frozen, or a rule says so."
+    off = median(scales)
     example = layers[len(layers) // 2]
     if max(off, 1.0 / off if off else math.inf) > SCALE:
         planned = example.planned_rms or math.nan
@@ -269,16 +281,16 @@ NO_SCALE = (
 def _fix(layers: Sequence[Layer], direction: Direction) -> str:
     """Return the change that mends a drift through these layers, in execution order."""
     scales = _scales(layers)
-    typical = median(scales) if scales else 1.0
-    if not typical or max(typical, 1.0 / typical) <= SCALE:
-        if typical:
-            return f"Re-drawing won't mend this: {NO_SCALE}"
-        return f"{REDRAW} draws them."
+    if not scales:
+        return f"{REDRAW} leaves them alone: unfreeze them, or {NO_SCALE}"
+    typical = median(scales)
+    if max(typical, 1.0 / typical) <= SCALE:
+        return f"Re-drawing won't mend this: {NO_SCALE}"
     backward = direction == "backward"
     values = predicted_backward(layers) if backward else predicted_forward(layers)
     after = trend(values)
     schemes = [layer.planned_scheme for layer in layers if layer.planned_scheme]
-    common = max(set(schemes), key=schemes.count)
+    common = max(schemes, key=schemes.count)
     text = f"{REDRAW} draws them by {common}; predicted after it: "
     if after is None:
         return f"{text}a factor near 1."
@@ -306,11 +318,28 @@ def _broken(layers: Sequence[Layer]) -> Verdict | None:
 
 
 def _moving(layers: Sequence[Layer]) -> list[float]:
-    """Return the forward rms; that of the varying part, where the batch varies to begin with."""
-    varying = [layer.varying for layer in layers]
-    if varying[0] is not None and varying[0] > 0.01 * layers[0].rms and all(varying):
-        return [v for v in varying if v]
+    """Return the forward rms; that of the varying part, where the batch varies to begin with.
+
+    The varying part ends where the signal is lost for good.
+    """
+    varying = [v for layer in layers if (v := layer.varying) is not None]
+    if len(varying) == len(layers) and varying[0] > 0.01 * layers[0].rms:
+        live = [v > NOISE * layer.rms for v, layer in zip(varying, layers, strict=True)]
+        end = len(live) - live[::-1].index(True)
+        if all(live[:end]):
+            return varying[:end]
     return [layer.rms for layer in layers]
+
+
+def _lost(layers: Sequence[Layer], at: Layer) -> Verdict:
+    """Return the verdict where a layer, all at once, loses what differs between samples."""
+    cause = (
+        f"The output of {at.parameter} is the same for every sample of the batch: only biases are "
+        "left of the signal."
+    )
+    off = at.scale is not None and not 1.0 / SCALE <= at.scale <= SCALE
+    fix = f"{REDRAW} draws it by {at.planned_scheme}." if off else _fix(layers, "forward")
+    return Verdict("vanishing", "forward", at.name, cause, fix, 1.0)
 
 
 def _drift_verdicts(layers: Sequence[Layer]) -> list[Verdict]:
@@ -320,6 +349,8 @@ def _drift_verdicts(layers: Sequence[Layer]) -> list[Verdict]:
     onward = trend(forward)
     if onward is not None and _drifts(onward, forward):
         found.append(("forward", onward, list(layers), forward))
+    elif len(forward) < len(layers):
+        return [_lost(layers, layers[len(forward)])]
     back = [layer for layer in reversed(layers) if layer.gradient_rms]
     gradients = [layer.gradient_rms or 0.0 for layer in back]
     backward = trend(gradients)

@@ -7,6 +7,7 @@ numbers: as easy as 1, 2, 3" (SC'11). A change to anything here is a new version
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from operator import index
 from typing import Any, TypeAlias
@@ -28,6 +29,8 @@ ROUNDS = 10
 
 Words: TypeAlias = Any
 """An array of uint32 in any namespace whose operators wrap around (NumPy, JAX)."""
+HighProduct: TypeAlias = Callable[[Words, Words], Words]
+"""What `high_product` does; a namespace may have an operation for it."""
 
 
 def check_seed(seed: int) -> int:
@@ -66,7 +69,11 @@ def high_product(a: Words, b: Words) -> Words:
     return a_high * b_high + (middle >> high) + (a_low * b_high + (middle & low) >> high)
 
 
-def philox(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words]) -> list[Words]:
+def philox(
+    counter: tuple[Words, Words, Words, Words],
+    key: tuple[Words, Words],
+    high: HighProduct = high_product,
+) -> list[Words]:
     """Return the four words of each block: Philox4x32-10.
 
     `counter` and `key` are uint32 arrays that broadcast; `philox(0, 0)` is
@@ -78,9 +85,9 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words])
     w0, w1 = (np.uint32(w) for w in KEY_STEPS)
     for _ in range(ROUNDS):
         c0, c1, c2, c3 = (
-            high_product(c2, m1) ^ c1 ^ k0,
+            high(c2, m1) ^ c1 ^ k0,
             c2 * m1,
-            high_product(c0, m0) ^ c3 ^ k1,
+            high(c0, m0) ^ c3 ^ k1,
             c0 * m0,
         )
         k0, k1 = k0 + w0, k1 + w1

@@ -328,6 +328,10 @@ def test_an_entrywise_draw_has_to_say_its_variate():
             "words: too few to draw from. Move the bounds towards the mean, or draw a Uniform "
             "there.",
         ),
+        (lambda: Constant(math.nan), "Constant: value must be finite, got nan."),
+        (lambda: Identity(INF), "Identity: gain must be finite, got inf."),
+        (lambda: Orthogonal(math.nan), "Orthogonal: gain must be finite, got nan."),
+        (lambda: DeltaOrthogonal(-INF), "DeltaOrthogonal: gain must be finite, got -inf."),
         (lambda: Sparse(1.5), "Sparse: sparsity must lie in [0, 1], got 1.5."),
         (lambda: Sparse(math.nan), "Sparse: sparsity must lie in [0, 1], got nan."),
         (lambda: Sparse(0.5, -1.0), "Normal: std must not be negative, got -1."),

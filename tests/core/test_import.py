@@ -44,7 +44,7 @@ def test_deciding_loads_no_engine():
 
 def test_drawing_loads_no_framework():
     draw = "import fanwise as fw; fw.draw('he_normal', (8, 8), seed=0)"
-    assert not loaded(draw) & (HEAVY - {"numba", "llvmlite", "scipy"})
+    assert not loaded(draw) & (HEAVY - {"numba", "llvmlite", "scipy"})  # Numba looks for SciPy
 
 
 def test_the_check_sees_a_framework():

@@ -35,17 +35,22 @@ GRID = 64
 REACH = 32
 
 
+Moments = tuple[float | None, float | None, float | None]
+"""rms, mean and standard deviation; None where there is no tensor of floats."""
+NOTHING: Moments = (None, None, None)
+
+
 @dataclass
 class Reading:
     """What is measured at one contraction."""
 
     contraction: Contraction
-    input_rms: float | None
+    input: Moments = NOTHING
     rms: float = 0.0
     mean: float = 0.0
     spread: float = 0.0
     varying: float | None = None
-    gradient_rms: float | None = None
+    gradient: Moments = NOTHING
     saturated: float | None = None
     dead: float | None = None
 
@@ -105,8 +110,8 @@ class Recorder(Tracer):
         """Measure what feeds a kernel."""
         contraction = super().use_kernel(root, operand, letters, data, **more)
         if contraction is not None:
-            rms = moments(data)[0] if data.is_floating_point() else None
-            self.readings[contraction] = Reading(contraction, rms)
+            fed = moments(data) if data.is_floating_point() else NOTHING
+            self.readings[contraction] = Reading(contraction, fed)
         return contraction
 
     def from_kernel(self, contraction: Contraction, result: Any) -> None:
@@ -119,8 +124,8 @@ class Recorder(Tracer):
         last = super().leave(module, inputs, output)
         if last is not None:
             with _disable_current_modes():
-                rms = moments(inputs[0])[0] if inputs and inputs[0].is_floating_point() else None
-                self.readings[last] = Reading(last, rms)
+                floats = inputs and inputs[0].is_floating_point()
+                self.readings[last] = Reading(last, moments(inputs[0]) if floats else NOTHING)
                 self._read(last, output[0] if isinstance(output, tuple) else output)
         return last
 
@@ -171,7 +176,7 @@ class Recorder(Tracer):
 
 def _gradient_into(reading: Reading) -> Callable[[torch.Tensor], None]:
     def hook(gradient: torch.Tensor) -> None:
-        reading.gradient_rms = moments(gradient)[0]
+        reading.gradient = moments(gradient)
 
     return hook
 
@@ -214,7 +219,8 @@ def _backward(model: nn.Module, output: Any, loss: Callable[[Any], torch.Tensor]
             )
         cotangents = [torch.ones_like(ends[0])]
     else:
-        ends = [t for t in tensors_of(output) if t.is_floating_point() and t.requires_grad]
+        found = {id(t): t for t in tensors_of(output)}  # an output object may name one twice
+        ends = [t for t in found.values() if t.is_floating_point() and t.requires_grad]
         cotangents = [
             fill_(torch.empty_like(end), Normal(), seed=0, name=f"fanwise.cotangent.{i}")
             for i, end in enumerate(ends)
@@ -246,12 +252,16 @@ def _layers(recorder: Recorder, model: nn.Module, planned: Plan) -> Iterator[Lay
             parameter=name,
             feeds=use.feeds,
             follows=use.follows,
-            input_rms=reading.input_rms,
+            input_rms=reading.input[0],
+            input_mean=reading.input[1],
+            input_spread=reading.input[2],
             rms=reading.rms,
             mean=reading.mean,
             spread=reading.spread,
             varying=reading.varying,
-            gradient_rms=reading.gradient_rms,
+            gradient_rms=reading.gradient[0],
+            gradient_mean=reading.gradient[1],
+            gradient_spread=reading.gradient[2],
             saturated=reading.saturated,
             dead=reading.dead,
             weight_rms=moments(parameters[name])[0],

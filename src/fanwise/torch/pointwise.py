@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fanwise.errors import ArgumentError
 from fanwise.gains import Moments, second_moments
@@ -21,9 +22,9 @@ from fanwise.uses import Kind, Neighbour
 
 POINTWISE = frozenset(
     "abs add celu clamp clamp_max clamp_min cos div elu erf exp expm1 ge gelu gt hardshrink "
-    "hardsigmoid hardswish hardtanh le leaky_relu log log1p log_sigmoid_forward lt maximum minimum mish mul neg pow "
-    "reciprocal relu relu6 rsqrt rsub sigmoid sign silu sin softplus softshrink sqrt square sub "
-    "tanh threshold where".split()
+    "hardsigmoid hardswish hardtanh le leaky_relu log log1p log_sigmoid_forward lt maximum "
+    "minimum mish mul neg pow reciprocal relu relu6 rsqrt rsub sigmoid sign silu sin softplus "
+    "softshrink sqrt square sub tanh threshold where".split()
 )
 """ATen operations (without the in-place underscore) that act entry by entry."""
 
@@ -91,7 +92,7 @@ def function_of(expression: Expression) -> Callable[[Any], Any]:
     """Return an expression as a function on float64 NumPy arrays."""
 
     def function(z: Any) -> Any:
-        with torch.no_grad():
+        with _disable_current_modes(), torch.no_grad():  # a trace on fake tensors may be running
             value = evaluate(expression, torch.from_numpy(np.ascontiguousarray(z)))
             return np.asarray(value, dtype=np.float64)  # a comparison is a jump from 0 to 1
 

@@ -80,14 +80,15 @@ def roles_of(root: Root, operand: Steps, letters: str) -> tuple[tuple[int, ...],
                 ),
                 reverse=True,
             )
-            if any(high % low for low, high, _ in segments):
-                return None
-            parts = [(high // low, letter) for low, high, letter in segments]
-            covered = prod(n for n, _ in parts)
-            if size % covered:
-                return None
-            if covered < size:
-                parts.insert(0, (size // covered, "B"))
+            parts: list[tuple[int, str]] = []
+            for low, high, letter in [*segments, (stride, stride, "")]:
+                if high > ends or ends % high or high % low:
+                    return None
+                if high < ends:  # the operand skips here: it is one block of several
+                    parts.append((ends // high, "B"))
+                if low < high:
+                    parts.append((high // low, letter))
+                ends = low
             axes += [
                 (prod(n for n, _ in same), letter)
                 for letter, group in groupby(parts or [(1, "K")], key=lambda part: part[1])

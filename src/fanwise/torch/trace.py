@@ -7,6 +7,7 @@ pointwise operations it has been through since. A contraction of a parameter wit
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, is_fake
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -74,11 +76,15 @@ FACTORIES = frozenset(
     "new_ones new_full".split()
 )
 """Operations whose result takes its shape from data and nothing else."""
+FILLED = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1, "zeros": 0, "ones": 1}
+"""Operations whose result has this value everywhere."""
 SCALINGS = frozenset({"add", "sub", "rsub", "mul", "div"})
 """Operations that with a constant tensor scale or shift, and leave a flow what it is."""
 COMPARISONS = frozenset({"ge", "gt", "le", "lt"})
 LONGEST = 256
 """Most calls in an expression; beyond it, say in a loop without weights, it is an operation."""
+SAME_PLACE = frozenset({"_to_copy", "alias", "clone", "contiguous", "lift_fresh"})
+"""Operations that leave every entry where it is."""
 COPIES = POINTWISE | VIEWS
 """Operations on a parameter alone whose result, of the same shape, still counts as it."""
 SPLITS = frozenset({"split", "unsafe_split", "chunk", "unsafe_chunk", "split_with_sizes"})
@@ -161,9 +167,10 @@ class Tracer(TorchDispatchMode):
         self.roots: dict[Any, list[tuple[int, Root]]] = {}
         self.kept: list[torch.Tensor] = []
         self.written: dict[Any, Flow] = {}
+        self.constants: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.names = {module: name for name, module in model.named_modules()}
         self.running: list[nn.Module] = [model]
-        self.inside_recurrence = 0
+        self.unseen = 0
         for name, tensor in parameters.items():
             self._add_root(tensor, Root(name, steps_of(tensor), tuple(tensor.shape)))
 
@@ -201,7 +208,7 @@ class Tracer(TorchDispatchMode):
         """Return the flow of a tensor of data; None for a constant or a parameter."""
         if not isinstance(tensor, torch.Tensor):
             return None
-        found = self.flows.get(tensor)
+        found: Flow | None = self.flows.get(tensor)
         if found is None and self.written:
             return self.written.get(StorageWeakRef(tensor.untyped_storage()).cdata)
         return found
@@ -236,11 +243,13 @@ class Tracer(TorchDispatchMode):
         """Run an operation and note what it does."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if not self.inside_recurrence and func.namespace == "aten":
+        if not self.unseen and func.namespace == "aten":
             self._see(func, base_name(func), args, kwargs, result)
         return result
 
     def _see(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
+        if name in FILLED:
+            self.constants[result] = float(FILLED[name])
         if name in CONTRACTIONS:
             self._contraction(name, args, result)
         elif name in ("convolution", "_convolution", "convolution_overrideable"):
@@ -257,10 +266,28 @@ class Tracer(TorchDispatchMode):
             tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
             flows = [f for t in tensors if (f := self.flow(t)) is not None]
             roots = [(t, r) for t in tensors if (r := self.root(t)) is not None]
-            if flows:
+            if flows and args and result is args[0] and self.flow(result) is None:
+                self._write(result, flows[-1])
+            elif flows:
                 self._data(func, name, args, kwargs, result, flows, roots)
             elif roots:
                 self._parameters(name, roots, result)
+
+    def _write(self, target: torch.Tensor, flow: Flow) -> None:
+        """Note that data is written into memory that held a constant: padding, a cache."""
+        if self.root(target) is None:
+            self.kept.append(target)
+            memory = StorageWeakRef(target.untyped_storage()).cdata
+            self.written[memory] = replace(flow, place=(object(),))
+
+    def _constant(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the one value of a constant tensor, in double precision, if it is known."""
+        with _disable_current_modes():
+            value = self.constants.get(tensor)
+            literal = getattr(tensor, "constant", None) if is_fake(tensor) else tensor
+            if value is None and literal is not None and literal.numel() == 1:
+                value = None if literal.is_meta else float(literal)
+            return None if value is None else torch.tensor(value, dtype=torch.float64)
 
     def use_kernel(
         self, root: Root, operand: torch.Tensor, letters: str, data: Any, **more: Any
@@ -406,27 +433,41 @@ class Tracer(TorchDispatchMode):
             self._pointwise(func, name, args, kwargs, result, flows)
         elif name in PASSES:
             self._pass(name, args, kwargs, result, flow)
-        elif name not in FACTORIES:
-            label = f"an operation {name}"
-            for f in flows:
-                self.consume(f, Neighbour(label, "mixed"))
-            self.set_flow(result, Flow(label, "mixed", place=(object(),)))
+        elif name not in FACTORIES and any(t.is_floating_point() for t in tensors_in(result)):
+            self._unknown(name, flows, result)
+
+    def _unknown(self, name: str, flows: list[Flow], result: Any) -> None:
+        """An operation that nobody knows ends the flows that meet in it, and starts one."""
+        label = f"an operation {name}"
+        for f in flows:
+            self.consume(f, Neighbour(label, "mixed"))
+        self.set_flow(result, Flow(label, "mixed", place=(object(),)))
 
     def _pass(self, name: str, args: tuple[Any, ...], kwargs: Any, result: Any, flow: Flow) -> None:
         """Views, pools and the like: the flow goes on; where it is split, so is its kernel."""
         made = flow.contraction
         if name in SPLITS and made is not None and flow.expression is Z:
             self._split(made, args[0], result)
-        settings = [a for a in tree_flatten((args, kwargs))[0] if not isinstance(a, torch.Tensor)]
-        place = (*flow.place, name, repr(settings))
+        settings = tree_flatten((args[1:], kwargs))[0]
+        indexed = any(isinstance(a, torch.Tensor) for a in settings)
+        place = (*flow.place, name, object() if indexed else repr(settings))
         parts = result if isinstance(result, list | tuple) else [result]
         for i, part in enumerate(parts):
-            self.set_flow(part, replace(flow, place=(*place, i)))
+            self.set_flow(part, flow if name in SAME_PLACE else replace(flow, place=(*place, i)))
+
+    def _with_constant(self, name: str, flows: list[Flow], result: Any) -> None:
+        """A pointwise operation with a constant tensor, or a parameter."""
+        if name in SCALINGS:
+            self.set_flow(result, flows[0])
+        elif name not in COMPARISONS:
+            self._unknown(name, flows, result)
 
     def _split(self, made: Contraction, whole: torch.Tensor, parts: Any) -> None:
         """A kernel's output that is split evenly is several kernels, packed along O."""
         layout, n = made.use.layout or "", len(parts)
-        if sorted(layout) != ["I", "O"] or made.use.view[layout.index("O")] != whole.shape[-1]:
+        if sorted(layout.replace("B", "")) != ["I", "O"]:
+            return
+        if made.use.view[layout.index("O")] != whole.shape[-1]:
             return
         if n > 1 and all(part.shape[-1] * n == whole.shape[-1] for part in parts):
             made.use = replace(made.use, blocks=n)
@@ -442,16 +483,30 @@ class Tracer(TorchDispatchMode):
         flows: list[Flow],
     ) -> None:
         first = flows[0]
-        if len(flows) == 1 or all(
+        together = all(
             f.contraction is first.contraction and f.label == first.label and f.place == first.place
             for f in flows
-        ):
-            if any(isinstance(a, torch.Tensor) and self.flow(a) is None for a in args):
-                self.set_flow(result, first)  # with a constant or a parameter: scaled or shifted
+        )
+        if name == "where" and not (together and self.flow(args[0]) is not None):
+            flows = [f for a in args[1:] if (f := self.flow(a)) is not None]
+            if len(flows) == 1:  # a mask from elsewhere
+                self.set_flow(result, flows[0])
+            if len(flows) < 2:
                 return
-            symbols = tuple(f.expression if (f := self.flow(a)) is not None else a for a in args)
-            call = Call(func, symbols, tuple(sorted(kwargs.items())))
-            self.set_flow(result, replace(first, expression=call))
+            together = False
+        if together:
+            symbols = [f.expression if (f := self.flow(a)) is not None else a for a in args]
+            for i, symbol in enumerate(symbols):
+                if isinstance(symbol, torch.Tensor):
+                    symbols[i] = self._constant(symbol) if name not in SCALINGS else None
+                    if symbols[i] is None:
+                        self._with_constant(name, flows, result)
+                        return
+            call = Call(func, tuple(symbols), tuple(sorted(kwargs.items())))
+            if call.size > LONGEST:
+                self._unknown("many times over", flows, result)
+            else:
+                self.set_flow(result, replace(first, expression=call))
             return
         whole = [f for f in flows if not f.reduced]
         if name in ("mul", "div", "add", "sub", "rsub") and len(whole) < len(flows):
@@ -464,6 +519,8 @@ class Tracer(TorchDispatchMode):
             else:
                 self.set_flow(result, whole[0])
             return
+        if name in COMPARISONS:
+            return
         label = "a residual sum" if name in ("add", "sub", "rsub") else "a product"
         for f in flows:
             self.consume(f, Neighbour(label, "mixed"))
@@ -474,15 +531,22 @@ class Tracer(TorchDispatchMode):
     def enter(self, module: nn.Module) -> None:
         """Note that a module starts to run."""
         self.running.append(module)
-        if isinstance(module, tuple(GATES)):
-            self.inside_recurrence += 1
+        if isinstance(module, (*GATES, ParametrizationList)):
+            self.unseen += 1
 
     def leave(self, module: nn.Module, inputs: Any, output: Any) -> Contraction | None:
         """Note that a module has run; return the last contraction of a recurrent one."""
         self.running.pop()
+        if isinstance(module, ParametrizationList):
+            self.unseen -= 1
+            original = getattr(module, "original", None)  # a weight made of several has none
+            root = None if original is None else self.root(original)
+            if root is not None and original is not None and output.shape == original.shape:
+                source = (root, steps_of(original))
+                self._add_root(output, Root(root.name, steps_of(output), root.shape, source))
         if not isinstance(module, tuple(GATES)):
             return None
-        self.inside_recurrence -= 1
+        self.unseen -= 1
         feed = self.flow(inputs[0]) if inputs else None
         self.consume(feed, Neighbour("linear", "linear"))
         feeds = feed.neighbour() if feed is not None else Neighbour("a constant", "input")
@@ -542,6 +606,11 @@ def run_traced(
     return output
 
 
+def tensors_in(values: Any) -> list[torch.Tensor]:
+    """Return the tensors in nested containers."""
+    return [leaf for leaf in tree_flatten(values)[0] if isinstance(leaf, torch.Tensor)]
+
+
 def tensors_of(output: Any) -> Iterable[torch.Tensor]:
     """Return the tensors of a model's output: a tensor, nested containers, or an output object."""
     values = vars(output).values() if hasattr(output, "__dict__") else ()
@@ -563,23 +632,41 @@ def trace(model: nn.Module, inputs: Inputs) -> Trace:
     args, kwargs = as_call(inputs)
     try:
         return _trace_fake(model, args, kwargs)
-    except Exception:  # whatever a stranger's forward raises on tensors without values
+    except Exception as error:  # whatever a stranger's forward raises on tensors without values
         parameters: dict[str, torch.Tensor] = dict(model.named_parameters())
         if any(p.is_meta for p in parameters.values()):
-            raise
+            raise forward_error(model, error) from error
         tracer = Tracer(model, parameters)
         with undisturbed(model), torch.no_grad():
             try:
                 run_traced(tracer, model, args, kwargs)
-            except Exception as error:
-                raise forward_error(model, error) from error
+            except Exception as real:
+                raise forward_error(model, real) from real
         return Trace(tracer.uses, tracer.contractions, fake=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PyTorch from logging what fails on fake tensors: it is run again on real ones."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _trace_fake(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
+    places = [t.device for t in tensors_in((args, kwargs)) if not t.is_meta]
+    device = places[0] if places else torch.device("cpu")
 
     def pretend(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_meta:  # as if it had memory where the inputs have
+            with fake:
+                return torch.empty_strided(
+                    tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
+                )
         return fake.from_tensor(tensor.detach())
 
     parameters = {name: pretend(p) for name, p in model.named_parameters()}
@@ -590,6 +677,6 @@ def _trace_fake(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
     def call(*args: Any, **kwargs: Any) -> Any:
         return torch.func.functional_call(model, {**parameters, **buffers}, args, kwargs)
 
-    with undisturbed(model), torch.no_grad(), fake:
+    with undisturbed(model), _quiet(), torch.no_grad(), fake:
         run_traced(tracer, call, args, kwargs)
     return Trace(tracer.uses, tracer.contractions)
