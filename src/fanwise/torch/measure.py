@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from fanwise.errors import ModelError
 from fanwise.plan import Plan, Rule
 from fanwise.signal import Layer, Signal, judge
 from fanwise.torch.plan import plan
-from fanwise.torch.pointwise import POINTWISE, Expression, Z, base_name, evaluate, neighbour_of
+from fanwise.torch.pointwise import POINTWISE, Z, base_name, neighbour_of, steepness_at
 from fanwise.torch.roles import Root
 from fanwise.torch.run import Inputs, as_call, check_materialized, forward_error, undisturbed
 from fanwise.torch.tensors import fill_
@@ -30,11 +29,6 @@ FLAT = 0.05
 """A slope below this share of the steepest counts as saturated."""
 DEAD = 1e-3
 """A unit whose slope stays below this share of the steepest on every sample is dead."""
-GRID = 64
-"""Slopes are looked up on a grid of this many steps a unit, for |z| ≤ 32."""
-REACH = 32
-
-
 Moments = tuple[float | None, float | None, float | None]
 """rms, mean and standard deviation; None where there is no tensor of floats."""
 NOTHING: Moments = (None, None, None)
@@ -63,16 +57,6 @@ def moments(tensor: torch.Tensor) -> tuple[float, float, float]:
     rms = float(torch.linalg.vector_norm(values, dtype=torch.float64)) / math.sqrt(values.numel())
     mean = float(values.mean(dtype=torch.float64))
     return rms, mean, math.sqrt(max(rms * rms - mean * mean, 0.0))
-
-
-@lru_cache(maxsize=64)
-def _slopes(_key: str, expression: Expression) -> torch.Tensor:
-    """Return |f′| over its maximum within |z| ≤ 8, on the grid."""
-    edges = torch.linspace(-REACH, REACH, 2 * REACH * GRID + 1, dtype=torch.float64)
-    with torch.no_grad():
-        slopes = (evaluate(expression, edges).diff() * GRID).abs()
-    middle = slopes[(REACH - 8) * GRID : (REACH + 8) * GRID]
-    return (slopes / middle.max().clamp_min(1e-30)).float()
 
 
 class Recorder(Tracer):
@@ -165,8 +149,7 @@ class Recorder(Tracer):
         kind = neighbour_of(flow.expression).kind
         if reading is None or kind not in ("saturating", "rectifier"):
             return
-        slopes = _slopes(repr(flow.expression), flow.expression).to(z.device)
-        steep = slopes[((z.float() + REACH) * GRID).nan_to_num().long().clamp(0, len(slopes) - 1)]
+        steep = steepness_at(flow.expression, z)
         if kind == "saturating":
             reading.saturated = float((steep < FLAT).float().mean())
         units = 1 if "convolution" in source.use.role and z.dim() > 2 else z.dim() - 1

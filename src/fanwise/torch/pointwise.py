@@ -6,7 +6,6 @@ second moments of an activation that nobody has heard of.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -16,8 +15,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fanwise.errors import ArgumentError
-from fanwise.gains import Moments, second_moments
+from fanwise.neighbours import GRID, REACH, neighbour, steepness
 from fanwise.uses import Kind, Neighbour
 
 POINTWISE = frozenset(
@@ -35,10 +33,6 @@ NAMES = {
     "log_sigmoid_forward": "log_sigmoid",
     "softshrink": "soft_shrink",
 }
-
-
-CURVE = tuple(10.0 ** (k / 4) for k in range(-24, 13))
-"""Second moments of z at which an activation's own are tabulated."""
 
 
 class _Variable:
@@ -120,50 +114,23 @@ def label_of(expression: Expression) -> str:
     return "·".join(dict.fromkeys(_operations(expression)))
 
 
-def _moments(function: Callable[[Any], Any], variance: float = 1.0) -> Moments | None:
-    """Return both second moments; None where one is zero or infinite, as for log and sign."""
-    try:
-        with np.errstate(all="ignore"):
-            found = second_moments(function, variance)
-    except ArgumentError:
-        return None
-    return found if 0 < found.value < math.inf and 0 < found.slope < math.inf else None
-
-
 @lru_cache(maxsize=256)
 def _analysis(_key: str, expression: Expression) -> Neighbour:
-    """Return an expression as a neighbour without a name."""
-    function = function_of(expression)
-    grid = np.array([-200.0, -100.0, -3.0, -1.0, -0.3, 0.0, 0.3, 1.0, 3.0, 100.0, 200.0])
-    with np.errstate(all="ignore"):
-        values = function(grid)
-        at_zero, slope = values[5], values[7] - values[5]
-        linear = np.allclose(values, at_zero + slope * grid, rtol=1e-9, atol=1e-9)
-    if linear:
-        moment, steep = float(slope**2 + at_zero**2), float(slope**2)
-        return Neighbour("", "linear", moment=moment, slope=steep)
-    unit = _moments(function)
-    if unit is None:
-        return Neighbour("", "mixed")
-    curve = []
-    for q in CURVE:
-        moments = _moments(function, q)
-        if moments is None:
-            break
-        curve.append((math.log(q), math.log(moments.value), math.log(moments.slope)))
-    bounded = bool(np.abs(values).max() < 50.0)
-    # ReLU6 is bounded too, but has no linear range where a small signal would stay as it is.
-    linear_range = bool(curve) and curve[0][1] - curve[0][0] > math.log(0.9)
-    return Neighbour(
-        "",
-        "saturating" if bounded and linear_range else "rectifier",
-        moment=unit.value,
-        slope=unit.slope,
-        curve=tuple(curve),
-    )
+    return neighbour(function_of(expression), label_of(expression))
 
 
 def neighbour_of(expression: Expression, source: Kind = "mixed") -> Neighbour:
     """Return what an expression does to a signal between two kernels."""
-    found = _analysis(repr(expression), expression)
-    return replace(found, label=label_of(expression), source=source)
+    return replace(_analysis(repr(expression), expression), source=source)
+
+
+@lru_cache(maxsize=64)
+def _steepness(_key: str, expression: Expression) -> torch.Tensor:
+    return torch.from_numpy(steepness(function_of(expression))).float()
+
+
+def steepness_at(expression: Expression, z: torch.Tensor) -> torch.Tensor:
+    """Return |f′(z)| over its maximum within |z| ≤ 8, entry by entry."""
+    slopes = _steepness(repr(expression), expression).to(z.device)
+    index = ((z.float() + REACH) * GRID).nan_to_num().long()
+    return slopes[index.clamp_(0, len(slopes) - 1)]
