@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from fanwise.draws import Variate
 from fanwise.dtypes import DType
 from fanwise.errors import ArgumentError
 from fanwise.fill import kernels
+from fanwise.fill.geometry import Axis, merge
 from fanwise.streams import key_words, stream_words
 
 KINDS = {"uniform": 0, "normal": 1, "truncated_normal": 2}
@@ -117,46 +117,20 @@ def _constants(variate: Variate) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     )
 
 
-class Geometry:
-    """Axes of a region, merged where memory allows: sizes, element steps, memory steps in items.
+def _panelled(axes: list[Axis]) -> tuple[npt.NDArray[np.int64], bool]:
+    """Return axes as `kernels` takes them, and whether for `panels`.
 
-    The last axis runs along the stream. `panel` is the axis along which memory is contiguous where
-    that isn't the last one; it is then last but one.
+    That is where memory is contiguous along another axis than the last, which then comes last but
+    one.
     """
-
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        strides: Sequence[int],
-        shape: Sequence[int],
-        offsets: Sequence[int],
-        whole: bool = False,
-    ) -> None:
-        self.first, self.panel = 0, False
-        if whole:
-            self.axes = np.array([[prod(sizes), 1, 1]], dtype=np.int64)
-            return
-        axes: list[list[int]] = []
-        step = 1
-        for axis in range(len(shape) - 1, -1, -1):
-            self.first += offsets[axis] * step
-            if sizes[axis] != 1:
-                size, memory = sizes[axis], strides[axis]
-                if axes and axes[0][1] * axes[0][0] == step and axes[0][2] * axes[0][0] == memory:
-                    axes[0][0] *= size
-                else:
-                    axes.insert(0, [size, step, memory])
-            step *= shape[axis]
-        if not axes or axes[-1][1] != 1:
-            axes.append([1, 1, 1])
-        if axes[-1][2] != 1:
-            for i, (size, _, memory) in enumerate(axes[:-1]):
-                if memory == 1 and size > 1:
-                    contiguous = axes.pop(i)
-                    axes.insert(len(axes) - 1, contiguous)
-                    self.panel = True
-                    break
-        self.axes = np.array(axes, dtype=np.int64)
+    panel = False
+    if axes[-1].stride != 1:
+        for i, axis in enumerate(axes[:-1]):
+            if axis.stride == 1 and axis.size > 1:
+                axes = [*axes[:i], *axes[i + 1 : -1], axis, axes[-1]]
+                panel = True
+                break
+    return np.array(axes, dtype=np.int64), panel
 
 
 def fill_entries(
@@ -189,17 +163,19 @@ def fill_entries(
         )
         out[...] = aligned
         return
-    whole = out.flags.c_contiguous and out.shape == tuple(shape)
-    steps = [step // item for step in out.strides]
-    geometry = Geometry(out.shape, steps, shape, offsets, whole)
-    kernel = kernels.panels if geometry.panel else kernels.rows
-    units = (kernels.panel_units if geometry.panel else kernels.row_units)(geometry.axes)
+    if out.flags.c_contiguous and out.shape == tuple(shape):
+        origin, merged = 0, [Axis(out.size, 1, 1)]
+    else:
+        origin, merged = merge(out.shape, [step // item for step in out.strides], shape, offsets)
+    axes, panel = _panelled(merged)
+    kernel = kernels.panels if panel else kernels.rows
+    units = (kernels.panel_units if panel else kernels.row_units)(axes)
     key = np.array([*key_words(seed), *stream_words(name)], dtype=np.uint32)
     bounds, scale = _constants(variate)
-    address, first = out.ctypes.data, np.uint64(geometry.first)
+    address, first = out.ctypes.data, np.uint64(origin)
 
     def work(low: int, high: int) -> None:
         scratch, numbers = _scratch(dtype)
-        kernel(address, geometry.axes, first, key, bounds, scale, scratch, numbers, low, high)
+        kernel(address, axes, first, key, bounds, scale, scratch, numbers, low, high)
 
     _run(work, units, 1 if out.size < SERIAL else count)

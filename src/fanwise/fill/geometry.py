@@ -1,0 +1,51 @@
+"""Regions as axes: of each its size, its step through the stream, and its step through memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Axis(NamedTuple):
+    """One axis of a region: entries, and the steps between them in elements and in items."""
+
+    size: int
+    step: int
+    stride: int
+
+
+def merge(
+    sizes: Sequence[int], strides: Sequence[int], shape: Sequence[int], offsets: Sequence[int]
+) -> tuple[int, list[Axis]]:
+    """Return (first element, axes): the region's axes, in order, merged where memory allows.
+
+    Args:
+        sizes: the region's, positive; `strides` its memory's, in items.
+        strides: steps through memory, in items.
+        shape: the whole's.
+        offsets: where the region starts in it.
+
+    The last axis steps through the stream by 1; it has one entry where no axis does.
+
+    >>> merge((4, 6), (6, 1), (4, 6), (0, 0))
+    (0, [Axis(size=24, step=1, stride=1)])
+    >>> merge((4, 2), (2, 1), (4, 6), (0, 3))
+    (3, [Axis(size=4, step=6, stride=2), Axis(size=2, step=1, stride=1)])
+    """
+    axes: list[Axis] = []
+    first, step = 0, 1
+    for axis in range(len(shape) - 1, -1, -1):
+        first += offsets[axis] * step
+        size, stride = sizes[axis], strides[axis]
+        if size != 1:
+            if axes and (axes[0].step * axes[0].size, axes[0].stride * axes[0].size) == (
+                step,
+                stride,
+            ):
+                axes[0] = axes[0]._replace(size=axes[0].size * size)
+            else:
+                axes.insert(0, Axis(size, step, stride))
+        step *= shape[axis]
+    if not axes or axes[-1].step != 1:
+        axes.append(Axis(1, 1, 1))
+    return first, axes
