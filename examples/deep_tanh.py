@@ -15,9 +15,7 @@ class DeepTanh(nn.Module):
     def __init__(self, inputs: int = 1000, width: int = 1000, depth: int = 5) -> None:
         super().__init__()
         sizes = [inputs, *[width] * depth]
-        self.hidden = nn.ModuleList(
-            nn.Linear(a, b) for a, b in pairwise(sizes)
-        )
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.output = nn.Linear(width, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

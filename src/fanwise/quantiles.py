@@ -38,7 +38,7 @@ import numpy as np
 
 from fanwise.draws import FRACTION_BITS as FRACTION_BITS
 from fanwise.draws import Variate
-from fanwise.streams import Words, high_product
+from fanwise.streams import HighProduct, Words, high_product
 
 Integers: TypeAlias = Any
 """An array of int32 in any namespace."""
@@ -67,19 +67,20 @@ def _low16(a: Integers) -> Integers:
     return (a << 16) >> 16
 
 
-def normal(u: Words, xp: Any = np) -> Integers:
+def normal(u: Words, xp: Any = np, high: HighProduct = high_product) -> Integers:
     """Return normal variates of uniform words: int32 with `FRACTION_BITS` fractional bits.
 
     Args:
         u: uint32.
         xp: the namespace of `u`, for `where` and `minimum`.
+        high: the high product in that namespace.
     """
     # x = (X + ½)/2³¹; sign is −1 for the upper half of the words, else 0
     sign = u.view(np.int32) >> 31
     x = u ^ (sign ^ 0x7FFFFFFF).view(np.uint32)
 
     # 1 − x² in units of 2⁻³¹: odd, from 1 to 2³¹ − 1
-    q = (np.uint32(0x7FFFFFFF) - high_product(x, x + x)).view(np.int32)
+    q = (np.uint32(0x7FFFFFFF) - high(x, x + x)).view(np.int32)
 
     # w. The origin is half an octave off, so that bits 7 to 22 are ½ − F as a signed number.
     level = ORIGIN - q.astype(np.float32).view(np.int32)
@@ -98,17 +99,19 @@ def normal(u: Words, xp: Any = np) -> Integers:
         h = ((h * t) >> 16) + xp.where(level < SEGMENT_ENDS[0], np.int32(c0), far)
     p = (2 * level + xp.minimum(level, np.int32(KNEE)) + (h << 11)) >> 5
 
-    z = high_product(x, p.view(np.uint32)).view(np.int32)
+    z = high(x, p.view(np.uint32)).view(np.int32)
     return (z ^ ~sign) - ~sign
 
 
-def variates(words: Words, variate: Variate, xp: Any = np) -> Integers:
+def variates(
+    words: Words, variate: Variate, xp: Any = np, high: HighProduct = high_product
+) -> Integers:
     """Return the variates of words: int32, to be multiplied by `variate.multiplier`."""
     if variate.kind == "uniform":
         return words.view(np.int32) >> 7
     if variate.kind == "normal":
-        return normal(words, xp)
+        return normal(words, xp, high)
     image = words
     if variate.count < 1 << 32:
-        image = np.uint32(variate.first) + high_product(words, np.uint32(variate.count))
-    return xp.clip(normal(image, xp), variate.lowest, variate.highest)
+        image = np.uint32(variate.first) + high(words, np.uint32(variate.count))
+    return xp.clip(normal(image, xp, high), variate.lowest, variate.highest)

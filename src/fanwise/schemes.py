@@ -1,7 +1,7 @@
 """Schemes: rules from fans and gain to a draw. One general rule; the named ones are a line each.
 
->>> Xavier("uniform").resolve(Fans(64, 32))
-Uniform(low=-0.25, high=0.25)
+>>> Xavier("normal").resolve(Fans(96, 32))
+Normal(std=0.125, mean=0.0)
 >>> He() == VarianceScaling(2.0, "fan_in", "normal")
 True
 """

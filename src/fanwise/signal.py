@@ -48,8 +48,9 @@ class Layer:
         gradient_rms: √E[g²] of the gradient with respect to that output; None without one.
         saturated: share of the following activation's entries with less than 5 % of its steepest
             slope; None unless it saturates.
-        dead: share of the units that have no slope on any sample of the batch; None where nothing
-            pointwise follows.
+        dead: share of the units that have no slope on any sample of the batch, less the share that
+            has it on every one: where all samples look alike, or there is one, chance makes as many
+            of either. None where nothing pointwise follows.
         weight_rms: √E[w²] as it is.
         planned_rms: as the plan would draw it.
         planned_scheme: the plan's scheme.
@@ -286,16 +287,20 @@ def _fix(layers: Sequence[Layer], direction: Direction) -> str:
     typical = median(scales)
     if max(typical, 1.0 / typical) <= SCALE:
         return f"Re-drawing won't mend this: {NO_SCALE}"
-    backward = direction == "backward"
-    values = predicted_backward(layers) if backward else predicted_forward(layers)
-    after = trend(values)
+    ways = {"forward": predicted_forward(layers), "backward": predicted_backward(layers)}
+    own, other = ways if direction != "backward" else reversed(ways)
+    values, after = ways[own], trend(ways[own])
     schemes = [layer.planned_scheme for layer in layers if layer.planned_scheme]
     common = max(schemes, key=schemes.count)
     text = f"{REDRAW} draws them by {common}; predicted after it: "
     if after is None:
         return f"{text}a factor near 1."
     text += f"a factor {after.rate:.3g} a layer, {values[-1] / values[0]:.3g} in all"
-    return f"{text}. That is not enough: {NO_SCALE}" if _drifts(after, values) else f"{text}."
+    if not any(_drifts(trend(each), each) for each in ways.values()):
+        return f"{text}."
+    if not _drifts(after, values):
+        text += f", but {ways[other][-1] / ways[other][0]:.3g} in all {other}"
+    return f"{text}. That is not enough: {NO_SCALE}"
 
 
 def _broken(layers: Sequence[Layer]) -> Verdict | None:

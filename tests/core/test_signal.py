@@ -380,6 +380,31 @@ def test_a_redraw_that_would_not_be_enough_says_so():
     assert 0.2 < factor < 0.25  # σ′ ≤ ¼
 
 
+def test_a_redraw_that_mends_one_direction_only_says_so():
+    """Sigmoids feed on their own mean: forward the rms stays, backward the slope is lost."""
+    layers = network(
+        powers(0.4, 12),
+        powers(0.4, 12)[::-1],
+        feeds=SIGMOID,
+        follows=SIGMOID,
+        planned_rms=math.sqrt(1.0 / WIDTH),
+        scale=0.4,
+    )
+    fix = only(layers).fix
+    start = (
+        "fanwise.torch.init_(model, inputs, seed=0) draws them by he_normal; predicted after it: "
+    )
+    end = f" in all backward. That is not enough: {NO_SCALE}"
+    assert fix.startswith(start)
+    assert fix.endswith(end)
+    forward, but, backward = fix.removeprefix(start).removesuffix(end).rpartition(" in all, but ")
+    assert but
+    assert forward.startswith("a factor 1")
+    values = predicted_backward(layers)
+    assert float(backward) == pytest.approx(values[-1] / values[0], rel=1e-2)
+    assert float(backward) < 0.25**11
+
+
 def test_weights_that_nobody_plans():
     layers = network(powers(0.4, 20), planned_rms=None)
     assert str(only(layers)) == (

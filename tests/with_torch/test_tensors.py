@@ -158,7 +158,7 @@ def test_errors_say_which_tensor():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda_is_drawn_on_the_cpu_and_copied():
+def test_cuda_gets_the_bits_of_the_cpu():
     tensor = torch.empty(5, 7, device="cuda", dtype=torch.bfloat16).T
     version = tensor._version
     fill_(tensor, schemes.Normal(), seed=3)
@@ -168,6 +168,6 @@ def test_cuda_is_drawn_on_the_cpu_and_copied():
     with pytest.raises(fw.ArgumentError) as error:
         memory(tensor)
     assert str(error.value) == (
-        "the tensor is on cuda:0, and NumPy sees the CPU's memory only: use fill_, which draws on "
-        "the CPU and copies."
+        "the tensor is on cuda:0, and NumPy sees the CPU's memory only: use fill_, which fills "
+        "tensors on any device."
     )

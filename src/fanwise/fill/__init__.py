@@ -47,6 +47,31 @@ def check_region(shape: Sequence[int], region: Region | None) -> tuple[list[int]
     return offsets, sizes
 
 
+def canonical(
+    sizes: Sequence[int], shape: Sequence[int], layout: str | None, region: Region | None
+) -> tuple[tuple[int, ...], list[int], list[int]]:
+    """Return (axes, shape, offsets): the canonical order of axes, and the region's place in it.
+
+    Args:
+        sizes: of the memory that holds the region.
+        shape: of the whole as stored.
+        layout: role of each stored axis; None counts elements row-major as stored.
+        region: the part of the whole that is wanted.
+
+    Raises:
+        ArgumentError: arguments that don't fit each other.
+    """
+    offsets, wanted = check_region(shape, region)
+    if tuple(wanted) != tuple(sizes):
+        raise ArgumentError(
+            f"out has shape {tuple(sizes)}, and the region wanted has {tuple(wanted)}."
+        )
+    if layout is None:
+        return tuple(range(len(shape))), list(shape), offsets
+    axes = canonical_axes(check_layout(shape, layout))
+    return axes, [shape[axis] for axis in axes], [offsets[axis] for axis in axes]
+
+
 def _check_memory(out: npt.NDArray[Any]) -> None:
     flags = out.flags
     if not flags.writeable:
@@ -101,14 +126,9 @@ def fill(
     """
     dtype = check_dtype(out.dtype if dtype is None else dtype)
     shape = tuple(out.shape if shape is None else shape)
-    offsets, sizes = check_region(shape, region)
-    if tuple(sizes) != out.shape:
-        raise ArgumentError(f"out has shape {out.shape}, and the region wanted has {tuple(sizes)}.")
+    axes, ordered, offsets = canonical(out.shape, shape, layout, region)
     _check_memory(out)
     seed = check_seed(seed)
-    if layout is not None:
-        layout = check_layout(shape, layout)
-    axes = canonical_axes(layout) if layout is not None else tuple(range(len(shape)))
     target = as_bits(out, dtype)
     if layout is not None:
         target = target.transpose(axes)
@@ -123,8 +143,8 @@ def fill(
             dtype,
             seed=seed,
             name=name,
-            shape=[shape[axis] for axis in axes],
-            offsets=[offsets[axis] for axis in axes],
+            shape=ordered,
+            offsets=offsets,
             threads=threads,
         )
     else:
@@ -136,7 +156,7 @@ def fill(
             return result
 
         whole = build(draw, shape, check_layout(shape, layout), normals)
-        part = tuple(slice(offsets[axis], offsets[axis] + sizes[axis]) for axis in axes)
+        part = tuple(slice(at, at + n) for at, n in zip(offsets, target.shape, strict=True))
         store(target, whole[part], dtype)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Axis(NamedTuple):
-    """One axis of a region: entries, and the steps between them in elements and in items."""
+    """An axis of a region: its size, its step in the stream and its stride in memory, in items."""
 
     size: int
     step: int
@@ -19,13 +19,13 @@ def merge(
 ) -> tuple[int, list[Axis]]:
     """Return (first element, axes): the region's axes, in order, merged where memory allows.
 
-    Args:
-        sizes: the region's, positive; `strides` its memory's, in items.
-        strides: steps through memory, in items.
-        shape: the whole's.
-        offsets: where the region starts in it.
-
     The last axis steps through the stream by 1; it has one entry where no axis does.
+
+    Args:
+        sizes: of the region, none of them 0.
+        strides: of its memory, in items.
+        shape: of the whole.
+        offsets: of the region within the whole.
 
     >>> merge((4, 6), (6, 1), (4, 6), (0, 0))
     (0, [Axis(size=24, step=1, stride=1)])
@@ -38,11 +38,9 @@ def merge(
         first += offsets[axis] * step
         size, stride = sizes[axis], strides[axis]
         if size != 1:
-            if axes and (axes[0].step * axes[0].size, axes[0].stride * axes[0].size) == (
-                step,
-                stride,
-            ):
-                axes[0] = axes[0]._replace(size=axes[0].size * size)
+            inner = axes[0] if axes else Axis(0, 0, 0)
+            if (inner.size * inner.step, inner.size * inner.stride) == (step, stride):
+                axes[0] = inner._replace(size=inner.size * size)
             else:
                 axes.insert(0, Axis(size, step, stride))
         step *= shape[axis]

@@ -203,4 +203,5 @@ def progress(console: Console, what: str, total: int) -> Iterator[Callable[[], N
     try:
         yield advance
     finally:
-        bar.stop()
+        if bar.live.is_started:  # else it would print an empty line
+            bar.stop()

@@ -154,7 +154,9 @@ class Recorder(Tracer):
             reading.saturated = float((steep < FLAT).float().mean())
         units = 1 if "convolution" in source.use.role and z.dim() > 2 else z.dim() - 1
         others = [axis for axis in range(z.dim()) if axis != units]
-        reading.dead = float((steep.amax(others) < DEAD).float().mean()) if others else None
+        if others:
+            never, always = steep.amax(others) < DEAD, steep.amin(others) > 0.5
+            reading.dead = max(0.0, float(never.float().mean() - always.float().mean()))
 
 
 def _gradient_into(reading: Reading) -> Callable[[torch.Tensor], None]:

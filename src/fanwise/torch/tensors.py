@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, cast, get_args
 
 import numpy.typing as npt
@@ -10,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from fanwise.draws import Draw
+from fanwise.draws import Draw, EntrywiseDraw
 from fanwise.dtypes import DType
 from fanwise.errors import ArgumentError
-from fanwise.fill import Region, fill
+from fanwise.fill import Region, canonical, fill
+from fanwise.streams import check_seed
 
 DTYPES = {getattr(torch, dtype): cast(DType, dtype) for dtype in get_args(DType)}
 
@@ -79,7 +83,7 @@ def memory(tensor: Tensor, name: str = "") -> tuple[npt.NDArray[Any], DType]:
     if tensor.device.type != "cpu":
         raise ArgumentError(
             f"{_label(name)} is on {tensor.device}, and NumPy sees the CPU's memory only: "
-            "use fill_, which draws on the CPU and copies."
+            "use fill_, which fills tensors on any device."
         )
     own = tensor.detach()
     try:
@@ -90,6 +94,33 @@ def memory(tensor: Tensor, name: str = "") -> tuple[npt.NDArray[Any], DType]:
             f"NumPy can see: pass a dense tensor; of a DTensor, its to_local(). PyTorch says: "
             f"{error}"
         ) from error
+
+
+@lru_cache
+def _engine(device: torch.device) -> ModuleType | None:
+    """Return the engine that fills tensors on this device; None where the CPU draws for it."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return None
+    if torch.cuda.get_device_capability(device) < (7, 0):  # older than Triton supports
+        return None
+    from fanwise.fill import cuda  # imports Triton: not before something is drawn on a GPU
+
+    return cuda if cuda.works() else None
+
+
+def _on_device(tensor: Tensor, name: str) -> Tensor:
+    """Return a tensor that is the same memory, or raise `ArgumentError` where there is none."""
+    own = tensor.detach()
+    try:
+        dense = own.layout == torch.strided and (own.data_ptr() != 0 or not own.numel())
+    except RuntimeError:  # what a fake tensor raises
+        dense = False
+    if not dense:
+        raise ArgumentError(
+            f"{_label(name)} ({type(tensor).__name__}, {tensor.layout}) is no plain memory on "
+            f"{tensor.device}: pass a dense tensor; of a DTensor, its to_local()."
+        )
+    return own
 
 
 def fill_(
@@ -106,8 +137,8 @@ def fill_(
     """Write a draw into a tensor, in place, and return it: the bits that `fanwise.fill` gives.
 
     No gradient is recorded, a leaf may require one, and the version counter moves, so that
-    autograd notices where it had saved the old values. Tensors off the CPU are drawn on the CPU
-    and copied: the same bits.
+    autograd notices where it had saved the old values. With Triton, a CUDA device makes entrywise
+    draws itself; for others off the CPU, the CPU draws and copies: the same bits.
 
     Args:
         tensor: of the region's shape; any strides, any device that has memory.
@@ -117,12 +148,28 @@ def fill_(
         shape: of the whole tensor; the tensor's own by default.
         layout: role of each axis; None counts elements row-major.
         region: the part of the whole that `tensor` is.
-        threads: at most this many.
+        threads: at most this many, of the CPU.
 
     Raises:
         ArgumentError: as `check`, `memory` and `fanwise.fill.fill`; nothing has been written then.
     """
     dtype = check(tensor, name)
+    engine = _engine(tensor.device)
+    if engine and isinstance(draw, EntrywiseDraw) and not tensor.is_neg():
+        own, seed = _on_device(tensor, name), check_seed(seed)
+        whole = own.shape if shape is None else tuple(shape)
+        axes, ordered, offsets = canonical(own.shape, whole, layout, region)
+        with torch.cuda.device_of(own):
+            engine.fill_entries(
+                own.permute(axes),
+                draw.variate(),
+                seed=seed,
+                name=name,
+                shape=ordered,
+                offsets=offsets,
+            )
+        torch.autograd.graph.increment_version(tensor)
+        return tensor
     in_place = tensor.device.type == "cpu" and not tensor.is_neg()
     target = (
         tensor if in_place else torch.empty(tuple(tensor.shape), dtype=tensor.dtype, device="cpu")
