@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from rich.text import Text
 import fanwise
 from fanwise.errors import ArgumentError, FanwiseError, TargetError
 from fanwise.explain import explain as derive
+from fanwise.migrate.command import migrate_command
 from fanwise.report.terminal import explanation_text, plain, plan_table, progress, signal_table
 
 app = typer.Typer(
@@ -95,8 +98,13 @@ def _load(target: str) -> Any:
             module = importlib.import_module(place)
     except TargetError:
         raise
-    except Exception as error:  # whatever a stranger's file raises
-        raise TargetError(f"{place} can't be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a stranger's file raises
+        remedy = ""
+        if isinstance(error, ModuleNotFoundError) and not place.startswith(error.name or "?"):
+            remedy = f": pip install what gives {error.name!r} where fanwise runs"
+        raise TargetError(
+            f"{place} can't be imported: {type(error).__name__}: {error}{remedy}"
+        ) from error
     try:
         found: Any = module
         for part in name.split("."):
@@ -154,7 +162,7 @@ def _model(target: str, specifications: list[str] | None) -> tuple[Any, Any]:
             raise TargetError(f"{target} is a {type(found).__name__}, no model and no function.")
         try:
             found = found()
-        except Exception as error:  # whatever a stranger's function raises
+        except (Exception, SystemExit) as error:  # whatever a stranger's function raises
             raise TargetError(
                 f"{target}() failed: {type(error).__name__}: {error}. Name a function without "
                 "arguments that returns the model."
@@ -179,12 +187,18 @@ def _need_inputs(target: str, inputs: Any) -> Any:
 
 def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` make a file beside `path`, then put it there whole; or leave nothing."""
+    from safetensors import SafetensorError
+
     part = path.with_name(f".{path.name}.part")
     try:
         write(part)
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)  # safetensors writes for the owner alone
         part.replace(path)
-    except OSError as error:
-        raise TargetError(f"{path} can't be written: {error.strerror or error}.") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TargetError(f"{path} can't be written: {reason}.") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -192,14 +206,15 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
 @app.command()
 def plan(target: Target, input: Input = None, as_json: Json = False) -> None:
     """Say what would be drawn for every parameter, and why. Nothing is drawn."""
+    model, inputs = _model(target, input)
     from fanwise.torch import plan as plan_model
 
-    model, inputs = _model(target, input)
     planned = plan_model(model, inputs)
     if as_json:
         print(planned.to_json())
     else:
-        _show(plan_table(planned))
+        console = _console()
+        _show(plan_table(planned, console.width if console.is_terminal else PIPE_WIDTH))
 
 
 @app.command()
@@ -211,14 +226,18 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Draw every parameter and write the weights to a safetensors file, whole or not at all."""
+    model, inputs = _model(target, input)
     from safetensors.torch import save_model
 
     from fanwise.torch import plan as plan_model
 
-    model, inputs = _model(target, input)
     planned = plan_model(model, inputs)
     if not output.parent.is_dir():
         raise TargetError(f"{output} can't be written: there is no folder {output.parent}.")
+    if output.is_dir():
+        raise TargetError(f"{output} can't be written: it is a folder. Name a file in it.")
+    if planned.note:
+        _console(stderr=True).print(escape(planned.note))
     with progress(_console(stderr=True), "drawing", len(planned.rows)) as advance:
         planned.apply(model, seed=seed, progress=advance)
     notes = {"fanwise": fanwise.__version__, "fanwise_seed": str(seed)}
@@ -241,10 +260,10 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Measure the signal as the code initializes it, and beside it after init_; one verdict."""
-    from fanwise.torch import init_, measure
-
     model, inputs = _model(target, input)
     inputs = _need_inputs(target, inputs)
+    from fanwise.torch import init_, measure
+
     with progress(_console(stderr=True), "measuring", 3) as advance:
         before = measure(model, inputs)
         advance()
@@ -284,6 +303,9 @@ def explain(
         _show(explanation_text(found))
 
 
+app.command("migrate")(migrate_command)
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -295,8 +317,11 @@ def _root(
 
 def main() -> None:
     """Run the command line: exit status 0; 1 with check --strict and a defect; 2 for misuse."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a pipe on Windows knows no arrows
+            stream.reconfigure(errors="replace")
     try:
-        app()
+        app(prog_name="fanwise")
     except FanwiseError as error:
         _console(stderr=True).print(f"[bold red]fanwise:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(2) from None

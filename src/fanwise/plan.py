@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Self
 
 from fanwise import draws as _draws
+from fanwise import structured
 from fanwise.choose import Choice, choose
 from fanwise.draws import Constant, Draw, EntrywiseDraw, Orthogonal
 from fanwise.errors import ArgumentError, ModelError
@@ -142,6 +143,9 @@ def make_row(name: str, shape: tuple[int, ...], use: Use, choice: Choice) -> Row
     fans = use.fans
     try:
         draws = tuple(scheme.resolve(fans) for scheme in choice.schemes)
+        for draw in draws:
+            if not isinstance(draw, Constant | EntrywiseDraw):
+                structured.check(draw, use.view, check_layout(use.view, use.layout))
     except ArgumentError as error:
         raise ArgumentError(f"{name!r}, shape {shape}: {error}") from None
     forward = backward = None

@@ -304,13 +304,19 @@ def _fix(layers: Sequence[Layer], direction: Direction) -> str:
 
 
 def _broken(layers: Sequence[Layer]) -> Verdict | None:
-    """Return the verdict where an output or a gradient is infinite, NaN or all zero."""
-    for layer in layers:
+    """Return the verdict where a weight, an output or a gradient isn't finite, or all is zero."""
+    for i, layer in enumerate(layers):
+        if not math.isfinite(layer.weight_rms):
+            cause = f"{layer.parameter} has NaN or infinity among its weights."
+            return Verdict("exploding", "forward", layer.name, cause, f"{REDRAW} draws them.", 1.0)
         if not math.isfinite(layer.rms):
             cause = f"The output of {layer.parameter} isn't finite."
             fix = f"Look at its input and its weights (std {layer.weight_rms:.3g})."
             return Verdict("exploding", "forward", layer.name, cause, fix, 1.0)
         if layer.rms == 0.0:
+            died = _share_verdicts(layers[:i]) if layer.weight_rms else []
+            if died:  # then that is the cause
+                return died[0]
             weights = "are all zero" if layer.weight_rms == 0 else "meet an input of zeros"
             cause = f"The output of {layer.parameter} is exactly zero: its weights {weights}."
             return Verdict("vanishing", "forward", layer.name, cause, f"{REDRAW} draws them.", 1.0)
@@ -355,7 +361,8 @@ def _drift_verdicts(layers: Sequence[Layer]) -> list[Verdict]:
     if onward is not None and _drifts(onward, forward):
         found.append(("forward", onward, list(layers), forward))
     elif len(forward) < len(layers):
-        return [_lost(layers, layers[len(forward)])]
+        # What lies before may have died there, and that is then the cause.
+        return _share_verdicts(layers[: len(forward)]) or [_lost(layers, layers[len(forward)])]
     back = [layer for layer in reversed(layers) if layer.gradient_rms]
     gradients = [layer.gradient_rms or 0.0 for layer in back]
     backward = trend(gradients)

@@ -42,20 +42,11 @@ def _haar(normals: Array) -> Array:
 
 
 def _identity(draw: Identity, shape: Shape, normals: Normals) -> Array:
-    if len(shape) > 3:
-        raise ArgumentError(
-            f"Identity is for matrices, and this kernel has {len(shape) - 3} K axes: "
-            "pass Dirac(), which passes a convolution's input through."
-        )
     return np.broadcast_to(draw.gain * np.eye(shape[1], shape[2]), shape)
 
 
 def _dirac(draw: Dirac, shape: Shape, normals: Normals) -> Array:
     _, outputs, inputs, *kernel = shape
-    if draw.groups < 1 or outputs % draw.groups:
-        raise ArgumentError(f"Dirac: groups={draw.groups} doesn't divide the {outputs} outputs.")
-    if not kernel:
-        raise ArgumentError("Dirac is for convolutions: pass Identity() for a matrix.")
     result, share = np.zeros(shape, np.float32), outputs // draw.groups
     for channel in range(min(share, inputs)):
         result[:, channel::share, channel, *_centre(kernel)] = 1.0
@@ -63,8 +54,6 @@ def _dirac(draw: Dirac, shape: Shape, normals: Normals) -> Array:
 
 
 def _sparse(draw: Sparse, shape: Shape, normals: Normals) -> Array:
-    if len(shape) > 3:
-        raise ArgumentError(f"Sparse is for matrices, and this kernel has {len(shape) - 3} K axes.")
     result = draw.std * normals(shape, "")
     # Which entries are zero: the least of a second stream's normals in each column.
     zeros = int(np.ceil(draw.sparsity * shape[1]))
@@ -80,17 +69,9 @@ def _orthogonal(draw: Orthogonal, shape: Shape, normals: Normals) -> Array:
 
 
 def _delta_orthogonal(draw: DeltaOrthogonal, shape: Shape, normals: Normals) -> Array:
-    _, outputs, inputs, *kernel = shape
-    if not kernel:
-        raise ArgumentError("DeltaOrthogonal is for convolutions: pass Orthogonal().")
-    if inputs > outputs:
-        raise ArgumentError(
-            f"DeltaOrthogonal needs no fewer outputs than inputs, got {outputs} outputs and "
-            f"{inputs} inputs: pass Orthogonal()."
-        )
     matrix = _haar(normals(shape[:3], ""))
     result = np.zeros(shape, matrix.dtype)
-    result[:, :, :, *_centre(kernel)] = draw.gain * matrix
+    result[:, :, :, *_centre(shape[3:])] = draw.gain * matrix
     return result
 
 
@@ -101,6 +82,38 @@ BUILDERS: dict[type[Draw], Callable[[Any, Shape, Normals], Array]] = {
     Orthogonal: _orthogonal,
     DeltaOrthogonal: _delta_orthogonal,
 }
+
+
+def _merged(shape: Sequence[int], layout: str) -> tuple[Shape, list[int]]:
+    """Return (B, O, I, K…), one axis a role but K, and all axes in canonical order."""
+    axes = {
+        role: [n for n, letter in zip(shape, layout, strict=True) if letter == role]
+        for role in "BOIK"
+    }
+    merged = (prod(axes["B"]), prod(axes["O"]), prod(axes["I"]), *axes["K"])
+    return merged, [n for sizes in axes.values() for n in sizes]
+
+
+def check(draw: Draw, shape: Sequence[int], layout: str) -> None:
+    """Raise `ArgumentError` where a structured draw doesn't fit a kernel; nothing is drawn."""
+    _, outputs, inputs, *kernel = _merged(shape, layout)[0]
+    name = type(draw).__name__
+    if isinstance(draw, Identity | Sparse) and kernel:
+        remedy = "pass Dirac(), which passes a convolution's input through"
+        raise ArgumentError(
+            f"{name} is for matrices, and this kernel has {len(kernel)} K axes"
+            + (f": {remedy}." if isinstance(draw, Identity) else ".")
+        )
+    if isinstance(draw, Dirac) and (draw.groups < 1 or outputs % draw.groups):
+        raise ArgumentError(f"Dirac: groups={draw.groups} doesn't divide the {outputs} outputs.")
+    if isinstance(draw, Dirac | DeltaOrthogonal) and not kernel:
+        other = "Identity() for a matrix" if isinstance(draw, Dirac) else "Orthogonal()"
+        raise ArgumentError(f"{name} is for convolutions: pass {other}.")
+    if isinstance(draw, DeltaOrthogonal) and inputs > outputs:
+        raise ArgumentError(
+            f"DeltaOrthogonal needs no fewer outputs than inputs, got {outputs} outputs and "
+            f"{inputs} inputs: pass Orthogonal()."
+        )
 
 
 def build(draw: Draw, shape: Sequence[int], layout: str, normals: Normals) -> Array:
@@ -118,9 +131,6 @@ def build(draw: Draw, shape: Sequence[int], layout: str, normals: Normals) -> Ar
     builder = BUILDERS.get(type(draw))
     if builder is None:
         raise ArgumentError(f"{draw!r} is no draw: pass a value from fanwise.schemes.")
-    axes = {
-        role: [n for n, letter in zip(shape, layout, strict=True) if letter == role]
-        for role in "BOIK"
-    }
-    merged = (prod(axes["B"]), prod(axes["O"]), prod(axes["I"]), *axes["K"])
-    return builder(draw, merged, normals).reshape([n for sizes in axes.values() for n in sizes])
+    check(draw, shape, layout)
+    merged, axes = _merged(shape, layout)
+    return builder(draw, merged, normals).reshape(axes)

@@ -311,7 +311,7 @@ def test_init_replaces_a_file_whole(run, here):
     ("output", "message"),
     [
         ("no/such/w.st", "no/such/w.st can't be written: there is no folder no/such."),
-        ("folder", "folder can't be written: Is a directory."),
+        ("folder", "folder can't be written: it is a folder. Name a file in it."),
         ("/proc/self/w.st", "/proc/self/w.st can't be written: "),
     ],
 )
@@ -386,7 +386,9 @@ def test_explain_an_unknown_activation(run):
         ("nowhere.py:model", "there is no file 'nowhere.py'."),
         (
             "bad.py:model",
-            "bad.py can't be imported: ModuleNotFoundError: No module named 'nothing_of_this_name'",
+            "bad.py can't be imported: ModuleNotFoundError: No module named "
+            "'nothing_of_this_name': pip install what gives 'nothing_of_this_name' where fanwise "
+            "runs",
         ),
         (
             "worse.py:f",

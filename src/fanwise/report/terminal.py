@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fanwise.signal import Layer, Signal
 
 PLAIN_WIDTH = 160
+WIDE, MEDIUM = 140, 105
+"""Terminal widths from which tables show all their columns, and most of them."""
 
 
 def number(value: float | None) -> str:
@@ -49,8 +51,11 @@ def _between(row: Row) -> str:
     return f"{row.feeds} → {row.follows}" if row.feeds else ""
 
 
-def plan_table(plan: Plan) -> Table:
-    """Return a plan as a table, one row a parameter."""
+def plan_table(plan: Plan, width: int = PLAIN_WIDTH) -> Table:
+    """Return a plan as a table, one row a parameter.
+
+    A narrow terminal gets fewer columns, whole: the reasons go first, then what lies between.
+    """
     drawn = sum(math.prod(row.shape) for row in plan.rows if row.draws)
     kept = sum(1 for row in plan.rows if not row.draws)
     summary = f"{len(plan.rows)} parameters, {drawn:,} values drawn, {kept} left alone."
@@ -60,15 +65,18 @@ def plan_table(plan: Plan) -> Table:
         caption_justify="left",
         pad_edge=False,
     )
-    table.add_column("parameter", style="bold", overflow="fold")
+    wide, medium = width >= WIDE, width >= MEDIUM
+    table.add_column("parameter", style="bold", no_wrap=wide, overflow="fold")
     table.add_column("shape", justify="right", no_wrap=True)
     table.add_column("role")
     table.add_column("fans in, out", justify="right", no_wrap=True)
-    table.add_column("fed by → followed by")
+    if medium:
+        table.add_column("fed by → followed by")
     table.add_column("scheme", style="cyan")
     table.add_column("std", justify="right", no_wrap=True)
-    table.add_column("×rms fwd, bwd", justify="right", no_wrap=True)
-    table.add_column("why", style="dim", ratio=1)
+    if wide:
+        table.add_column("×rms fwd, bwd", justify="right", no_wrap=True)
+        table.add_column("why", style="dim", ratio=1)
     for row in plan.rows:
         fans = f"{row.fan_in:g}, {row.fan_out:g}" if row.fan_in is not None else ""
         factors = f"{number(row.forward)}, {number(row.backward)}" if row.forward else ""
@@ -77,11 +85,10 @@ def plan_table(plan: Plan) -> Table:
             shape_text(row.shape),
             row.role,
             fans,
-            _between(row),
+            *([_between(row)] if medium else []),
             row.scheme,
             number(row.std) if row.std is not None else "",
-            factors,
-            row.reason,
+            *([factors, row.reason] if wide else []),
         )
     return table
 
@@ -102,10 +109,6 @@ def _scale_of(values: list[float | None]) -> tuple[float, float]:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.0%}"
-
-
-WIDE, MEDIUM = 140, 105
-"""Terminal widths from which a signal's table shows its bars, and its flat and dead shares."""
 
 
 def signal_table(signal: Signal, after: Signal | None = None, width: int = PLAIN_WIDTH) -> Table:
@@ -134,17 +137,21 @@ def signal_table(signal: Signal, after: Signal | None = None, width: int = PLAIN
     if width >= MEDIUM:
         for when in whens:
             table.add_column(f"flat, dead{when}", justify="right", no_wrap=True)
-    for rows in zip(*(s.layers for s in shown), strict=True):
-        layer = rows[0]
+    others = [{layer.name: layer for layer in s.layers} for s in shown[1:]]
+    for layer in signal.layers:
+        # A model that branches on its data may have run other kernels after the mend.
+        rows = [layer, *(other.get(layer.name) for other in others)]
         cells = [layer.name, layer.follows.label]
         cells.append("" if layer.scale is None else f"{layer.scale:.2f}")
         for (_, _, pick), scale in zip(quantities, scales, strict=True):
             for row in rows:
-                cells.append(number(pick(row)))
+                value = pick(row) if row else None
+                cells.append(number(value))
                 if bar:
-                    cells.append(_bar(pick(row), *scale, width=bar))
+                    cells.append(_bar(value, *scale, width=bar))
         if width >= MEDIUM:
-            cells += [", ".join(filter(None, (_share(r.saturated), _share(r.dead)))) for r in rows]
+            shares = [(_share(r.saturated), _share(r.dead)) if r else () for r in rows]
+            cells += [", ".join(filter(None, share)) for share in shares]
         table.add_row(*cells)
     return table
 

@@ -63,6 +63,8 @@ def forward_error(model: nn.Module, error: Exception) -> ModelError:
     message = f"{kind}.forward failed: {type(error).__name__}: {error}"
     if isinstance(error, TypeError):
         message += f" — its signature is {kind}{inspect.signature(model.forward)}"
+    if isinstance(error, NameError | AttributeError | ImportError):
+        return ModelError(f"{message}. The fault lies in the model's own code.")
     return ModelError(
         f"{message}. Give example inputs that the model accepts: a tensor, a tuple of positional "
         "or a dict of keyword arguments."
