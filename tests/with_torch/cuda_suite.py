@@ -23,6 +23,9 @@ from fanwise.fill.geometry import Axis, merge  # noqa: E402
 from fanwise.torch import tensors  # noqa: E402
 
 DEVICE = "cpu" if cuda.INTERPRETED.value else "cuda"
+pytestmark = pytest.mark.skipif(
+    DEVICE == "cuda" and not torch.cuda.is_available(), reason="needs a GPU or TRITON_INTERPRET=1"
+)
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")}
 DRAWS = [
     Uniform(-0.7, 0.7),
