@@ -14,7 +14,9 @@ def require(*modules):
     for name in modules:
         if find_spec(name) is None:
             reason = f"{name} is not installed"
-            pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason, allow_module_level=True)
+            pytest.fail(reason) if os.environ.get("CI") else pytest.skip(
+                reason, allow_module_level=True
+            )
 
 
 QUICK = {

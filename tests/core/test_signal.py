@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fanwise.fans import Fans
 from fanwise.gains import activation, second_moments
-from fanwise.signal import DRIFT, Layer, judge, predicted_backward, predicted_forward, trend
+from fanwise.signal import Layer, judge, predicted_backward, predicted_forward, trend
 from fanwise.uses import Neighbour
 
 WIDTH = 64
@@ -120,8 +120,8 @@ def test_a_factor_of_a_thousand_in_all_is_where_a_drift_begins(direction, depth)
     def drifting(total):
         return network(powers(total ** (direction / (depth - 1)), depth))
 
-    assert judge(drifting(0.99 * DRIFT)).healthy
-    assert not judge(drifting(1.01 * DRIFT)).healthy
+    assert judge(drifting(990.0)).healthy
+    assert not judge(drifting(1010.0)).healthy
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
@@ -135,6 +135,14 @@ def test_one_odd_layer_bends_no_trend():
             values = [1.0] * 20
             values[at] = odd
             assert judge(network(values, values)).healthy, (at, odd)
+
+
+def test_what_comes_back_is_no_drift():
+    """An hourglass, or a normalization at the end: the ends count as well as the trend."""
+    values = [*powers(0.6, 21), *powers(0.6, 21)[-2::-5]]
+    assert trend(values).total < 1e-3
+    assert judge(network(values)).healthy
+    assert judge(network([1.0] * len(values), values)).healthy
 
 
 def test_a_zigzag_is_no_trend():

@@ -1,0 +1,196 @@
+"""Where JAX arrays come from: host memory filled by the CPU engine, or the XLA engine.
+
+On the CPU's devices the CPU engine is the faster one, and JAX takes its memory over without a copy.
+Within a trace (`jit`, `eval_shape`…) and on other devices XLA draws. The bits are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from jax.lax import with_sharding_constraint
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
+
+from fanwise.draws import Draw, EntrywiseDraw
+from fanwise.dtypes import DType, numpy_dtype
+from fanwise.errors import ArgumentError
+from fanwise.fans import canonical_axes, check_layout
+from fanwise.fill import Region, check_region, fill
+from fanwise.handover import aligned
+from fanwise.jax import xla
+from fanwise.streams import key_words
+
+OutSharding: TypeAlias = NamedSharding | PartitionSpec | None
+
+
+def named(sharding: OutSharding, traced: bool) -> NamedSharding | None:
+    """Return the sharding that an `out_sharding` of JAX's means here.
+
+    Raises:
+        ArgumentError: neither a NamedSharding nor, within a mesh, a PartitionSpec.
+    """
+    if isinstance(sharding, PartitionSpec):
+        mesh = jax.sharding.get_abstract_mesh()
+        if mesh.empty:
+            raise ArgumentError(
+                f"out_sharding={sharding} names axes of a mesh, and no mesh is set: pass a "
+                "jax.sharding.NamedSharding, or call within jax.set_mesh(mesh)."
+            )
+        return NamedSharding(mesh if traced else jax.sharding.get_mesh(), sharding)
+    if sharding is None or isinstance(sharding, NamedSharding):
+        return sharding
+    raise ArgumentError(
+        f"out_sharding must be a jax.sharding.NamedSharding or PartitionSpec, got {sharding!r}."
+    )
+
+
+def explicit(sharding: Sharding | None) -> NamedSharding | None:
+    """Return the sharding if its mesh has explicit axes, which the types of arrays carry."""
+    if isinstance(sharding, NamedSharding) and AxisType.Explicit in sharding.mesh.axis_types:
+        return sharding
+    return None
+
+
+def placed(array: jax.Array, sharding: Sharding | None) -> jax.Array:
+    """Return an array of this sharding: a constraint on the compiler, within a trace."""
+    result = array
+    if explicit(sharding) is not None:
+        result = jax.sharding.reshard(array, sharding)
+    elif sharding is not None and isinstance(array, jax.core.Tracer):
+        result = with_sharding_constraint(array, sharding)
+    elif sharding is not None:
+        result = jax.device_put(array, sharding)
+    return result
+
+
+def check_width(dtype: DType) -> None:
+    """Raise `ArgumentError` for float64 outside JAX's 64-bit mode."""
+    if jax.dtypes.canonicalize_dtype(numpy_dtype(dtype)) != numpy_dtype(dtype):
+        raise ArgumentError(
+            f"JAX has no {dtype} outside its 64-bit mode: "
+            "jax.config.update('jax_enable_x64', True), or pass dtype=jnp.float32."
+        )
+
+
+def from_host(
+    write: Callable[[npt.NDArray[Any], Region], None],
+    shape: tuple[int, ...],
+    dtype: DType,
+    sharding: Sharding | None,
+) -> jax.Array:
+    """Return an array whose memory `write(out, region)` fills, a part for each device.
+
+    A part that several devices hold is written once.
+    """
+    kind = numpy_dtype(dtype)
+
+    def part(region: Region) -> npt.NDArray[Any]:
+        sizes = check_region(shape, region)[1]
+        out = aligned(sizes, dtype).view(kind)
+        write(out, region)
+        return out
+
+    if sharding is None:
+        array: jax.Array = jax.device_put(part((slice(None),) * len(shape)))
+        return array
+    parts: dict[tuple[tuple[int | None, int | None], ...], npt.NDArray[Any]] = {}
+
+    def once(region: Any) -> npt.NDArray[Any]:
+        where = tuple((axis.start, axis.stop) for axis in region)
+        if where not in parts:
+            parts[where] = part(region)
+        return parts[where]
+
+    return jax.make_array_from_callback(shape, sharding, once, dtype=kind)
+
+
+def drawn(
+    draw: Draw,
+    shape: tuple[int, ...],
+    dtype: DType,
+    *,
+    seed: int,
+    name: str,
+    layout: str | None = None,
+    region: Region | None = None,
+    sharding: Sharding | None = None,
+    block: int = 0,
+    blocks: int = 1,
+    threads: int | None = None,
+) -> jax.Array:
+    """Return a draw, or a region of it, as an array: the bits that `fanwise.draw` gives.
+
+    Args:
+        draw: what to sample.
+        shape: of the whole tensor as stored.
+        dtype: of the array.
+        seed: an integer in [0, 2⁶⁴).
+        name: the stream's name.
+        layout: role of each stored axis; None counts elements row-major.
+        region: the part of the whole that is wanted.
+        sharding: of the result; each device makes its own part.
+        block: which of the tensors that the stream holds, stacked, this one is.
+        blocks: how many it holds.
+        threads: at most this many, where the CPU engine draws.
+    """
+    kind = numpy_dtype(dtype)
+    offsets, sizes = (tuple(values) for values in check_region(shape, region))
+    outer = () if blocks == 1 else (slice(block, block + 1),)
+    stacked = shape if blocks == 1 else (blocks, *shape)
+    if layout is not None:
+        layout = check_layout(shape, layout)
+        layout = layout if blocks == 1 else "B" + layout
+    probe = jnp.zeros((), jnp.uint32)
+    traced = isinstance(probe, jax.core.Tracer)
+    devices: set[Any] = set()
+    if not traced:
+        devices = probe.devices() if sharding is None else sharding.device_set
+    elsewhere = any(device.platform != "cpu" for device in devices)
+    if isinstance(draw, EntrywiseDraw) and (traced or elsewhere):
+        place = xla.Place(
+            stacked,
+            (*(part.start for part in outer), *offsets),
+            (*(1 for _ in outer), *sizes),
+            tuple(range(len(stacked)) if layout is None else canonical_axes(layout)),
+        )
+        low, high = key_words(seed)
+        words = np.uint32(low), np.uint32(high)
+
+        typed = explicit(sharding) if traced and not outer else None
+
+        def compute() -> jax.Array:
+            return xla.entries(draw, words, name, place, kind, sharding=typed).reshape(sizes)
+
+        if traced:
+            return placed(compute(), sharding)
+        array: jax.Array = jax.jit(compute, out_shardings=sharding)()
+        return array
+
+    def write(out: npt.NDArray[Any], part: Region) -> None:
+        inner, counts = check_region(sizes, part)
+        where = tuple(
+            slice(first + start, first + start + count)
+            for first, start, count in zip(offsets, inner, counts, strict=True)
+        )
+        fill(
+            out.reshape((*(1 for _ in outer), *out.shape)),
+            draw,
+            seed=seed,
+            name=name,
+            shape=stacked,
+            layout=layout,
+            region=(*outer, *where),
+            dtype=dtype,
+            threads=threads,
+        )
+
+    if traced:  # nothing that XLA computes to the last bit, so a constant of the program
+        memory = aligned(sizes, dtype).view(kind)
+        write(memory, (slice(None),) * len(sizes))
+        return placed(jnp.asarray(memory), sharding)
+    return from_host(write, sizes, dtype, sharding)

@@ -1,0 +1,169 @@
+"""Bit identity over 1, 4 and 8 devices: see test_jax_devices, which starts it with eight."""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import fanwise as fw
+import fanwise.jax as fwj
+from fanwise import schemes
+from fanwise.jax import initializers
+
+KEY = jax.random.key(7)
+ZERO_MEAN = {
+    "uniform": schemes.Uniform(-0.7, 0.7),
+    "normal": schemes.Normal(0.02),
+    "truncated normal": schemes.TruncatedNormal(0.05),
+}
+SHAPES = [((16, 40), "OI"), ((16, 40), "IO"), ((8, 8, 16, 24), "KKIO")]
+SPECS = {1: [P()], 4: [P("a"), P(None, "a")], 8: [P("a", "b"), P(("b", "a")), P(None, "b")]}
+COLLECTIVE = re.compile(r"all-gather|all-reduce|all-to-all|collective-permute")
+
+
+def mesh_of(count, kind=AxisType.Auto):
+    devices = np.array(jax.devices()[:count])
+    shape = (4, 2) if count == 8 else (count, 1)
+    return Mesh(devices.reshape(shape), ("a", "b"), axis_types=(kind, kind))
+
+
+def same_bits(one, other):
+    one, other = (np.ascontiguousarray(array) for array in (one, other))
+    kind = f"u{other.dtype.itemsize}"
+    return one.dtype == other.dtype and np.array_equal(one.view(kind), other.view(kind))
+
+
+def expected(kind, shape, layout, dtype="float32"):
+    return fw.draw(ZERO_MEAN[kind], shape, seed=7, name="w", layout=layout, dtype=dtype)
+
+
+def test_there_are_eight_devices():
+    assert jax.device_count() == 8
+
+
+@pytest.mark.parametrize(("count", "spec"), [(n, s) for n, all_of in SPECS.items() for s in all_of])
+def test_each_device_makes_its_own_part(count, spec):
+    """Under `jit`, partitioned by XLA: the same bits, no communication, no temporary memory."""
+    sharding = NamedSharding(mesh_of(count), spec)
+    cases = [("normal", shape, layout, "float32") for shape, layout in SHAPES]
+    cases += [(kind, (16, 40), "IO", "float32") for kind in ("uniform", "truncated normal")]
+    cases += [("truncated normal", (16, 40), "IO", dtype) for dtype in ("bfloat16", "float16")]
+
+    def draw(kind, shape, layout, dtype):
+        return fwj.draw(ZERO_MEAN[kind], shape, seed=7, name="w", layout=layout, dtype=dtype)
+
+    def all_of_them():
+        return [draw(*case) for case in cases]
+
+    program = jax.jit(all_of_them, out_shardings=sharding).lower().compile()
+    arrays = program()
+    for case, array in zip(cases, arrays, strict=True):
+        assert same_bits(array, expected(*case)), case
+        assert array.sharding.is_equivalent_to(sharding, array.ndim)
+    assert not COLLECTIVE.search(program.as_text())
+    memory = program.memory_analysis()
+    assert memory.temp_size_in_bytes < 0.05 * memory.output_size_in_bytes
+
+
+@pytest.mark.parametrize("count", [1, 4, 8])
+def test_host_memory_is_filled_part_by_part(count, monkeypatch):
+    """Outside `jit`: each part is written once, however many devices hold it."""
+    from fanwise.jax import arrays
+
+    written = []
+    fill = arrays.fill
+    monkeypatch.setattr(
+        arrays, "fill", lambda out, *a, **k: (written.append(out.size), fill(out, *a, **k))
+    )
+    for spec in SPECS[count]:
+        sharding = NamedSharding(mesh_of(count), spec)
+        for kind in ZERO_MEAN:
+            for shape, layout in SHAPES:
+                written.clear()
+                array = fwj.draw(
+                    ZERO_MEAN[kind], shape, seed=7, name="w", layout=layout, sharding=sharding
+                )
+                assert same_bits(array, expected(kind, shape, layout))
+                assert array.sharding == sharding
+                assert sum(written) == array.size
+
+
+def test_explicit_axes():
+    mesh = mesh_of(8, AxisType.Explicit)
+    for name, spec in (("glorot_uniform", P("a", "b")), ("he_normal", P(None, "a"))):
+        init = getattr(initializers, name)()
+        whole = np.asarray(init(KEY, (16, 40)))
+        with jax.set_mesh(mesh):
+            program = jax.jit(lambda key, i=init, s=spec: i(key, (16, 40), None, s))
+            array = program(KEY)
+            assert same_bits(array, whole)
+            assert array.sharding.spec == spec
+            assert not COLLECTIVE.search(program.lower(KEY).compile().as_text())
+            assert same_bits(init(KEY, (16, 40), None, spec), whole)
+
+
+def test_shard_map_and_vmap():
+    """Within `shard_map` each device draws for its own keys."""
+    mesh, init = mesh_of(8), initializers.glorot_normal()
+    keys = jax.random.split(KEY, 8)
+
+    def members(keys):
+        return jax.vmap(lambda key: init(key, (6, 10)))(keys)
+
+    arrays = jax.shard_map(members, mesh=mesh, in_specs=P(("a", "b")), out_specs=P(("a", "b")))(
+        keys
+    )
+    for key, array in zip(keys, arrays, strict=True):
+        assert same_bits(array, init(key, (6, 10)))
+
+
+def test_a_key_on_many_devices_gives_arrays_there():
+    sharding = NamedSharding(mesh_of(8), P())
+    array = initializers.glorot_normal()(jax.device_put(KEY, sharding), (6, 10))
+    assert array.sharding.is_equivalent_to(sharding, 2)
+    assert same_bits(array, initializers.glorot_normal()(KEY, (6, 10)))
+    third = jax.devices()[2]
+    assert initializers.normal()(jax.device_put(KEY, third), (3,)).devices() == {third}
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.RNN(nn.OptimizedLSTMCell(8))(nn.Dense(16)(x))
+        return nn.Dense(8)(nn.MultiHeadDotProductAttention(2)(x))
+
+
+def test_a_sharded_tree_of_parameters():
+    abstract = jax.eval_shape(Net().init, KEY, jnp.zeros((1, 4, 8)))
+    whole = fwj.init_params(abstract, seed=3)
+    mesh = mesh_of(8)
+
+    def sharding(leaf):
+        return NamedSharding(mesh, P(*([None] * (leaf.ndim - 1)), "a"))
+
+    def fits(leaf):
+        return sharding(leaf) if leaf.ndim and leaf.shape[-1] % 4 == 0 else NamedSharding(mesh, P())
+
+    shardings = jax.tree.map(fits, abstract)
+    for made in (
+        fwj.init_params(abstract, seed=3, shardings=shardings),
+        jax.jit(lambda: fwj.init_params(abstract, seed=3), out_shardings=shardings)(),
+        fwj.init_params(
+            jax.tree.map(
+                lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings
+            ),
+            seed=3,
+        ),
+    ):
+        for one, other, wanted in zip(
+            *(jax.tree.leaves(tree) for tree in (made, whole, shardings)), strict=True
+        ):
+            assert same_bits(one, other)
+            assert one.sharding.is_equivalent_to(wanted, one.ndim)
+    one = fwj.init_params(abstract, seed=3, shardings=NamedSharding(mesh, P()))
+    assert all(len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(one))

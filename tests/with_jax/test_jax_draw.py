@@ -1,0 +1,260 @@
+"""`fanwise.jax.draw` and the XLA engine: the bits of `fanwise.draw`, at any place of any stream."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from frameworks import require
+from golden import word_vectors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+require("jax")
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+
+import fanwise as fw  # noqa: E402
+import fanwise.jax as fwj  # noqa: E402
+from fanwise import schemes  # noqa: E402
+from fanwise.errors import ArgumentError  # noqa: E402
+from fanwise.fans import CANONICAL, canonical_axes  # noqa: E402
+from fanwise.fill.reference import linear_index  # noqa: E402
+from fanwise.jax import xla  # noqa: E402
+
+SEED = 2**63 + 12345
+ZERO_MEAN = {
+    "uniform": schemes.Uniform(-0.7, 0.7),
+    "normal": schemes.Normal(0.02),
+    "tiny normal": schemes.Normal(3e-7),
+    "truncated normal": schemes.TruncatedNormal(0.05),
+    "one tail": schemes.TruncatedNormal(1.0, 0.0, 0.5, 3.0),
+}
+SHAPES = [
+    ((70, 130), "OI"),
+    ((70, 130), "IO"),
+    ((3, 2, 5, 70), "KKIO"),
+    ((70, 4, 8), "IOO"),
+    ((2, 30, 20), "BIO"),
+    ((200,), "O"),
+    ((), ""),
+    ((0, 3), "OI"),
+]
+
+
+def bits(array):
+    array = np.ascontiguousarray(array)
+    return array.view(f"u{array.dtype.itemsize}")
+
+
+def same_bits(one, other):
+    return one.dtype == other.dtype and np.array_equal(bits(one), bits(other))
+
+
+# --- the stream ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seed", "name", "start", "expected"), word_vectors())
+def test_golden_words(seed, name, start, expected):
+    place = xla.Place((1 << 64,), (start,), (len(expected),), (0,))
+    stream = jnp.array([seed & xla.MASK, seed >> 32, *xla.name_words(name)], jnp.uint32)
+    assert [int(word) for word in xla.words(place, stream)] == expected
+
+
+@st.composite
+def places(draw):
+    """A small part of a tensor of up to 2⁶⁴ entries, in any order of its axes."""
+    bits_each = draw(st.lists(st.integers(2, 32), min_size=3, max_size=3))
+    shape = [draw(st.integers(1 << (b - 1), 1 << b)) for b in bits_each]
+    if np.prod([float(n) for n in shape]) > 2.0**64:
+        shape[0] = max((1 << 64) // (shape[1] * shape[2]), 4)
+    sizes = (2, 3, 4)
+    shape = [max(n, 4) for n in shape]
+    offsets = [draw(st.integers(0, n - size)) for n, size in zip(shape, sizes, strict=True)]
+    axes = draw(st.permutations(range(3)))
+    return xla.Place(tuple(shape), tuple(offsets), sizes, tuple(axes))
+
+
+@given(places())
+def test_elements_in_two_words(place):
+    """Against 64-bit arithmetic; a lost carry or a lost high product would show."""
+    low, high = xla.elements(place)
+    order = [list(part) for part in (place.shape, place.offsets, place.sizes)]
+    index = linear_index(*([part[axis] for axis in place.axes] for part in order))
+    expected = index.transpose(np.argsort(place.axes))
+    got = np.asarray(low, np.uint64)
+    if high is not None:
+        got = got | np.asarray(high, np.uint64) << np.uint64(32)
+    assert np.array_equal(np.broadcast_to(got, place.sizes), expected)
+
+
+@pytest.mark.parametrize("layout", ["OI", "IO"])
+def test_regions_beyond_2_to_the_32(layout):
+    shape = (2**20, 2**21)
+    for first, second in ((2**19 + 5, 2**20 - 3), (2**11 - 3, 2**20), (2**20 - 4, 2**21 - 80)):
+        region = (slice(first, first + 4), slice(second, second + 80))
+        where = {"seed": 3, "layout": layout, "region": region}
+        expected = fw.draw(schemes.Normal(), shape, **where)
+        assert same_bits(np.asarray(fwj.draw(schemes.Normal(), shape, **where)), expected)
+        traced = jax.jit(lambda where=where: fwj.draw(schemes.Normal(), shape, **where))()
+        assert same_bits(np.asarray(traced), expected)
+
+
+def test_high_products_agree(monkeypatch):
+    """XLA's own operation, where there is one, and the four products that stand in for it."""
+    a = np.array([0, 1, 0xFFFF, 0x10000, 0x80000000, 0xDEADBEEF, 0xFFFFFFFF], np.uint32)
+    one, other = jnp.repeat(a, len(a)), jnp.tile(a, len(a))
+    exact = [int(x) * int(y) >> 32 for x, y in zip(one, other, strict=True)]
+    assert [int(word) for word in xla.mulhi(one, other)] == exact
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert [int(word) for word in xla.mulhi(one, other)] == exact
+
+
+# --- bits ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shape", "layout"), SHAPES)
+def test_bits_are_those_of_fanwise_draw(shape, layout):
+    """By the CPU engine and by XLA: every zero-mean distribution and dtype."""
+
+    def all_of_them():
+        return {
+            (kind, dtype): fwj.draw(
+                scheme, shape, seed=SEED, name="fc.weight", layout=layout, dtype=dtype
+            )
+            for kind, scheme in ZERO_MEAN.items()
+            for dtype in ("float32", "bfloat16", "float16")
+        }
+
+    eager, traced = all_of_them(), jax.jit(all_of_them)()
+    for (kind, dtype), array in eager.items():
+        expected = fw.draw(
+            ZERO_MEAN[kind], shape, seed=SEED, name="fc.weight", layout=layout, dtype=dtype
+        )
+        assert isinstance(array, jax.Array)
+        assert same_bits(np.asarray(array), expected), (kind, dtype)
+        assert same_bits(np.asarray(traced[kind, dtype]), expected), (kind, dtype)
+
+
+def test_float64_in_64_bit_mode():
+    with jax.enable_x64(True):
+        for scheme in ZERO_MEAN.values():
+            where = {"seed": SEED, "layout": "IO", "dtype": "float64"}
+            expected = fw.draw(scheme, (9, 20), **where)
+            assert same_bits(np.asarray(fwj.draw(scheme, (9, 20), **where)), expected)
+            traced = jax.jit(lambda s=scheme, w=where: fwj.draw(s, (9, 20), **w))()
+            assert same_bits(np.asarray(traced), expected)
+
+
+def test_a_mean_may_differ_in_the_last_bit_only():
+    for scheme in (schemes.Normal(0.3, -1.5), schemes.Uniform(-1.0, 3.0)):
+        expected = fw.draw(scheme, (100,), seed=SEED)
+        traced = jax.jit(lambda s=scheme: fwj.draw(s, (100,), seed=SEED))()
+        np.testing.assert_array_max_ulp(np.asarray(traced), expected, maxulp=4)
+
+
+STRUCTURED = [
+    (schemes.Orthogonal(2.0), (6, 9), "IO"),
+    (schemes.DeltaOrthogonal(), (3, 3, 4, 5), "KKIO"),
+    (schemes.Identity(), (4, 6), "OI"),
+    (schemes.Dirac(), (3, 4, 5), "KIO"),
+    (schemes.Sparse(0.5), (8, 6), "OI"),
+    (schemes.Zeros(), (3,), None),
+    (schemes.Ones(), (), None),
+]
+
+
+@pytest.mark.parametrize(("scheme", "shape", "layout"), STRUCTURED)
+def test_structured_draws_too(scheme, shape, layout):
+    where = {"seed": 5, "name": "w", "layout": layout}
+    expected = fw.draw(scheme, shape, **where)
+    assert same_bits(np.asarray(fwj.draw(scheme, shape, **where)), expected)
+    assert same_bits(np.asarray(jax.jit(lambda: fwj.draw(scheme, shape, **where))()), expected)
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_any_region_is_a_slice(data):
+    layout = data.draw(st.text(CANONICAL, min_size=1, max_size=3))
+    shape = tuple(data.draw(st.integers(0, 9)) for _ in layout)
+    starts = [data.draw(st.integers(0, n)) for n in shape]
+    region = tuple(
+        slice(a, data.draw(st.integers(a, n))) for a, n in zip(starts, shape, strict=True)
+    )
+    where = {"seed": 1, "layout": layout}
+    whole = fw.draw(schemes.Uniform(-1.0, 1.0), shape, **where)
+    part = fwj.draw(schemes.Uniform(-1.0, 1.0), shape, region=region, **where)
+    assert same_bits(np.asarray(part), whole[region])
+    place = xla.Place(
+        shape,
+        tuple(starts),
+        tuple(p.stop - p.start for p in region),
+        canonical_axes(layout),
+    )
+    low, _ = xla.elements(place)
+    index = np.arange(np.prod(shape, dtype=int)).reshape([shape[a] for a in place.axes])
+    assert np.array_equal(np.asarray(low), index.transpose(np.argsort(place.axes))[region])
+
+
+# --- memory ----------------------------------------------------------------------------------
+
+
+def test_host_memory_is_taken_over_without_a_copy(monkeypatch):
+    from fanwise.jax import arrays
+
+    addresses = []
+
+    def remember(shape, dtype):
+        memory = fw.handover.aligned(shape, dtype)
+        addresses.append(memory.ctypes.data)
+        return memory
+
+    monkeypatch.setattr(arrays, "aligned", remember)
+    for dtype in ("float32", "bfloat16"):
+        array = fwj.draw("he_normal", (300, 500), seed=0, dtype=dtype)
+        assert array.unsafe_buffer_pointer() == addresses[-1]
+        assert not array.committed
+
+
+def test_an_array_may_be_donated_and_outlives_its_memory_s_owner():
+    arrays = [fwj.draw("he_normal", (300, 500), seed=seed) for seed in range(8)]
+    doubled = jax.jit(lambda x: 2 * x, donate_argnums=0)(arrays[0])
+    assert same_bits(np.asarray(doubled), 2 * fw.draw("he_normal", (300, 500), seed=0))
+    for seed, array in enumerate(arrays[1:], start=1):
+        assert same_bits(np.asarray(array), fw.draw("he_normal", (300, 500), seed=seed))
+
+
+# --- bad input -------------------------------------------------------------------------------
+
+ERRORS = {
+    "float64": (
+        lambda: fwj.draw("he_normal", (3, 4), seed=0, dtype="float64"),
+        "JAX has no float64 outside its 64-bit mode: jax.config.update('jax_enable_x64', True), "
+        "or pass dtype=jnp.float32.",
+    ),
+    "a complex dtype": (
+        lambda: fwj.draw("he_normal", (3, 4), seed=0, dtype=jnp.complex64),
+        "dtype <class 'jax.numpy.complex64'> can't be drawn: pass one of float32, float64, "
+        "float16, bfloat16. Draw a complex tensor as its real and imaginary part.",
+    ),
+    "a seed": (
+        lambda: fwj.draw("he_normal", (3, 4), seed=-1),
+        "seed must be in [0, 2**64), got -1: take it modulo 2**64.",
+    ),
+    "a region": (
+        lambda: fwj.draw("he_normal", (3, 4), seed=0, region=(slice(0, 4), slice(None))),
+        "region axis 0: slice(0, 4, None) doesn't lie within 0 to 3 with step 1.",
+    ),
+    "an axis too long": (
+        lambda: jax.eval_shape(lambda: fwj.draw(schemes.Normal(), (2**32 + 1,), seed=0)),
+        "shape (4294967297,) has an axis of more than 2**32 entries: draw it as a matrix, then "
+        "reshape it.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_say_what_where_and_the_remedy(case):
+    call, message = ERRORS[case]
+    with pytest.raises(ArgumentError) as caught:
+        call()
+    assert str(caught.value) == message

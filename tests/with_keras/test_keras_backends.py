@@ -1,0 +1,42 @@
+"""The suites beside this file, on each backend: Keras takes one when it is imported."""
+
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from frameworks import require, run_pytest
+
+HERE = Path(__file__).parent
+SUITES = sorted(HERE.glob("keras_suite_*.py"))
+FRONT_END = HERE.parents[1] / "src" / "fanwise" / "keras"
+BACKENDS = ("jax", "torch", "tensorflow")
+OPTIONS = "addopts=--import-mode=importlib --strict-markers"
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Return a run of the suites and doctests on each backend: all at once, each in a process."""
+    with ThreadPoolExecutor(len(BACKENDS)) as pool:
+        arguments = *SUITES, FRONT_END, "-o", f"{OPTIONS} --doctest-modules -m 'not slow'"
+        yield {
+            backend: pool.submit(run_pytest, *arguments, KERAS_BACKEND=backend)
+            for backend in BACKENDS
+            if find_spec("keras") and find_spec(backend)
+        }
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_keras_on_each_backend(backend, runs):
+    require("keras", backend)
+    assert len(SUITES) == 3
+    failures = runs[backend].result()
+    assert failures is None, failures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_keras_on_each_backend_at_full_size(backend):
+    require("keras", backend)
+    failures = run_pytest(*SUITES, "-o", f"{OPTIONS} -m slow", KERAS_BACKEND=backend)
+    assert failures is None, failures
