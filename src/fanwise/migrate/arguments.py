@@ -1,0 +1,160 @@
+"""The arguments of a call, read without running it: bound to parameters, or refused."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import libcst as cst
+
+from fanwise.migrate.meanings import UNKNOWN, Arguments, Given, Refusal
+from fanwise.migrate.names import Names
+
+NUMERIC_FUNCTIONS = frozenset(
+    f"{module}.{name}"
+    for module in ("math", "numpy")
+    for name in ("sqrt", "log", "log2", "log10", "exp", "log1p", "expm1", "pow", "float32", "abs")
+) | {"builtins.float", "builtins.int", "builtins.abs", "math.pi", "numpy.pi", "math.e"}
+
+
+def bind(args: Sequence[cst.Arg], parameters: Sequence[str], names: Names) -> Arguments:
+    """Return the arguments by parameter, each with its code and, if literal, its value.
+
+    Raises:
+        Refusal: `*args`, a `**mapping` whose keys the code doesn't show, or a call that its own
+            signature would reject.
+    """
+    given: dict[str, Given] = {}
+    positional = 0
+    known = f"no more than {', '.join(parameters)}"
+    for keyword, value in _flatten(args, names):
+        if keyword is None:
+            if positional == len(parameters):
+                raise Refusal(f"it never took more than {len(parameters)} arguments", known)
+            keyword = parameters[positional]
+            positional += 1
+            value = replace(value, positional=True)
+        if keyword not in parameters:
+            raise Refusal(f"it never had a parameter {keyword!r}", known)
+        if keyword in given:
+            raise Refusal(f"{keyword!r} is given twice", f"{keyword} once")
+        given[keyword] = value
+    return Arguments(given)
+
+
+def _flatten(args: Sequence[cst.Arg], names: Names) -> Iterator[tuple[str | None, Given]]:
+    for index, arg in enumerate(args):
+        if arg.star == "*":
+            raise Refusal(
+                f"*{names.code(arg.value)} hides which arguments are meant", "the arguments in full"
+            )
+        if arg.star == "**":
+            yield from _mapping(arg.value, names)
+        else:
+            keyword = None if arg.keyword is None else arg.keyword.value
+            yield keyword, given(arg.value, names, index)
+
+
+def _mapping(node: cst.BaseExpression, names: Names) -> Iterator[tuple[str, Given]]:
+    hidden = Refusal(
+        f"**{names.code(node)} hides which arguments are meant", "the arguments in full"
+    )
+    if isinstance(node, cst.Name):
+        node = _private_dict(node, names, hidden)
+    match node:
+        case cst.Dict(elements=elements):
+            for element in elements:
+                match element:
+                    case cst.DictElement(key=cst.SimpleString() as key, value=value):
+                        yield str(key.evaluated_value), given(value, names, None)
+                    case _:
+                        raise hidden
+        case cst.Call(func=cst.Name("dict"), args=args):
+            for arg in args:
+                if arg.keyword is None:
+                    raise hidden
+                yield arg.keyword.value, given(arg.value, names, None)
+        case _:
+            raise hidden
+
+
+def _private_dict(node: cst.Name, names: Names, hidden: Refusal) -> cst.BaseExpression:
+    """Return the literal a name was assigned, if every reader of it is a `**name` and no more."""
+    assignment = names.only_assignment(node)
+    value = names.value(node)
+    if assignment is None or not isinstance(assignment.node, cst.Name) or value is node:
+        raise hidden
+    readers = names.readers(assignment.node)
+    if readers is None or not all(_is_double_star(reader, names) for reader in readers):
+        raise hidden
+    constants = [e.value for e in getattr(value, "elements", ()) if isinstance(e, cst.DictElement)]
+    constants += [arg.value for arg in getattr(value, "args", ())]
+    if not all(literal_value(constant) is not UNKNOWN for constant in constants):
+        raise hidden
+    return value
+
+
+def _is_double_star(reader: cst.CSTNode, names: Names) -> bool:
+    parent = names.parents.get(reader)
+    return isinstance(parent, cst.Arg) and parent.star == "**"
+
+
+def given(node: cst.BaseExpression, names: Names, source: int | None) -> Given:
+    """Return an expression as an argument."""
+    return Given(
+        names.code(node),
+        literal_value(node),
+        source,
+        scalar=is_scalar(node, names),
+    )
+
+
+def literal_value(node: cst.BaseExpression) -> object:
+    """Return a literal's value; `UNKNOWN` for any other expression.
+
+    >>> literal_value(cst.parse_expression("-2.5e-1"))
+    -0.25
+    """
+    try:
+        value: object = ast.literal_eval(cst.Module([]).code_for_node(node).strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return UNKNOWN
+    return value
+
+
+def is_scalar(node: cst.BaseExpression, names: Names) -> bool:
+    """Whether an expression is provably one number."""
+    node = names.value(node)
+    match node:
+        case cst.Integer() | cst.Float():
+            return True
+        case cst.Name("True" | "False"):
+            return True
+        case cst.UnaryOperation(expression=inner):
+            return is_scalar(inner, names)
+        case cst.BinaryOperation(left=left, right=right):
+            return is_scalar(left, names) and is_scalar(right, names)
+        case cst.Call(func=func, args=args):
+            known = names.dotted(func)
+            return bool(known) and known <= NUMERIC_FUNCTIONS and _all_scalar(args, names)
+        case cst.Name():
+            return _is_numeric_parameter(node, names)
+        case cst.Attribute():
+            known = names.dotted(node)
+            return bool(known) and known <= NUMERIC_FUNCTIONS
+    return False
+
+
+def _all_scalar(args: Sequence[cst.Arg], names: Names) -> bool:
+    return all(not arg.star and is_scalar(arg.value, names) for arg in args)
+
+
+def _is_numeric_parameter(name: cst.Name, names: Names) -> bool:
+    assignment = names.only_assignment(name)
+    if assignment is None or not isinstance(assignment.node, cst.Param):
+        return False
+    parameter = assignment.node
+    if parameter.annotation is not None:
+        return names.code(parameter.annotation.annotation) in ("float", "int")
+    return isinstance(parameter.default, (cst.Integer, cst.Float))

@@ -1,0 +1,205 @@
+"""The whole run: files in, report out. Nothing is written unless asked for."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import libcst as cst
+
+from fanwise.errors import FanwiseError, TargetError
+from fanwise.migrate.decide import Options
+from fanwise.migrate.files import replace_file, source_files
+from fanwise.migrate.notebooks import NotebookError, rewrite_notebook
+from fanwise.migrate.relevance import concerns, is_relevant
+from fanwise.migrate.report import FileResult, Finding, Kind, Report
+from fanwise.migrate.rewrite import rewrite
+
+FEW = 48
+"""So many files are read sooner by one process than others are started."""
+
+DEEPEST = 1000
+"""So many nodes within each other LibCST reads with a usual stack; it crashes at some thousands."""
+
+SERVE = "from fanwise.migrate.run import serve; serve()"
+
+NOT_PYTHON_3 = "it can't be read as Python 3"
+TO_PYTHON_3 = "Python 3: for Python 2, run 2to3, then this again"
+
+
+def run(paths: Iterable[Path], options: Options, *, write: bool, workers: int) -> Report:
+    """Return the report over all source files under the paths; with `write`, replace what changes.
+
+    Raises:
+        TargetError: a path that doesn't exist.
+    """
+    scanned = 0
+    relevant: list[Path] = []
+    problems: list[tuple[str, str]] = []
+    for path in source_files(paths):
+        scanned += 1
+        try:
+            if is_relevant(path.read_bytes()):
+                relevant.append(path)
+        except OSError as error:
+            problems.append((str(path), f"it can't be read: {error.strerror}"))
+    results = [result for result in _all(relevant, options, workers) if result is not None]
+    if write:
+        problems += _write(results)
+    failed = {path for path, _ in problems}
+    kept = tuple(result for result in results if result.path not in failed)
+    return Report(kept, scanned, write, tuple(problems))
+
+
+def _all(paths: Sequence[Path], options: Options, workers: int) -> Iterable[FileResult | None]:
+    if workers < 2 or len(paths) < FEW:
+        return [migrate_file(path, options) for path in paths]
+    # multiprocessing would import the caller's main module again, or copy its threads' locks.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", SERVE]
+    pipe = subprocess.PIPE
+    servers = [
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment) for _ in range(workers)
+    ]
+    shares = [paths[start::workers] for start in range(workers)]
+    for server, share in zip(servers, shares, strict=True):
+        assert server.stdin is not None
+        server.stdin.write(pickle.dumps((share, options)))
+        server.stdin.close()
+    results: dict[Path, FileResult | None] = {}
+    for server, share in zip(servers, shares, strict=True):
+        assert server.stdout is not None
+        with server.stdout:
+            answer = server.stdout.read()
+        if server.wait():
+            raise FanwiseError("a process of fanwise migrate died; nothing was written.")
+        results |= zip(share, pickle.loads(answer), strict=True)
+    return [results[path] for path in paths]
+
+
+def serve() -> None:
+    """Answer one request for files to migrate: pickled on stdin, pickled to stdout."""
+    paths, options = pickle.load(sys.stdin.buffer)
+    answer = [migrate_file(path, options) for path in paths]
+    sys.stdout.buffer.write(pickle.dumps(answer))
+
+
+def _write(results: Sequence[FileResult]) -> list[tuple[str, str]]:
+    problems: list[tuple[str, str]] = []
+    for result in results:
+        if result.changed:
+            try:
+                replace_file(Path(result.path), result.before, result.after)
+            except TargetError as error:
+                problems.append((result.path, str(error)))
+    return problems
+
+
+def migrate_file(path: Path, options: Options) -> FileResult | None:
+    """Return what a file becomes; None where nothing was found in it. Writes nothing."""
+    try:
+        before = path.read_bytes()
+    except OSError as error:
+        reason = f"it can't be read: {error.strerror}"
+        return FileResult(str(path), b"", b"", (Finding(Kind.UNREAD, 1, reason=reason),))
+    try:
+        read = _notebook if path.suffix == ".ipynb" else _python
+        with _deep_recursion():
+            after, findings = read(before, options)
+    except _Unreadable as unreadable:
+        return FileResult(str(path), before, before, (unreadable.finding,))
+    except Exception as fault:  # One file must not keep the others from being read.
+        reason = f"fanwise failed on it: {fault!r}"
+        finding = Finding(Kind.UNREAD, 1, reason=reason, new="a report to fanwise; it was left")
+        return FileResult(str(path), before, before, (finding,))
+    if after == before and not findings:
+        return None
+    return FileResult(str(path), before, after, findings)
+
+
+class _Unreadable(Exception):
+    """A file that is left because it can't be read, with what is said of it."""
+
+    def __init__(self, reason: str, instead: str = "", line: int = 1) -> None:
+        super().__init__(reason)
+        self.finding = Finding(Kind.UNREAD, line, reason=reason, new=instead)
+
+
+def _parse(source: bytes) -> cst.Module:
+    try:
+        module = cst.parse_module(source)
+    except (cst.ParserSyntaxError, SyntaxError, ValueError, LookupError) as error:
+        raise _Unreadable(f"LibCST can't read it: {error}") from error
+    if module.bytes != source:
+        raise _Unreadable(
+            "LibCST can't reproduce it byte for byte: a form feed, or a lone \\r",
+            "it without them",
+        )
+    return module
+
+
+def _checked(source: bytes) -> ast.AST:
+    """Let CPython's parser judge first: LibCST's dies of nesting that is too deep."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Old escapes are no concern of ours.
+            tree = ast.parse(source)
+    except SyntaxError as error:
+        raise _Unreadable(f"{NOT_PYTHON_3}: {error.msg}", TO_PYTHON_3, error.lineno or 1) from error
+    except ValueError as error:
+        raise _Unreadable(f"{NOT_PYTHON_3}: {error}", TO_PYTHON_3) from error
+    level: list[ast.AST] = [tree]
+    for _ in range(DEEPEST):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return tree
+    raise RecursionError
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    """Let long chains of + and elif be walked: LibCST takes some frames for each link."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 10_000))
+    try:
+        yield
+    except (RecursionError, MemoryError) as error:
+        raise _Unreadable("it is nested too deeply", "shorter chains") from error
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _python(source: bytes, options: Options) -> tuple[bytes, tuple[Finding, ...]]:
+    if not concerns(_checked(source), source):
+        return source, ()
+    outcome = rewrite(_parse(source), options)
+    after = outcome.module.bytes
+    if after != source:
+        _check(after)
+    return after, outcome.findings
+
+
+def _notebook(source: bytes, options: Options) -> tuple[bytes, tuple[Finding, ...]]:
+    try:
+        text, findings = rewrite_notebook(source.decode("utf-8"), options)
+    except UnicodeDecodeError as error:
+        raise _Unreadable("it is not UTF-8", "UTF-8, which notebooks are") from error
+    except NotebookError as error:
+        raise _Unreadable(str(error)) from error
+    return text.encode("utf-8"), findings
+
+
+def _check(after: bytes) -> None:
+    """Refuse output that wouldn't parse: a fault of ours that must not reach the disk."""
+    try:
+        cst.parse_module(after)
+    except cst.ParserSyntaxError as error:
+        reason = f"what it would become doesn't parse, a fault in fanwise: {error}"
+        raise _Unreadable(reason) from error

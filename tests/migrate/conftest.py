@@ -1,0 +1,3 @@
+"""The corpus is old code to be migrated, not tests to be collected."""
+
+collect_ignore = ["corpus"]
