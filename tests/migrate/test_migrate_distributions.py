@@ -16,12 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from frameworks import require
 from migrate import documented
 from migrate.helpers import converted, expression, run
 
 from fanwise.migrate.era import ONLY_IN_1, ONLY_IN_2, SINCE_1_13
-
-pytestmark = pytest.mark.skipif(find_spec("keras") is None, reason="Keras is not installed")
 
 N = 1_000_000
 SHAPES = {"dense": (400, 2500), "conv": (5, 5, 80, 500)}
@@ -94,6 +93,7 @@ with tf.Graph().as_default():
 @pytest.fixture(scope="module")
 def answers():
     """What today's Keras draws for every new expression; one process, for TensorFlow is slow."""
+    require("keras")
     draws = {}
     for old, version in DRAWS:
         new = expression(old, tf_version=version)

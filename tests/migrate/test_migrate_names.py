@@ -184,6 +184,12 @@ FORMS = {
         "x = tf.contrib.layers.xavier_initializer(**{'uniform': True, 'seed': 1})\n",
         "import tensorflow as tf\nx = tf.keras.initializers.GlorotUniform(seed=1)\n",
     ),
+    "literal keys, quoted values": (
+        "import tensorflow as tf\nd = {\"it's\": 1, 'b': 2, 'c': 3, 'd': 4}\n"
+        "x = tf.contrib.layers.xavier_initializer(**{'seed': d[\"it's\"]})\n",
+        "import tensorflow as tf\nd = {\"it's\": 1, 'b': 2, 'c': 3, 'd': 4}\n"
+        'x = tf.keras.initializers.GlorotUniform(seed=d["it\'s"])\n',
+    ),
     "literal keys of dict()": (
         "import tensorflow as tf\nx = tf.contrib.layers.xavier_initializer(**dict(seed=1))\n",
         "import tensorflow as tf\nx = tf.keras.initializers.GlorotUniform(seed=1)\n",

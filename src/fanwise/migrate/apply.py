@@ -140,7 +140,8 @@ class _Apply(cst.CSTTransformer):
         return source.with_changes(value=value, keyword=keyword, equal=equal, star="")
 
     def _quoted(self, code: str) -> str:
-        return code.replace('"', "'") if self.plan.single_quotes else code
+        ours = re.fullmatch(r'"\w+"', code)
+        return code.replace('"', "'") if ours and self.plan.single_quotes else code
 
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.BaseExpression:
         return self._renamed(original_node, updated_node)

@@ -208,7 +208,8 @@ def one_line(code: str) -> str:
     lines = code.splitlines()
     if len(lines) > 1:
         lines = [re.sub(r"\s*#.*", "", line) for line in lines]
-    return re.sub(r"\(\s+", "(", " ".join(" ".join(lines).split()))
+    joined = " ".join(" ".join(lines).split())
+    return re.sub(r",? \)", ")", re.sub(r"\( ", "(", joined)) if len(lines) > 1 else joined
 
 
 def _count(number: int, noun: str) -> str:
