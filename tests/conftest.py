@@ -1,6 +1,9 @@
 """One Hypothesis profile for all tests: the same examples every time, however slow the machine.
 
 `--hypothesis-profile=search` looks for new ones.
+
+A file `*_suite*.py` is imported only where its path is named: it runs in a process of its own, for
+one takes a Keras backend, one Triton's interpreter, and TensorFlow and Triton abort side by side.
 """
 
 from hypothesis import settings
@@ -8,3 +11,8 @@ from hypothesis import settings
 settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("fixed")
+
+
+def pytest_ignore_collect(collection_path, config):
+    named = any(collection_path.samefile(argument.split("::")[0]) for argument in config.args)
+    return True if "_suite" in collection_path.stem and not named else None
