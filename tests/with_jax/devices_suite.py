@@ -93,6 +93,30 @@ def test_host_memory_is_filled_part_by_part(count, monkeypatch):
                 assert sum(written) == array.size
 
 
+def test_elsewhere_xla_computes_part_by_part(monkeypatch):
+    """As on a GPU, whose memory the CPU engine doesn't fill."""
+    from fanwise.jax import arrays
+
+    def fail(*_, **__):
+        raise AssertionError("drawn on the host")
+
+    monkeypatch.setattr(arrays, "is_host", lambda devices: False)
+    monkeypatch.setattr(arrays, "fill", fail)
+    sharding = NamedSharding(mesh_of(8), P("a", "b"))
+    for kind in ZERO_MEAN:
+        array = fwj.draw(
+            ZERO_MEAN[kind], (16, 40), seed=7, name="w", layout="IO", sharding=sharding
+        )
+        assert same_bits(array, expected(kind, (16, 40), "IO"))
+        assert array.sharding.is_equivalent_to(sharding, 2)
+    ones = fwj.draw("ones", (16, 40), seed=0, dtype=jnp.bfloat16, sharding=sharding)
+    assert ones.dtype == jnp.bfloat16
+    assert ones.sharding.is_equivalent_to(sharding, 2)
+    assert float(ones.sum()) == 640
+    alone = fwj.draw(ZERO_MEAN["normal"], (16, 40), seed=7, name="w", layout="IO")
+    assert same_bits(alone, expected("normal", (16, 40), "IO"))
+
+
 def test_explicit_axes():
     mesh = mesh_of(8, AxisType.Explicit)
     for name, spec in (("glorot_uniform", P("a", "b")), ("he_normal", P(None, "a"))):

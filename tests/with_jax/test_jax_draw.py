@@ -33,8 +33,7 @@ SHAPES = [
     ((70, 130), "OI"),
     ((70, 130), "IO"),
     ((3, 2, 5, 70), "KKIO"),
-    ((70, 4, 8), "IOO"),
-    ((2, 30, 20), "BIO"),
+    ((2, 30, 4, 8), "BIOO"),
     ((200,), "O"),
     ((), ""),
     ((0, 3), "OI"),
@@ -123,6 +122,8 @@ def test_bits_are_those_of_fanwise_draw(shape, layout):
             )
             for kind, scheme in ZERO_MEAN.items()
             for dtype in ("float32", "bfloat16", "float16")
+            # Each compiles for itself: low precision for all kinds once, then for one.
+            if dtype == "float32" or layout == "IO" or kind == "tiny normal"
         }
 
     eager, traced = all_of_them(), jax.jit(all_of_them)()

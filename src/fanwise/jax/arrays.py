@@ -6,7 +6,8 @@ Within a trace (`jit`, `eval_shape`…) and on other devices XLA draws. The bits
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from math import prod
 from typing import Any, TypeAlias
 
 import jax
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from jax.lax import with_sharding_constraint
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
-from fanwise.draws import Draw, EntrywiseDraw
+from fanwise.draws import Constant, Draw, EntrywiseDraw
 from fanwise.dtypes import DType, numpy_dtype
 from fanwise.errors import ArgumentError
 from fanwise.fans import canonical_axes, check_layout
@@ -66,6 +67,11 @@ def placed(array: jax.Array, sharding: Sharding | None) -> jax.Array:
     elif sharding is not None:
         result = jax.device_put(array, sharding)
     return result
+
+
+def is_host(devices: Collection[Any]) -> bool:
+    """Return whether the memory of these devices is the host's, which the CPU engine fills."""
+    return all(device.platform == "cpu" for device in devices)
 
 
 def check_width(dtype: DType) -> None:
@@ -140,36 +146,27 @@ def drawn(
     """
     kind = numpy_dtype(dtype)
     offsets, sizes = (tuple(values) for values in check_region(shape, region))
-    outer = () if blocks == 1 else (slice(block, block + 1),)
-    stacked = shape if blocks == 1 else (blocks, *shape)
     if layout is not None:
         layout = check_layout(shape, layout)
-        layout = layout if blocks == 1 else "B" + layout
     probe = jnp.zeros((), jnp.uint32)
     traced = isinstance(probe, jax.core.Tracer)
-    devices: set[Any] = set()
-    if not traced:
-        devices = probe.devices() if sharding is None else sharding.device_set
-    elsewhere = any(device.platform != "cpu" for device in devices)
-    if isinstance(draw, EntrywiseDraw) and (traced or elsewhere):
-        place = xla.Place(
-            stacked,
-            (*(part.start for part in outer), *offsets),
-            (*(1 for _ in outer), *sizes),
-            tuple(range(len(stacked)) if layout is None else canonical_axes(layout)),
-        )
+    by_xla = traced or not is_host(probe.devices() if sharding is None else sharding.device_set)
+    if by_xla and isinstance(draw, Constant):
+        precision = kind if dtype == "float64" else np.dtype(np.float32)
+        home = None if traced else sharding
+        return placed(jnp.full(sizes, draw.value, precision, device=home).astype(kind), sharding)
+    if by_xla and isinstance(draw, EntrywiseDraw):
+        axes = tuple(range(len(shape)) if layout is None else canonical_axes(layout))
+        place = xla.Place(shape, offsets, sizes, axes, block * prod(shape))
         low, high = key_words(seed)
         words = np.uint32(low), np.uint32(high)
-
-        typed = explicit(sharding) if traced and not outer else None
-
-        def compute() -> jax.Array:
-            return xla.entries(draw, words, name, place, kind, sharding=typed).reshape(sizes)
-
-        if traced:
-            return placed(compute(), sharding)
-        array: jax.Array = jax.jit(compute, out_shardings=sharding)()
-        return array
+        if not traced:
+            return xla.entries(draw, words, name, place, kind, sharding=sharding)
+        typed = explicit(sharding)
+        array = xla.entries(draw, words, name, place, kind, typed=typed)
+        return array if typed is not None else placed(array, sharding)
+    # Several tensors of one stream are one, stacked along a first axis.
+    outer = () if blocks == 1 else (slice(block, block + 1),)
 
     def write(out: npt.NDArray[Any], part: Region) -> None:
         inner, counts = check_region(sizes, part)
@@ -182,8 +179,8 @@ def drawn(
             draw,
             seed=seed,
             name=name,
-            shape=stacked,
-            layout=layout,
+            shape=shape if blocks == 1 else (blocks, *shape),
+            layout=layout if blocks == 1 or layout is None else "B" + layout,
             region=(*outer, *where),
             dtype=dtype,
             threads=threads,

@@ -140,7 +140,9 @@ def _fill(
     axes = None if layout is None else canonical_axes(layout)
     typed = explicit(sharding) if seed.traced else None
     words = seed.low, seed.high
-    array = xla.entries(draw, words, name, xla.whole(shape, axes), dtype, factor, typed)
+    array = xla.entries(
+        draw, words, name, xla.whole(shape, axes), dtype, factor=factor, typed=typed
+    )
     return array if typed is not None else placed(array, sharding)
 
 

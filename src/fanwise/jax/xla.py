@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import jax
@@ -48,12 +48,14 @@ class Place:
         shape: of the whole tensor as stored.
         offsets, sizes: of the part that is wanted, an entry an axis.
         axes: the stored axes in the order in which the stream counts them, the slowest first.
+        first: the tensor's first element.
     """
 
     shape: tuple[int, ...]
     offsets: tuple[int, ...]
     sizes: tuple[int, ...]
     axes: tuple[int, ...]
+    first: int = 0
 
     def steps(self) -> tuple[int, ...]:
         """Return for each stored axis how far apart in the stream its neighbours lie."""
@@ -78,7 +80,7 @@ def elements(place: Place, sharding: OutSharding = None) -> tuple[Words, Words |
             f"shape {place.sizes} has an axis of more than 2**32 entries: "
             "draw it as a matrix, then reshape it."
         )
-    first = sum(offset * step for offset, step in zip(place.offsets, steps, strict=True))
+    first = place.first + sum(n * step for n, step in zip(place.offsets, steps, strict=True))
     last = first + sum(max(n - 1, 0) * step for n, step in zip(place.sizes, steps, strict=True))
     wide = last > MASK
     low: Words = jnp.uint32(first & MASK)
@@ -127,7 +129,6 @@ def rounded(values: jax.Array, dtype: np.dtype[Any]) -> jax.Array:
     return lax.bitcast_convert_type(bits.astype(jnp.uint16), jnp.bfloat16)
 
 
-@partial(jax.jit, static_argnames=("place", "variate", "dtype", "sharding"))
 def _entries(
     stream: jax.Array,
     factor: Any,
@@ -136,12 +137,19 @@ def _entries(
     place: Place,
     variate: Variate,
     dtype: np.dtype[Any],
-    sharding: OutSharding,
+    typed: OutSharding,
 ) -> jax.Array:
     precision = jnp.float64 if dtype == np.float64 else jnp.float32
-    integers = variates(words(place, stream, sharding), variate, jnp, mulhi)
+    integers = variates(words(place, stream, typed), variate, jnp, mulhi)
     values = integers.astype(precision) * factor
     return rounded(values if mean is None else values + mean, dtype)
+
+
+@lru_cache(maxsize=256)
+def _compiled(sharding: jax.sharding.Sharding | None) -> Any:
+    """Return the computation, compiled once for each sharding of its result."""
+    options: dict[str, Any] = {} if sharding is None else {"out_shardings": sharding}
+    return jax.jit(_entries, static_argnames=("place", "variate", "dtype", "typed"), **options)
 
 
 def name_words(name: str) -> tuple[np.uint32, np.uint32]:
@@ -156,8 +164,10 @@ def entries(
     name: str,
     place: Place,
     dtype: np.dtype[Any],
+    *,
     factor: Any = None,
-    sharding: OutSharding = None,
+    typed: OutSharding = None,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> jax.Array:
     """Return a draw's entries: the bits that `fanwise.draw` gives. Traceable, mappable, shardable.
 
@@ -168,7 +178,8 @@ def entries(
         place: which entries; the result has the shape `place.sizes`.
         dtype: any float type; float64 needs JAX's 64-bit mode.
         factor: on every entry, where only tracing knows it; an array that broadcasts.
-        sharding: of the result, where a mesh has explicit axes.
+        typed: sharding of the result where a mesh has explicit axes, within a trace.
+        sharding: of the result outside a trace; each device computes its own part.
     """
     variate = draw.variate()
     precision = np.float64 if dtype == np.float64 else np.float32
@@ -177,14 +188,14 @@ def entries(
     if factor is not None:
         factor = jnp.asarray(factor, precision)
         multiplier, mean = multiplier * factor, None if mean is None else mean * factor
-    result: jax.Array = _entries(
+    result: jax.Array = _compiled(sharding)(
         jnp.stack([*seed, *name_words(name)]),
         multiplier,
         mean,
         place=place,
         variate=replace(variate, multiplier=1.0, mean=0.0),
         dtype=dtype,
-        sharding=sharding,
+        typed=typed,
     )
     return result
 
