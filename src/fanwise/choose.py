@@ -7,6 +7,7 @@ follows matters to the next layer. So:
 - fed by something linear, normalized or saturating: Xavier's 2/(fan_in + fan_out), the compromise
   between both directions; LeCun's 1/fan_in where the widths differ by more than 2, since there the
   compromise costs both directions (a 4× expansion and contraction: 0.64 of the second moment);
+- what a softmax takes small, so that it starts near chance;
 - recurrences orthogonal, with a forget bias of 1; embeddings small normal; scales 1, biases 0.
 """
 
@@ -17,17 +18,21 @@ from typing import NamedTuple
 
 from fanwise.draws import Constant, Normal, Orthogonal
 from fanwise.fans import Fans
-from fanwise.schemes import LeCun, Ones, Scheme, VarianceScaling, Xavier, Zeros
+from fanwise.schemes import LeCun, Scheme, VarianceScaling, Xavier, Zeros
 from fanwise.uses import Use
 
 WIDEST = 2.0
 """Ratio of the fans up to which Xavier's compromise is taken."""
+SOFTMAX_RMS = 0.1
+"""Of what a softmax takes: each class, or expert, then starts near 1/n, and the loss near ln n."""
+TIED_RMS = 0.5
+"""Most that the logits of an embedding tied to the output may have, at a normalized input."""
 EMBEDDING_STD = 0.02
 """Radford et al. (2019), GPT-2, and Devlin et al. (2019), BERT."""
 
 
 class Choice(NamedTuple):
-    """Schemes for a parameter, one, or one for each block of its view's first axis; and why."""
+    """Schemes for a parameter, one, or one for each kernel that it packs; and why."""
 
     schemes: tuple[Scheme, ...]
     reason: str
@@ -35,6 +40,12 @@ class Choice(NamedTuple):
 
 def _kernel(use: Use, fans: Fans) -> Choice:
     feed = use.feeds
+    if use.logits:
+        scale = round(SOFTMAX_RMS**2 / feed.moment, 12)
+        return Choice(
+            (VarianceScaling(scale, "fan_in", "normal"),),
+            f"feeds a softmax: logits of rms {SOFTMAX_RMS:g} start near chance",
+        )
     if feed.kind == "rectifier":
         scheme = VarianceScaling(round(1.0 / feed.moment, 12), "fan_in", "normal")
         return Choice(
@@ -74,9 +85,8 @@ def choose(use: Use) -> Choice:
         return _kernel(use, fans)
     if use.role == "embedding":
         if use.tied:
-            return Choice(
-                (Normal(EMBEDDING_STD),), "tied to the output: small logits, as GPT-2 and BERT"
-            )
+            std = min(EMBEDDING_STD, TIED_RMS / math.sqrt(max(use.view[-1], 1)))
+            return Choice((Normal(std),), "tied to the output: small logits, as GPT-2 and BERT")
         if use.follows.kind in ("normalized", "mixed"):
             return Choice(
                 (Normal(EMBEDDING_STD),), f"small normal before {use.follows.label}, as GPT-2, BERT"
@@ -91,7 +101,10 @@ def choose(use: Use) -> Choice:
             (Normal(EMBEDDING_STD),), "learned positions or tokens: small, as GPT-2, BERT"
         )
     if use.role == "scale":
-        return Choice((Ones(),), "starts neutral")
+        value = 1.0 if use.neutral is None else use.neutral
+        return Choice((Constant(value),), "starts neutral")
     if use.role == "slope":
         return Choice((Constant(0.25),), "PReLU's slope as He et al. (2015) start it")
+    if use.neutral:
+        return Choice((Constant(use.neutral),), "starts where it adds nothing")
     return Choice((Zeros(),), "starts at zero; the weights break the symmetry")

@@ -27,6 +27,8 @@ Role: TypeAlias = Literal[
     "bias",
     "recurrent bias",
     "slope",
+    "length",
+    "constant",
 ]
 
 KERNELS: frozenset[Role] = frozenset(
@@ -93,8 +95,11 @@ class Use:
         feeds: what feeds it.
         follows: what follows it.
         gates: names of the packed kernels along `view`'s first axis, for recurrent parameters.
+        logits: whether a softmax takes its output, directly or through an activation.
         tied: whether an embedding is the output projection as well.
         times: how often the forward pass uses it.
+        neutral: the value at which a scale or a bias leaves the signal as it is.
+        of: the direction that a length belongs to, where the weight is a product of both.
         seen: how the use is known: ``"traced"``; ``"module order"``, where there are no example
             inputs; ``"not reached"`` by the example inputs, so by module order too.
     """
@@ -109,9 +114,19 @@ class Use:
     feeds: Neighbour = UNSEEN
     follows: Neighbour = UNSEEN
     gates: tuple[str, ...] = field(default=())
+    logits: bool = False
     tied: bool = False
     times: int = 1
+    neutral: float | None = None
+    of: str = ""
     seen: Literal["traced", "module order", "not reached"] = "traced"
+
+    @property
+    def packed(self) -> int:
+        """How many kernels the parameter packs."""
+        if self.blocks > 1:
+            return self.blocks
+        return self.view[0] if (self.layout or "").startswith("B") else 1
 
     @property
     def fans(self) -> Fans | None:

@@ -188,13 +188,20 @@ def test_skips_and_rules():
 
 def test_globs_match_case_and_whole_names():
     rule = Rule("enc.*.weight", "zeros")
-    assert rule.matches("enc.0.weight", None)
-    assert not rule.matches("Enc.0.weight", None)
-    assert not rule.matches("enc.0.weight_g", None)
-    assert not rule.matches("my.enc.0.weight", None)
-    assert Rule("role:dense", "zeros").matches("x", DENSE)
-    assert not Rule("role:dense", "zeros").matches("x", None)
-    assert not Rule("role:den", "zeros").matches("x", DENSE)
+    assert rule.matches(Parameter("enc.0.weight", (2, 2), None))
+    assert not rule.matches(Parameter("Enc.0.weight", (2, 2), None))
+    assert not rule.matches(Parameter("enc.0.weight_g", (2, 2), None))
+    assert not rule.matches(Parameter("my.enc.0.weight", (2, 2), None))
+    assert Rule("role:dense", "zeros").matches(Parameter("x", DENSE.view, DENSE))
+    assert not Rule("role:dense", "zeros").matches(Parameter("x", DENSE.view, None))
+    assert not Rule("role:den", "zeros").matches(Parameter("x", DENSE.view, DENSE))
+
+
+def test_rules_by_the_type_of_the_module():
+    parameter = Parameter("x.weight", DENSE.view, DENSE, owner="ClassBlock")
+    assert Rule("type:ClassBlock", "zeros").matches(parameter)
+    assert Rule("type:*Block", "zeros").matches(parameter)
+    assert not Rule("type:Class", "zeros").matches(parameter)
 
 
 def test_a_shadowed_rule_is_no_error():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -89,7 +90,9 @@ def test_the_transformers_packed_and_tied_weights():
     assert plan["blocks.0.project.weight"].feeds == "attention"
     contract = plan["blocks.5.contract.weight"]
     assert contract.feeds == "gelu_tanh"
-    assert contract.gain == pytest.approx(1.53358052, rel=1e-6)
+    branches = 12  # of the residual stream, each of which ends in a kernel divided by its root
+    assert contract.gain * math.sqrt(branches) == pytest.approx(1.53358052, rel=1e-6)
+    assert plan.policy == "auto: gpt2, for 12 branches normalized first."
     assert plan["positions.weight"].std == 0.02
 
 

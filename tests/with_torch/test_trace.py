@@ -5,6 +5,7 @@ Fans are held against exact propagation, gains against plain sums over the activ
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import cache
 
@@ -790,11 +791,21 @@ def test_spectral_norm_keeps_the_uses():
     assert len(fwt.measure(model, randn(8, 4)).layers) == 2
 
 
-def test_weight_norm_asks_for_a_rule():
-    """Its direction and its length are no kernel: nobody knows what to draw."""
-    model = torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 6))
-    with pytest.raises(ModelError, match="no use was seen for 2 parameter"):
-        fwt.plan(model, randn(2, 4))
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    "norm", [torch.nn.utils.parametrizations.weight_norm, torch.nn.utils.weight_norm]
+)
+@pytest.mark.parametrize("layer", [nn.Linear(64, 96), nn.Conv1d(48, 64, 3)])
+def test_a_weight_norms_length_fits_its_direction(norm, layer):
+    """So that the weight, length times direction, has the deviation that a plain one would get."""
+    x = randn(2, 64) if isinstance(layer, nn.Linear) else randn(2, 48, 9)
+    wanted = fwt.plan(copy.deepcopy(layer), x)["weight"].std
+    model = norm(copy.deepcopy(layer))
+    kernel = DENSE if isinstance(layer, nn.Linear) else CONV
+    assert {row.role for row in fwt.plan(model, x).rows} == {"bias", kernel, "length"}
+    fwt.init_(model, x, seed=0)
+    model(x)
+    assert float(model.weight.detach().std()) == pytest.approx(wanted, rel=0.03)
 
 
 def test_tied_embedding():
@@ -917,7 +928,9 @@ def test_transformer_layers(norm_first):
     how = {"batch_first": True, "norm_first": norm_first, "dropout": 0.1}
     seen = rows(nn.TransformerEncoderLayer(8, 2, 16, **how), randn(2, 5, 8))
     assert seen["linear2.weight"].feeds == "relu"
-    assert seen["linear2.weight"].scheme == "he_normal"
+    depth = 2.0 if norm_first else 1.0  # of the two branches before which it is normalized
+    fans = seen["linear2.weight"].fan_in
+    assert seen["linear2.weight"].std == pytest.approx(math.sqrt(2.0 / fans / depth))
     assert seen["linear1.weight"].feeds == "layer norm"
     decoder = rows(
         nn.TransformerDecoderLayer(8, 2, 16, activation="gelu", **how),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -169,15 +169,16 @@ def plan(abstract: Any, *, rules: Sequence[Rule] = ()) -> Plan:
         if leaf is None:
             continue
         kind, skip = leaf.value.dtype, ""
+        owner = leaf.module or type(leaf.owner).__name__
+        parameter = Parameter(leaf.name, leaf.shape, use_of(leaf), skip, owner)
         if not jnp.issubdtype(kind, jnp.inexact):
             skip = f"{kind} holds no drawn values"
-        elif str(kind) not in DTYPES and not any(rule.matches(leaf.name, None) for rule in rules):
+        elif str(kind) not in DTYPES and not any(rule.matches(parameter) for rule in rules):
             raise ModelError(
                 f"{leaf.name!r} is {kind}, and parameters are drawn as {', '.join(DTYPES)}: leave "
                 f"it alone by Rule({leaf.name!r}, None), and draw it by an initializer."
             )
-        owner = leaf.module or type(leaf.owner).__name__
-        parameters.append(Parameter(leaf.name, leaf.shape, use_of(leaf), skip, owner))
+        parameters.append(replace(parameter, skip=skip))
     return Plan(core.decide(parameters, rules), UNSEEN_NOTE)
 
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import nn
 
 from fanwise import plan as core
+from fanwise import policies
 from fanwise.draws import Draw
 from fanwise.errors import ModelError
 from fanwise.fill import Region
 from fanwise.plan import Parameter, Row, Rule
+from fanwise.policies import Policy, cooled
+from fanwise.predict import predictions
+from fanwise.residuals import Structure, structure_of
+from fanwise.steps import Weight
 from fanwise.streams import check_seed
+from fanwise.torch.findings import findings
 from fanwise.torch.modules import uses_by_module
 from fanwise.torch.run import Inputs, check_materialized
 from fanwise.torch.tensors import check, fill_
 from fanwise.torch.trace import trace
+from fanwise.uses import KERNELS, Use
 
 UNSEEN_NOTE = (
     "No example inputs: what feeds a weight is taken from the order of the modules. "
@@ -80,6 +89,20 @@ class Plan(core.Plan):
             progress()
         return model
 
+    def parameter_groups(self, model: nn.Module, lr: float, **options: Any) -> list[dict[str, Any]]:
+        """Return an optimizer's parameter groups, each with the learning rate that the policy says.
+
+        Args:
+            model: the model that the plan is for.
+            lr: the learning rate of what the policy leaves alone.
+            options: for every group, such as ``weight_decay``.
+        """
+        parameters = dict(model.named_parameters())
+        groups: dict[float, list[torch.Tensor]] = {}
+        for row in self.rows:
+            groups.setdefault(row.rate, []).append(parameters[row.name])
+        return [{"params": group, "lr": lr * rate, **options} for rate, group in groups.items()]
+
 
 def _fills(
     row: Row, parameter: torch.Tensor, seed: int, threads: int | None
@@ -90,10 +113,12 @@ def _fills(
     if len(row.draws) == 1:
         parts: list[tuple[torch.Tensor, Draw, Region | None]] = [(view, row.draws[0], None)]
     else:
-        rest = (slice(None),) * (len(row.view) - 1)
-        parts = [
-            (view[i : i + 1], draw, (slice(i, i + 1), *rest)) for i, draw in enumerate(row.draws)
-        ]
+        axis = (row.layout or "B").index("B")
+        whole = [slice(None)] * len(row.view)
+        parts = []
+        for i, draw in enumerate(row.draws):
+            region = (*whole[:axis], slice(i, i + 1), *whole[axis + 1 :])
+            parts.append((view[region], draw, region))
     return [
         partial(
             fill_,
@@ -110,27 +135,10 @@ def _fills(
     ]
 
 
-def plan(
-    model: nn.Module, example_inputs: Inputs | None = None, *, rules: Sequence[Rule] = ()
-) -> Plan:
-    """Return which draw every parameter gets, and why; nothing is drawn.
-
-    Args:
-        model: any module; meta tensors are fine.
-        example_inputs: a tensor, a tuple of positional or a mapping of keyword arguments. The
-            model is run once on fake tensors of these shapes, to see what feeds each weight and
-            what follows it. Without them module types and their order must do.
-        rules: a user's own choices, in order; the first match wins.
-
-    Raises:
-        ModelError: a lazy parameter, a forward that fails, or a parameter whose use nobody knows.
-        ArgumentError: a rule that matches nothing or doesn't fit.
-    """
-    check_materialized(model)
-    uses, note = uses_by_module(model), UNSEEN_NOTE
-    if example_inputs is not None:
-        by_module = {name: replace(use, seen="not reached") for name, use in uses.items()}
-        uses, note = by_module | trace(model, example_inputs).uses, ""
+def _parameters(
+    model: nn.Module, uses: Mapping[str, Use], strange: Mapping[str, str] = MappingProxyType({})
+) -> list[Parameter]:
+    """Return what a plan must know of each parameter."""
     owners = {
         f"{prefix}.{name}" if prefix else name: type(module).__name__
         for prefix, module in model.named_modules()
@@ -143,9 +151,103 @@ def plan(
             skip = f"{parameter.dtype} holds no drawn values"
         elif not parameter.requires_grad:
             skip = "frozen (requires_grad=False)"
-        shape = tuple(parameter.shape)
-        parameters.append(Parameter(name, shape, uses.get(name), skip, owners.get(name, "Module")))
-    return Plan(core.decide(parameters, rules), note)
+        owner = owners.get(name, "Module")
+        known = name, tuple(parameter.shape), uses.get(name), skip, owner
+        parameters.append(Parameter(*known, strange.get(name, "")))
+    return parameters
+
+
+def _as_it_is(model: nn.Module) -> Callable[[str], Weight | None]:
+    """Return what gives the second moment of a parameter that is left alone."""
+    parameters = dict(model.named_parameters())
+
+    def weight(name: str) -> Weight | None:
+        tensor = parameters.get(name)
+        if tensor is None or tensor.is_meta or not tensor.is_floating_point():
+            return None
+        values = tensor.detach().double()
+        return (
+            Weight(float(values.square().mean()), float(values.mean())) if values.numel() else None
+        )
+
+    return weight
+
+
+def _named_parts(uses: Mapping[str, Use], structure: Structure) -> dict[str, Use]:
+    """Return the uses with the names of what they pack: query, key and value."""
+    named = dict(uses)
+    words: dict[str, dict[int, str]] = {}
+    for (contraction, part), word in structure.parts.items():
+        if part is not None:
+            words.setdefault(structure.parameters[contraction], {})[part] = word
+    for name, parts in words.items():
+        n = named[name].packed if name in named else 0
+        if len(parts) == n > 1:
+            named[name] = replace(named[name], gates=tuple(parts[i] for i in range(n)))
+    return named
+
+
+def plan(
+    model: nn.Module,
+    example_inputs: Inputs | None = None,
+    *,
+    policy: Policy | str = "auto",
+    rules: Sequence[Rule] = (),
+) -> Plan:
+    """Return which draw every parameter gets, and why; nothing is drawn.
+
+    Args:
+        model: any module; meta tensors are fine.
+        example_inputs: a tensor, a tuple of positional or a mapping of keyword arguments. The
+            model is run once on fake tensors of these shapes, to see what feeds each weight and
+            what follows it. Without them module types and their order must do.
+        policy: what is done about a residual network's depth: a name, or a value, from
+            `fanwise.policies`; ``"auto"`` looks at how the branches are normalized.
+        rules: a user's own choices, in order; the first match wins, over the policy too.
+
+    Raises:
+        ModelError: a lazy parameter, a forward that fails, or a parameter whose use nobody knows.
+        ArgumentError: a rule that matches nothing or doesn't fit, an unknown policy, or one that
+            is for other models.
+    """
+    check_materialized(model)
+    policy = policies.get(policy)
+    uses = uses_by_module(model)
+    if example_inputs is None:
+        structure = Structure()
+        changes, said = policy.changes(structure, uses)
+        rows = core.decide(_parameters(model, uses), rules, changes)
+        return Plan(rows, UNSEEN_NOTE, said, findings(model, rows, None, ()))
+    seen = trace(model, example_inputs)
+    by_module = {name: replace(use, seen="not reached") for name, use in uses.items()}
+    structure = structure_of(
+        seen.graph, {i: made.parameter for i, made in enumerate(seen.contractions)}
+    )
+    uses = _named_parts(by_module | seen.uses, structure)
+    parameters = _parameters(model, uses, seen.strange)
+    uses = {p.name: p.use for p in parameters if p.use is not None and not p.skip}
+    changes, said = policy.changes(structure, uses)
+    rows = core.decide(parameters, rules, changes)
+    weights = core.weights_of(rows, _as_it_is(model))
+    steps = seen.graph.weighted(weights)
+    forward = seen.graph.forward(steps)
+    cooler = cooled(seen.graph, forward, structure, changes)
+    if cooler:
+        rows = core.decide(parameters, rules, changes | cooler)
+        steps = seen.graph.weighted(core.weights_of(rows, _as_it_is(model)))
+        forward = seen.graph.forward(steps)
+    backward = seen.graph.backward(steps, forward)
+    kernels = [
+        (i, made.parameter, made.module)
+        for i, made in enumerate(seen.contractions)
+        if made.use.role in KERNELS
+    ]
+    return Plan(
+        rows,
+        policy=said,
+        findings=findings(model, rows, seen, backward),
+        predicted=predictions(seen.graph, kernels, seen.nodes, forward, backward),
+    )
 
 
 def init_(
@@ -153,6 +255,7 @@ def init_(
     example_inputs: Inputs | None = None,
     *,
     seed: int,
+    policy: Policy | str = "auto",
     rules: Sequence[Rule] = (),
     threads: int | None = None,
 ) -> nn.Module:
@@ -163,4 +266,5 @@ def init_(
     >>> net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> _ = init_(net, torch.zeros(1, 8), seed=0)
     """
-    return plan(model, example_inputs, rules=rules).apply(model, seed=seed, threads=threads)
+    planned = plan(model, example_inputs, policy=policy, rules=rules)
+    return planned.apply(model, seed=seed, threads=threads)

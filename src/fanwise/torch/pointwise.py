@@ -16,6 +16,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fanwise.neighbours import GRID, REACH, neighbour, steepness
+from fanwise.steps import Curve
 from fanwise.uses import Kind, Neighbour
 
 POINTWISE = frozenset(
@@ -91,6 +92,18 @@ def function_of(expression: Expression) -> Callable[[Any], Any]:
             return np.asarray(value, dtype=np.float64)  # a comparison is a jump from 0 to 1
 
     return function
+
+
+def curve_of(expression: Expression) -> Curve:
+    """Return an expression as a curve; NaN where it can't be replayed on these nodes."""
+
+    def function(z: Any) -> Any:
+        try:
+            return function_of(expression)(z)
+        except (RuntimeError, TypeError):  # an operation on tensors of one shape alone
+            return np.full_like(z, np.nan)
+
+    return Curve(repr(expression), function)
 
 
 def _operations(expression: Expression) -> list[str]:

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 from fanwise.errors import ModelError
 
@@ -32,7 +34,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     Attention's fast path is off inside: it skips the operations that are looked at.
     """
     plain = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
-    attributes = [(vars(m), dict(vars(m)), m._buffers, dict(m._buffers)) for m in plain]
+    # PyTorch's functional_call leaves its stand-ins in a module that is registered twice.
+    owned = [own for m in plain for own in (vars(m), m._buffers, m._parameters)]
+    attributes = [(own, dict(own)) for own in owned]
     modes = {module: module.training for module in model.modules()}
     gradients = {p: p.grad for p in model.parameters()}
     buffers = {b: b.detach().clone() for b in model.buffers() if not b.is_meta}
@@ -44,10 +48,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for own, values, own_buffers, buffer_values in attributes:
-            for now, before in ((own, values), (own_buffers, buffer_values)):
-                now.clear()
-                now.update(before)
+        for now, before in attributes:
+            now.clear()
+            now.update(before)
         for module, mode in modes.items():
             module.training = mode
         for parameter, gradient in gradients.items():
@@ -55,6 +58,35 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in buffers.items():
                 buffer.copy_(value)
+
+
+DROPOUTS = {
+    getattr(place, name)
+    for place, names in (
+        (F, "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout"),
+        (torch, "dropout dropout_ alpha_dropout alpha_dropout_ feature_dropout feature_dropout_"),
+    )
+    for name in names.split()
+}
+
+
+class WithoutDropout(TorchFunctionMode):
+    """Lets every dropout pass its input on, functional ones too, which no module turns off."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run a function of PyTorch's, or pass its input on."""
+        kwargs = kwargs or {}
+        if func in DROPOUTS:
+            return args[0] if args else kwargs["input"]
+        if func is F.scaled_dot_product_attention:
+            args, kwargs = args[:4] + args[5:], {**kwargs, "dropout_p": 0.0}
+            if len(args) > 4:  # is_causal, by position
+                kwargs["is_causal"], args = args[4], args[:4]
+        elif func is F.multi_head_attention_forward:
+            kwargs = {**kwargs, "training": False}  # which decides its dropout, nothing else
+        return func(*args, **kwargs)
 
 
 def forward_error(model: nn.Module, error: Exception) -> ModelError:

@@ -8,10 +8,14 @@ pointwise operations it has been through since. A contraction of a parameter wit
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from math import prod
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -22,72 +26,42 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fanwise.graph import Graph
+from fanwise.torch.chart import Chart
+from fanwise.torch.derived import Derived
+from fanwise.torch.operations import (
+    COMPARISONS,
+    CONTRACTIONS,
+    COPIES,
+    FACTORIES,
+    FILLED,
+    JOINS,
+    LONGEST,
+    LOOKUPS,
+    NORMS,
+    PASSES,
+    REDUCTIONS,
+    SAME_PLACE,
+    SCALINGS,
+    SOFTMAX,
+    SPLITS,
+    VIEWS,
+)
 from fanwise.torch.pointwise import POINTWISE, Call, Expression, Z, base_name, neighbour_of
 from fanwise.torch.recurrent import GATES, recurrent_uses
 from fanwise.torch.roles import Root, Steps, roles_of
-from fanwise.torch.run import Inputs, as_call, check_materialized, forward_error, undisturbed
-from fanwise.uses import KERNELS, UNSEEN, Kind, Neighbour, Use
+from fanwise.torch.run import (
+    Inputs,
+    WithoutDropout,
+    as_call,
+    check_materialized,
+    forward_error,
+    undisturbed,
+)
+from fanwise.uses import KERNELS, UNSEEN, Kind, Neighbour, Role, Use
 
-# Position of the contracted operands, and the role of each axis of a parameter in that place.
-CONTRACTIONS: dict[str, tuple[tuple[int, str], ...]] = {
-    "mm": ((0, "OI"), (1, "IO")),
-    "addmm": ((1, "OI"), (2, "IO")),
-    "bmm": ((0, "BOI"), (1, "BIO")),
-    "baddbmm": ((1, "BOI"), (2, "BIO")),
-    "mv": ((0, "OI"), (1, "I")),
-    "addmv": ((1, "OI"), (2, "I")),
-    "dot": ((0, "I"), (1, "I")),
-    "linear": ((0, "OI"), (1, "OI")),
-    "_grouped_mm": ((0, "OI"), (1, "BIO")),
-    "_trilinear": ((0, "OI"), (1, "OII"), (2, "OI")),
-}
-NORMS = {
-    "native_layer_norm": "layer norm",
-    "native_batch_norm": "batch norm",
-    "_native_batch_norm_legit": "batch norm",
-    "_native_batch_norm_legit_no_training": "batch norm",
-    "_batch_norm_with_update": "batch norm",
-    "cudnn_batch_norm": "batch norm",
-    "miopen_batch_norm": "batch norm",
-    "native_group_norm": "group norm",
-    "_fused_rms_norm": "rms norm",
-    "rms_norm": "rms norm",
-}
-SOFTMAX = frozenset({"_softmax", "_log_softmax", "_safe_softmax"})
-REDUCTIONS = frozenset({"mean", "var", "std", "var_mean", "std_mean", "sum", "linalg_vector_norm"})
-VIEWS = frozenset(
-    "view _unsafe_view reshape t transpose permute expand squeeze unsqueeze slice select split "
-    "unsafe_split split_with_sizes unsafe_split_with_sizes chunk unsafe_chunk unbind clone "
-    "contiguous _to_copy detach alias as_strided lift_fresh movedim flatten unflatten roll flip "
-    "_reshape_alias unfold".split()
-)
-PASSES = VIEWS | frozenset(
-    "native_dropout cat stack constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d "
-    "replication_pad2d index index_select gather max_pool1d max_pool2d_with_indices "
-    "max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
-    "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d "
-    "upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d pixel_shuffle "
-    "pixel_unshuffle repeat repeat_interleave masked_fill where tril triu im2col col2im copy "
-    "slice_scatter select_scatter index_put scatter native_channel_shuffle channel_shuffle "
-    "amax max topk sort cumsum".split()
-)
-FACTORIES = frozenset(
-    "empty_like zeros_like ones_like full_like rand_like randn_like bernoulli new_empty new_zeros "
-    "new_ones new_full".split()
-)
-"""Operations whose result takes its shape from data and nothing else."""
-FILLED = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1, "zeros": 0, "ones": 1}
-"""Operations whose result has this value everywhere."""
-SCALINGS = frozenset({"add", "sub", "rsub", "mul", "div"})
-"""Operations that with a constant tensor scale or shift, and leave a flow what it is."""
-COMPARISONS = frozenset({"ge", "gt", "le", "lt"})
-LONGEST = 256
-"""Most calls in an expression; beyond it, say in a loop without weights, it is an operation."""
-SAME_PLACE = frozenset({"_to_copy", "alias", "clone", "contiguous", "lift_fresh"})
-"""Operations that leave every entry where it is."""
-COPIES = POINTWISE | VIEWS
-"""Operations on a parameter alone whose result, of the same shape, still counts as it."""
-SPLITS = frozenset({"split", "unsafe_split", "chunk", "unsafe_chunk", "split_with_sizes"})
+SCORED = Neighbour("softmax", "saturating")
+"""What follows logits."""
 
 
 @dataclass(eq=False)
@@ -98,11 +72,13 @@ class Contraction:
         parameter: the qualified name.
         module: qualified name of the module that was running.
         use: what was seen; its `follows` is completed when the flow is consumed.
+        bias: the parameter that the same operation adds.
     """
 
     parameter: str
     module: str
     use: Use
+    bias: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,12 +119,25 @@ class Trace:
     Attributes:
         uses: the use of each parameter that was reached.
         contractions: in execution order.
+        graph: the steps between the inputs and the outputs.
+        nodes: for each contraction the nodes that stand for it: all of it, then its parts.
+        strange: of parameters that met data in a way that nobody knows: the operation, and where.
         fake: whether it ran without arithmetic, on fake tensors.
     """
 
     uses: dict[str, Use]
     contractions: list[Contraction]
+    graph: Graph
+    nodes: dict[int, list[int]]
+    strange: dict[str, str]
     fake: bool = True
+
+    @classmethod
+    def of(cls, tracer: Tracer, *, fake: bool = True) -> Trace:
+        """Return what a tracer has seen."""
+        chart = tracer.chart or Chart(tracer.root, tracer.derived)
+        made = tracer.uses, tracer.contractions, chart.graph, chart.nodes, tracer.strange
+        return cls(*made, fake)
 
 
 def steps_of(tensor: torch.Tensor) -> Steps:
@@ -157,7 +146,9 @@ def steps_of(tensor: torch.Tensor) -> Steps:
 
 
 class Tracer(TorchDispatchMode):
-    """The place that every operation passes. Enter it, run the model, read `uses`."""
+    """The place that every operation passes. Enter it, run the model, read `uses` and `chart`."""
+
+    charted: ClassVar[bool] = True
 
     def __init__(self, model: nn.Module, parameters: dict[str, torch.Tensor]) -> None:
         super().__init__()
@@ -168,9 +159,18 @@ class Tracer(TorchDispatchMode):
         self.kept: list[torch.Tensor] = []
         self.written: dict[Any, Flow] = {}
         self.constants: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.derives: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.names = {module: name for name, module in model.named_modules()}
         self.running: list[nn.Module] = [model]
         self.unseen = 0
+        self.strange: dict[str, str] = {}
+        self.chart = Chart(self.root, self.derived) if self.charted else None
+        self.tables = {
+            f"{name}.weight"
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Embedding)
+        }
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
         for name, tensor in parameters.items():
             self._add_root(tensor, Root(name, steps_of(tensor), tuple(tensor.shape)))
 
@@ -188,6 +188,16 @@ class Tracer(TorchDispatchMode):
             return None
         start = tensor.storage_offset()
         return max((e for e in entries if e[0] <= start), key=lambda e: e[0], default=(0, None))[1]
+
+    def derived(self, tensor: Any) -> Derived | None:
+        """Return which parameters a tensor is made of; None where data has a part in it."""
+        if not isinstance(tensor, torch.Tensor) or tensor in self.flows:
+            return None
+        found: Derived | None = self.derives.get(tensor)
+        if found is None:
+            root = self.root(tensor)
+            found = Derived((root.name,)) if root is not None else None
+        return found
 
     def _record(self, name: str, use: Use) -> None:
         """Note a use; of several the kernel's counts, and an embedding that is one is tied."""
@@ -230,7 +240,7 @@ class Tracer(TorchDispatchMode):
         if flow.expression is not Z:
             activation = neighbour_of(flow.expression)
             follows = by if activation.kind == "linear" else activation
-        flow.contraction.use = replace(seen, follows=follows)
+        flow.contraction.use = replace(seen, follows=follows, logits=by is SCORED)
 
     def _module_name(self) -> str:
         return str(self.names.get(self.running[-1], ""))
@@ -244,8 +254,58 @@ class Tracer(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if not self.unseen and func.namespace == "aten":
-            self._see(func, base_name(func), args, kwargs, result)
+            name = base_name(func)
+            count = len(self.contractions)
+            self._see(func, name, args, kwargs, result)
+            if self.chart is not None and len(self.contractions) == count:
+                self.chart.see(func, name, args, kwargs, result)
+            elif self.chart is not None:
+                self._chart(self.chart, name, args, result)
         return result
+
+    def _chart(self, chart: Chart, name: str, args: tuple[Any, ...], result: Any) -> None:
+        """Enter the contraction that was just seen in the chart."""
+        index = len(self.contractions) - 1
+        parameter = self.contractions[index].parameter
+        if name in CONTRACTIONS:
+            operands = CONTRACTIONS[name]
+            position = next(i for i, _ in operands if self._is(args[i], parameter))
+            data = [args[i] for i, _ in operands if i != position]
+            fed = next((d for d in data if chart.mark(d) is not None), data[0])
+            left, letters = args[operands[0][0]], operands[0][1]
+            terms = float(left.shape[letters.index("I")])
+            if len(data) > 1:  # bilinear
+                terms *= float(data[1].shape[-1])
+                fed = chart.product(data)
+            bias = self.root(args[0]) if name in ("addmm", "addmv", "baddbmm") else None
+            units = -1 if position != operands[0][0] or name in ("linear", "mv", "addmv") else -2
+            if result.dim():
+                part = self._part(args[position], self.contractions[index].use)
+                added = None if bias is None else bias.name
+                chart.kernel(parameter, index, fed, result, terms, added, units, part)
+        elif "convolution" in name:
+            chart.convolution(parameter, index, args, result)
+        else:
+            chart.lookup(name, parameter, args, result)
+
+    def _part(self, operand: torch.Tensor, use: Use) -> int | None:
+        """Return which of several kernels stacked in a parameter an operand is."""
+        root = self.root(operand)
+        size = operand.numel()
+        if root is None or root.source or not size or (use.layout or "")[:1] != "B":
+            return None
+        if use.view[0] * size != prod(root.shape):
+            return None
+        return (int(operand.storage_offset()) - self._start(operand)) // size
+
+    def _start(self, tensor: torch.Tensor) -> int:
+        """Return where the parameter whose memory a tensor shows begins."""
+        entries = self.roots[StorageWeakRef(tensor.untyped_storage()).cdata]
+        return max(start for start, _ in entries if start <= tensor.storage_offset())
+
+    def _is(self, tensor: torch.Tensor, parameter: str) -> bool:
+        root = self.root(tensor)
+        return root is not None and root.name == parameter
 
     def _see(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
         if name in FILLED:
@@ -261,17 +321,20 @@ class Tracer(TorchDispatchMode):
         elif "attention" in name:
             for operand in args[:3]:
                 self.consume(self.flow(operand), Neighbour("attention", "mixed"))
+            self._tokens([*args[3:], *kwargs.values()])
             self.set_flow(result, Flow("attention", "mixed", place=(object(),)))
+        elif name in LOOKUPS and self.derived(args[0]) is not None:
+            self.derives[result] = self.derived(args[0])
         else:
             tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
             flows = [f for t in tensors if (f := self.flow(t)) is not None]
-            roots = [(t, r) for t in tensors if (r := self.root(t)) is not None]
             if flows and args and result is args[0] and self.flow(result) is None:
                 self._write(result, flows[-1])
             elif flows:
-                self._data(func, name, args, kwargs, result, flows, roots)
-            elif roots:
-                self._parameters(name, roots, result)
+                made = [(t, d) for t in tensors if (d := self.derived(t)) is not None]
+                self._data(func, name, args, kwargs, result, flows, made)
+            else:
+                self._parameters(func, name, args, tensors, result)
 
     def _write(self, target: torch.Tensor, flow: Flow) -> None:
         """Note that data is written into memory that held a constant: padding, a cache."""
@@ -324,12 +387,20 @@ class Tracer(TorchDispatchMode):
             operand = args[position]
             root = self.root(operand)
             data = [args[other] for other, _ in operands if other != position]
-            if root is None or all(self.root(d) is not None for d in data):
+            if root is None:
                 continue
+            if all(self.root(d) is not None for d in data):
+                if not self._is_token(name, data[0]):
+                    continue
+                self.as_data(data[0])
+            elif all(self.flow(d) is None for d in data):
+                self.as_data(data[0])
             fed = next((d for d in data if self.flow(d) is not None), data[0])
             role = "bilinear" if name == "_trilinear" else "dense"
             contraction = self.use_kernel(root, operand, letters, fed, role=role)
             if contraction is not None:
+                added = self.root(args[0]) if name in ("addmm", "addmv", "baddbmm") else None
+                contraction.bias = added.name if added is not None else ""
                 self.from_kernel(contraction, result)
                 return
         flows = [f for position, _ in operands if (f := self.flow(args[position])) is not None]
@@ -340,9 +411,17 @@ class Tracer(TorchDispatchMode):
             label = "attention" if soft else "a product of data"
             self.set_flow(result, Flow(label, "mixed", place=(object(),)))
         else:
-            operand = args[operands[0][0]], args[operands[1][0]]
-            roots = [(t, r) for t in operand if (r := self.root(t)) is not None]
-            self._parameters(name, roots, result)
+            tensors = [args[operands[0][0]], args[operands[1][0]]]
+            self._parameters(None, name, args, tensors, result)
+
+    def _is_token(self, name: str, tensor: torch.Tensor) -> bool:
+        """Return whether a parameter that meets another in a contraction is data there."""
+        derived = self.derived(tensor)
+        known = self.uses.get(derived.names[0]) if derived is not None else None
+        seen_as_data = known is not None and known.role in ("token", "embedding")
+        if derived is not None and derived.names[0] in self.tables:
+            return True
+        return seen_as_data or (name == "addmm" and self.derives.get(tensor) is not None)
 
     def _convolution(self, args: tuple[Any, ...], result: Any) -> None:
         data, weight, bias, stride, _, _, transposed, _, groups = args[:9]
@@ -376,14 +455,18 @@ class Tracer(TorchDispatchMode):
         self.set_flow(result, Flow("an embedding", "embedding", contraction, place=(object(),)))
 
     def _normalization(self, label: str, args: tuple[Any, ...], result: Any) -> None:
+        if self.flow(args[0]) is None and "batch" not in label:
+            self.as_data(args[0])
         flow = self.flow(args[0])
         self.consume(flow, Neighbour(label, "normalized"))
         made = flow.contraction or flow.normalized if flow is not None else None
         tensors = [a for a in args[1:] if isinstance(a, torch.Tensor)]
-        for role, tensor in zip(("scale", "bias"), tensors, strict=False):
-            root = self.root(tensor)
-            if root is not None:
-                self._record(root.name, Use(role, root.shape))  # type: ignore[arg-type]
+        roles: tuple[tuple[Role, float], ...] = (("scale", 1.0), ("bias", 0.0))
+        for (role, level), tensor in zip(roles, tensors, strict=False):
+            derived = self.derived(tensor)
+            for parameter in derived.names if derived is not None else ():
+                neutral = derived.solve(level) if derived is not None else None
+                self._record(parameter, Use(role, self.shapes[parameter], neutral=neutral))
         self.set_flow(result, Flow(label, "normalized", normalized=made, place=(object(),)))
 
     def _shift(self, bias: Any) -> None:
@@ -391,14 +474,72 @@ class Tracer(TorchDispatchMode):
         if root is not None:
             self._record(root.name, Use("bias", root.shape))
 
-    def _parameters(self, name: str, roots: list[tuple[torch.Tensor, Root]], result: Any) -> None:
+    def _parameters(
+        self,
+        func: Any,
+        name: str,
+        args: tuple[Any, ...],
+        tensors: list[torch.Tensor],
+        result: Any,
+    ) -> None:
         """Parameters among themselves: a copy of one counts as that parameter."""
+        made = [(t, d) for t in tensors if (d := self.derived(t)) is not None]
+        if not made:
+            return
+        if name == "_weight_norm_interface":
+            self.weight_norm(args[0], args[1], result[0])
+            return
+        roots = [(t, r) for t in tensors if (r := self.root(t)) is not None]
         tensor, root = max(roots, key=lambda pair: pair[0].numel(), default=(None, None))
+        names = tuple(dict.fromkeys(n for _, d in made for n in d.names))
+        expressions = {d.expression for _, d in made}
+        expression = made[0][1].expression if len(expressions) == 1 else None
+        if len(names) > 1 and name not in JOINS:
+            expression = None
+        if expression is not None and name in POINTWISE:
+            symbols = [expression if a is made[0][0] else a for a in args]
+            plain = not any(isinstance(a, torch.Tensor) for a in symbols)
+            expression = Call(func, tuple(symbols)) if plain and len(made) == 1 else None
+        elif expression is not None and name not in VIEWS | JOINS:
+            expression = None
+        strange = next((d.strange for _, d in made if d.strange), "")
+        if name not in POINTWISE | VIEWS | JOINS | REDUCTIONS | CONTRACTIONS.keys():
+            strange = strange or name
+        for leaf in tensors_in(result):
+            self.derives[leaf] = Derived(names, expression, strange)
         if tensor is None or root is None or not isinstance(result, torch.Tensor):
             return
         if self.root(result) is None and result.shape == tensor.shape and name in COPIES:
             source = (root, steps_of(tensor))
             self._add_root(result, Root(root.name, steps_of(result), root.shape, source))
+
+    def weight_norm(
+        self, direction: torch.Tensor, length: torch.Tensor, weight: torch.Tensor
+    ) -> None:
+        """Note a weight that is a length times a direction (Salimans and Kingma 2016)."""
+        root, of = self.root(direction), self.root(length)
+        if root is None or of is None or weight.shape != direction.shape:
+            return
+        source = (root, steps_of(direction))
+        self._add_root(weight, Root(root.name, steps_of(weight), root.shape, source))
+        self._record(of.name, Use("length", of.shape, of=root.name))
+
+    def _tokens(self, values: Any) -> None:
+        """Note that parameters are data: positions, tokens, attention's biases."""
+        for tensor in tensors_in(values):
+            derived = self.derived(tensor)
+            for name in derived.names if derived is not None else ():
+                self._record(name, Use("token", self.shapes[name]))
+
+    def as_data(self, tensor: torch.Tensor) -> None:
+        """Let a tensor made of parameters be data from here on: a learned token."""
+        derived = self.derived(tensor)
+        if derived is None:
+            return
+        self._tokens([tensor])
+        self.set_flow(tensor, Flow("a learned token", "embedding", place=(object(),)))
+        if self.chart is not None:
+            self.chart.token(derived.names[0], tensor)
 
     def _data(
         self,
@@ -408,24 +549,16 @@ class Tracer(TorchDispatchMode):
         kwargs: Any,
         result: Any,
         flows: list[Flow],
-        roots: list[tuple[torch.Tensor, Root]],
+        made: list[tuple[torch.Tensor, Derived]],
     ) -> None:
         flow = flows[0]
-        for tensor, root in roots:  # a parameter meets data outside of a contraction
-            if name in ("add", "sub"):
-                wide = sum(n > 1 for n in tensor.shape) > 1
-                self._record(root.name, Use("token" if wide else "bias", root.shape))
-            elif name in ("mul", "div"):
-                self._record(root.name, Use("scale", root.shape))
-            elif name in ("_prelu_kernel", "prelu"):
-                self._record(root.name, Use("slope", root.shape))
-            elif name in ("cat", "stack"):
-                self._record(root.name, Use("token", root.shape))
+        for tensor, derived in made:  # a parameter meets data outside of a contraction
+            self._meet(name, tensor, derived, flow)
         if name in ("_prelu_kernel", "prelu"):
             leaky = Call(torch.ops.aten.leaky_relu.default, (flow.expression, 0.25))
             self.set_flow(result, replace(flow, expression=leaky))
         elif name in SOFTMAX:
-            self.consume(flow, Neighbour("softmax", "saturating"))
+            self.consume(flow, SCORED)
             self.set_flow(result, Flow("softmax", "mixed", place=(object(),)))
         elif name in REDUCTIONS:
             self.set_flow(result, replace(flow, reduced=True, place=(*flow.place, name)))
@@ -435,6 +568,36 @@ class Tracer(TorchDispatchMode):
             self._pass(name, args, kwargs, result, flow)
         elif name not in FACTORIES and any(t.is_floating_point() for t in tensors_in(result)):
             self._unknown(name, flows, result)
+
+    def _meet(self, name: str, tensor: torch.Tensor, derived: Derived, flow: Flow) -> None:
+        """Note the use of a parameter that meets data in an operation other than a contraction."""
+        role: Role | None = None
+        neutral: float | None = None
+        if name in ("add", "sub", "rsub"):
+            wide = sum(n > 1 for n in tensor.shape) > 1
+            if not wide and flow.contraction is not None and flow.expression is Z:
+                flow.contraction.bias = flow.contraction.bias or derived.names[0]
+            role, neutral = ("token", 0.0) if wide else ("bias", derived.solve(0.0))
+        elif name in ("mul", "div"):
+            role, neutral = "scale", derived.solve(1.0)
+        elif name in ("_prelu_kernel", "prelu"):
+            role, neutral = "slope", 0.25
+        elif name in JOINS:
+            role, neutral = "token", 0.0
+        if role is None or derived.strange:
+            for parameter in derived.names:
+                by = f"{derived.strange}, then {name}" if derived.strange else name
+                self.strange.setdefault(parameter, f"{by}, at {code_line()}")
+            return
+        if neutral is None:
+            role = "constant"
+            if flow.contraction is not None and flow.contraction.bias:
+                # As a state-space model's step size: the bias decides what it multiplies.
+                self.uses[flow.contraction.bias] = replace(
+                    self.uses[flow.contraction.bias], role="constant"
+                )
+        for parameter in derived.names:
+            self._record(parameter, Use(role, self.shapes[parameter], neutral=neutral or 0.0))
 
     def _unknown(self, name: str, flows: list[Flow], result: Any) -> None:
         """An operation that nobody knows ends the flows that meet in it, and starts one."""
@@ -539,6 +702,9 @@ class Tracer(TorchDispatchMode):
         self.running.pop()
         if isinstance(module, ParametrizationList):
             self.unseen -= 1
+            length, direction = (getattr(module, f"original{i}", None) for i in (0, 1))
+            if isinstance(length, torch.Tensor) and isinstance(direction, torch.Tensor):
+                self.weight_norm(direction, length, output)
             original = getattr(module, "original", None)  # a weight made of several has none
             root = None if original is None else self.root(original)
             if root is not None and original is not None and output.shape == original.shape:
@@ -557,10 +723,24 @@ class Tracer(TorchDispatchMode):
             self._record(qualified, use)
             if use.role == "recurrent input":
                 last = Contraction(qualified, prefix, use)
-                self.contractions.append(last)
         kind = type(module).__name__
         self.set_flow(output, Flow(kind, "mixed", place=(object(),)))
+        if last is not None:
+            self.contractions.append(last)
+            if self.chart is not None and inputs:
+                self.chart.recurrent(module, prefix, len(self.contractions) - 1, inputs[0], output)
         return last
+
+
+def code_line() -> str:
+    """Return the line of the model's own code that runs: the first outside PyTorch and fanwise."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in ("torch", "fanwise"):
+            return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "an unknown line"
 
 
 @contextmanager
@@ -588,21 +768,37 @@ def module_calls(tracer: Tracer) -> Iterator[None]:
 
 
 def run_traced(
-    tracer: Tracer, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    tracer: Tracer,
+    call: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    likes: list[torch.Tensor] | None = None,
 ) -> Any:
-    """Run `call` under a tracer; its tensors of data start as the model's input."""
+    """Run `call` under a tracer; its tensors of data start as the model's input.
+
+    `likes` have the inputs' values where the inputs themselves are fake.
+    """
     place = (object(),)
-    for leaf in tree_flatten((args, kwargs))[0]:
-        if isinstance(leaf, torch.Tensor):
-            tracer.flows[leaf] = Flow("the model's input", "input", place=place)
-    with module_calls(tracer), tracer:
+    for leaf, like in zip(
+        tensors_in((args, kwargs)), likes or tensors_in((args, kwargs)), strict=True
+    ):
+        tracer.flows[leaf] = Flow("the model's input", "input", place=place)
+        if tracer.chart is not None:
+            tracer.chart.source(leaf, like)
+    with module_calls(tracer), WithoutDropout(), tracer:
         output = call(*args, **kwargs)
-    for leaf in tensors_of(output):
+    ends = list(tensors_of(output))
+    for leaf in ends:
         tracer.consume(tracer.flow(leaf), Neighbour("the model's output", "output"))
+    if tracer.chart is not None:
+        tracer.chart.finish(ends)
     for contraction in tracer.contractions:
         seen = tracer.uses.get(contraction.parameter)
         if seen is not None and seen.follows is UNSEEN and seen.role == contraction.use.role:
-            tracer.uses[contraction.parameter] = replace(seen, follows=contraction.use.follows)
+            after = contraction.use
+            tracer.uses[contraction.parameter] = replace(
+                seen, follows=after.follows, logits=after.logits
+            )
     return output
 
 
@@ -637,12 +833,14 @@ def trace(model: nn.Module, inputs: Inputs) -> Trace:
         if any(p.is_meta for p in parameters.values()):
             raise forward_error(model, error) from error
         tracer = Tracer(model, parameters)
+        if tracer.chart is not None:
+            tracer.chart.know(model)
         with undisturbed(model), torch.no_grad():
             try:
                 run_traced(tracer, model, args, kwargs)
             except Exception as real:
                 raise forward_error(model, real) from real
-        return Trace(tracer.uses, tracer.contractions, fake=False)
+        return Trace.of(tracer, fake=False)
 
 
 @contextmanager
@@ -671,12 +869,18 @@ def _trace_fake(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
 
     parameters = {name: pretend(p) for name, p in model.named_parameters()}
     buffers = {name: pretend(b) for name, b in model.named_buffers()}
+    likes = tensors_in((args, kwargs))
     args, kwargs = tree_map_only(torch.Tensor, pretend, (args, kwargs))
     tracer = Tracer(model, parameters)
+    if tracer.chart is not None:
+        tracer.chart.know(model)
+        for name, buffer in model.named_buffers():
+            if not buffer.is_meta and buffer.device.type == "cpu":
+                tracer.chart.values[buffers[name]] = buffer
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return torch.func.functional_call(model, {**parameters, **buffers}, args, kwargs)
 
     with undisturbed(model), _quiet(), torch.no_grad(), fake:
-        run_traced(tracer, call, args, kwargs)
-    return Trace(tracer.uses, tracer.contractions)
+        run_traced(tracer, call, args, kwargs, likes)
+    return Trace.of(tracer)

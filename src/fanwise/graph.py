@@ -1,0 +1,130 @@
+"""Graph: the way of a signal through a model, as steps, and the second moments along it.
+
+A front end adds a node for each step, in execution order. `forward` then predicts the statistics
+at every node for weights of given second moments, `backward` those of the gradient: before anything
+is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from fanwise.steps import (
+    Average,
+    Kernel,
+    Lookup,
+    Recurrence,
+    Scaled,
+    Shifted,
+    Statistics,
+    Step,
+    Weight,
+)
+
+Weights = Callable[[str, int | None], Weight | None]
+"""(parameter, part of it) → its second moment; None where nobody knows."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step: which nodes feed it, and the number of entries of what it puts out."""
+
+    step: Step
+    inputs: tuple[int, ...]
+    size: int
+
+
+@dataclass
+class Graph:
+    """Nodes in execution order; the inputs of each come before it.
+
+    Attributes:
+        nodes: the steps.
+        outputs: the nodes that are the model's output.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+
+    def add(self, step: Step, inputs: Sequence[int], size: int) -> int:
+        """Add a node; return its number."""
+        self.nodes.append(Node(step, tuple(inputs), size))
+        return len(self.nodes) - 1
+
+    def weighted(self, weights: Weights) -> list[Step]:
+        """Return the steps with their parameters' second moments filled in."""
+        steps: list[Step] = []
+        for node in self.nodes:
+            step = node.step
+            if isinstance(step, Kernel):
+                step = replace(step, weight=weights(step.parameter, step.part))
+            elif isinstance(step, Recurrence):
+                found = tuple(weights(name, None) for name, _ in step.inputs)
+                step = replace(step, weights=found)
+            elif isinstance(step, Lookup | Scaled | Shifted):
+                step = replace(step, weight=weights(step.parameter, None))
+            steps.append(step)
+        return steps
+
+    def forward(self, steps: Sequence[Step]) -> list[Statistics | None]:
+        """Return the statistics at each node; None where an operation before it is unknown."""
+        found: list[Statistics | None] = []
+        for node, step in zip(self.nodes, steps, strict=True):
+            feeds = [found[i] for i in node.inputs]
+            known = [feed for feed in feeds if feed is not None]
+            found.append(step.forward(*known) if len(known) == len(feeds) else None)
+        return found
+
+    def backward(
+        self, steps: Sequence[Step], found: Sequence[Statistics | None]
+    ) -> list[float | None]:
+        """Return E[g²] at each node, for a unit gradient at the outputs.
+
+        Zero where no output depends on a node; None where an operation behind it is unknown.
+        """
+        gradients: list[float | None] = [0.0] * len(self.nodes)
+        for i in self.outputs:
+            gradients[i] = 1.0
+        for i in reversed(range(len(self.nodes))):
+            node, gradient = self.nodes[i], gradients[i]
+            if gradient == 0.0 or not node.inputs:
+                continue
+            feeds = [found[j] for j in node.inputs]
+            known = [feed for feed in feeds if feed is not None]
+            back: tuple[float | None, ...] = (None,) * len(node.inputs)
+            if gradient is not None and len(known) == len(feeds):
+                back = steps[i].backward(gradient, *known)
+            for j, part in zip(node.inputs, back, strict=True):
+                before = gradients[j]
+                if part is None or before is None:
+                    gradients[j] = None
+                    continue
+                ratio = node.size / self.nodes[j].size if steps[i].by_entry else 1.0
+                gradients[j] = before + part * ratio
+        return gradients
+
+    def before(self, start: int, stop: int) -> set[int]:
+        """Return the nodes from which `start` can be reached, itself included, from `stop` on."""
+        seen, open_ = {start}, [start]
+        while open_:
+            for i in self.nodes[open_.pop()].inputs:
+                if i >= stop and i not in seen:
+                    seen.add(i)
+                    open_.append(i)
+        return seen
+
+    def last_kernels(self, start: int) -> Iterator[int]:
+        """Yield the kernels whose output reaches a node through no other kernel."""
+        seen, open_ = set(), [start]
+        while open_:
+            i = open_.pop()
+            if i in seen:
+                continue
+            seen.add(i)
+            if isinstance(self.nodes[i].step, Kernel):
+                yield i
+            elif isinstance(self.nodes[i].step, Average):
+                open_.append(self.nodes[i].inputs[1])
+            else:
+                open_.extend(self.nodes[i].inputs)

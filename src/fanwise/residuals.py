@@ -1,0 +1,178 @@
+"""Residuals: from a graph to its residual branches, and which kernels make queries, keys, values.
+
+A branch is what a sum adds to the stream: one input of the sum depends on the other. What lies
+between is the branch; its last kernels are those whose output reaches the sum through no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fanwise.graph import Graph
+from fanwise.steps import Average, Kernel, Normalized, Pass, Pointwise, Scaled, Scores, Shifted, Sum
+
+Packed = tuple[int, int | None]
+"""(contraction, part of it): a kernel, or one of several that are packed in a parameter."""
+Norm = Literal["first", "last", "after", ""]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What one sum adds to the stream.
+
+    Attributes:
+        kernels: the contractions within, in execution order.
+        last: those whose output reaches the sum through no other.
+        values: those that make attention's values; empty where it has no attention.
+        norm: where it is normalized: its input ``"first"``, its output ``"last"``, the sum
+            ``"after"``, or nowhere.
+        gates: parameters that its output is multiplied by, entry by entry, as ReZero's and
+            LayerScale's.
+        stream: which of the model's streams it belongs to.
+    """
+
+    kernels: tuple[int, ...]
+    last: tuple[Packed, ...]
+    values: tuple[Packed, ...]
+    norm: Norm
+    gates: tuple[str, ...]
+    stream: int
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a graph shows of how a model is built.
+
+    Attributes:
+        branches: in execution order.
+        parts: what attention uses a kernel for: ``"query"``, ``"key"`` or ``"value"``.
+        parameters: of each contraction, its parameter.
+    """
+
+    branches: tuple[Branch, ...] = ()
+    parts: Mapping[Packed, str] = field(default_factory=dict)
+    parameters: Mapping[int, str] = field(default_factory=dict)
+
+    def depth(self, stream: int) -> int:
+        """Return how many branches a stream has."""
+        return sum(branch.stream == stream for branch in self.branches)
+
+
+def kernels_before(graph: Graph, node: int) -> tuple[Packed, ...]:
+    """Return the kernels whose output reaches a node through no other kernel."""
+    kernels = [graph.nodes[i].step for i in graph.last_kernels(node)]
+    return tuple((k.contraction, k.part) for k in kernels if isinstance(k, Kernel))
+
+
+def attention_parts(graph: Graph) -> dict[Packed, str]:
+    """Return which kernels make attention's queries, keys and values."""
+    found: dict[Packed, str] = {}
+    averaged = {node.inputs[0] for node in graph.nodes if isinstance(node.step, Average)}
+    for i, node in enumerate(graph.nodes):
+        if isinstance(node.step, Average):
+            for packed in kernels_before(graph, node.inputs[1]):
+                found[packed] = "value"
+        if isinstance(node.step, Scores) and any(_leads(graph, i, j) for j in averaged if j > i):
+            for place, word in enumerate(("query", "key")):
+                for packed in kernels_before(graph, node.inputs[place]):
+                    found.setdefault(packed, word)
+    return found
+
+
+def _leads(graph: Graph, start: int, stop: int) -> bool:
+    """Return whether a node, within a few steps, becomes another: scores, a mask, a softmax."""
+    for _ in range(8):
+        if stop == start:
+            return True
+        if not graph.nodes[stop].inputs or stop < start:
+            return False
+        stop = graph.nodes[stop].inputs[0]
+    return False
+
+
+def _ends(graph: Graph, node: int) -> tuple[Norm, tuple[str, ...]]:
+    """Return whether a branch's output is normalized, and which parameters it is multiplied by."""
+    gates: list[str] = []
+    while True:
+        step, inputs = graph.nodes[node].step, graph.nodes[node].inputs
+        if isinstance(step, Normalized):
+            return "last", ()  # its scale is no gate
+        if isinstance(step, Scaled):
+            gates.append(step.parameter)
+        elif not isinstance(step, Pass | Shifted | Pointwise):
+            return "", tuple(gates)
+        if not inputs:
+            return "", tuple(gates)
+        node = inputs[0]
+
+
+def structure_of(graph: Graph, parameters: Mapping[int, str]) -> Structure:
+    """Return a graph's residual branches and what attention uses its kernels for."""
+    consumers: dict[int, list[int]] = {}
+    for i, node in enumerate(graph.nodes):
+        for j in node.inputs:
+            consumers.setdefault(j, []).append(i)
+    branches: list[Branch] = []
+    entered: dict[int, int] = {}  # sum → where its stream was before
+    streams: dict[int, int] = {}
+    for i, node in enumerate(graph.nodes):
+        if not isinstance(node.step, Sum) or len(node.inputs) != 2:
+            continue
+        found = _stream_and_branch(graph, node.inputs, entered)
+        if found is None:
+            continue
+        stream, branch, inside = found
+        kernels = [graph.nodes[j].step for j in sorted(inside)]
+        contractions = tuple(dict.fromkeys(k.contraction for k in kernels if isinstance(k, Kernel)))
+        if not contractions:
+            continue
+        norm, gates = _ends(graph, branch)
+        starts = [j for j in consumers.get(stream, ()) if j in inside]
+        after = consumers.get(i, ())
+        if not norm and starts and all(isinstance(graph.nodes[j].step, Normalized) for j in starts):
+            norm = "first"
+        elif not norm and after and all(isinstance(graph.nodes[j].step, Normalized) for j in after):
+            norm = "after"
+        values = tuple(
+            packed
+            for j in sorted(inside)
+            if isinstance(graph.nodes[j].step, Average)
+            for packed in kernels_before(graph, graph.nodes[j].inputs[1])
+        )
+        entered[i] = stream
+        number = _stream_number(graph, stream, streams)
+        streams[i] = number
+        last = tuple(p for p in kernels_before(graph, branch) if p[0] in contractions)
+        branches.append(Branch(contractions, last, values, norm, gates, number))
+    return Structure(tuple(branches), attention_parts(graph), dict(parameters))
+
+
+def _stream_number(graph: Graph, node: int, streams: dict[int, int]) -> int:
+    """Return the number of the stream that a node is on, a new one if it begins here."""
+    start = node
+    while node not in streams:
+        step, inputs = graph.nodes[node].step, graph.nodes[node].inputs
+        through = isinstance(step, Normalized | Scaled | Shifted | Pass | Pointwise)
+        if not through or len(inputs) != 1:
+            streams[start] = len(set(streams.values()))
+            return streams[start]
+        node = inputs[0]
+    return streams[node]
+
+
+def _stream_and_branch(
+    graph: Graph, inputs: tuple[int, ...], entered: Mapping[int, int]
+) -> tuple[int, int, set[int]] | None:
+    """Return (stream, branch, the branch's nodes) of a sum; None where it is no residual one."""
+    for stream, branch in (inputs, inputs[::-1]):
+        before = stream
+        while True:  # a branch beside another starts where that one did
+            inside = graph.before(branch, before)
+            if before in inside and branch != before:
+                return stream, branch, inside - {before}
+            if before not in entered:
+                break
+            before = entered[before]
+    return None

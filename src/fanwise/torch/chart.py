@@ -1,0 +1,882 @@
+"""Chart: from PyTorch's operations to the steps of a `fanwise.graph.Graph`.
+
+Each tensor of data carries a mark: the node that it comes from, and the pointwise operations since.
+An operation that is no pointwise function of one variable makes a node of what it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import is_fake
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from fanwise.graph import Graph
+from fanwise.steps import (
+    Added,
+    Average,
+    Centred,
+    Kernel,
+    Largest,
+    Lookup,
+    Mean,
+    Mix,
+    Normalized,
+    Pass,
+    Pointwise,
+    Product,
+    Recurrence,
+    Scaled,
+    Scores,
+    Shifted,
+    Softmax,
+    Source,
+    Statistics,
+    Step,
+    Sum,
+    Unknown,
+)
+from fanwise.torch.derived import Derived
+from fanwise.torch.operations import (
+    COMPARISONS,
+    CONTRACTIONS,
+    FACTORIES,
+    LONGEST,
+    NORMS,
+    PASSES,
+    REDUCTIONS,
+    SAME_PLACE,
+    SOFTMAX,
+)
+from fanwise.torch.pointwise import POINTWISE, Call, Expression, Z, curve_of, evaluate
+
+AVERAGES = frozenset(
+    "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d "
+    "_adaptive_avg_pool3d".split()
+)
+MAXIMA = frozenset(
+    "max_pool1d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d "
+    "adaptive_max_pool3d amax max".split()
+)
+LARGEST = 1 << 20
+"""Most entries of a constant whose values are kept."""
+MASK = 1e6
+"""A constant of more than this is a mask: it picks entries, and scales none."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a tensor of data stands.
+
+    Attributes:
+        node: of the graph.
+        since: the pointwise operations since that node.
+        place: which views it has been through; two marks combine entry by entry where it agrees.
+        units: the axis along which the units of the kernel before it lie; None where several do.
+        statistic: ``"mean"``, ``"var"``… over the units, which a hand-written norm divides by.
+        weights: whether it is a softmax's output.
+        counts: how many entries a mask leaves to each query; empty where there is none.
+    """
+
+    node: int
+    since: Expression = Z
+    place: tuple[Any, ...] = ()
+    units: int | None = None
+    statistic: str = ""
+    weights: bool = False
+    counts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Output:
+    """A kernel's output in memory, to know a part of it by.
+
+    Attributes:
+        contraction: its place among the model's contractions.
+        offset: where the tensor begins.
+        axes: (size, stride here, stride in the kernel's own output) of each axis.
+        start: where it begins in the kernel's own output.
+        units: (how many, how far apart) the units are in the kernel's own output.
+        made: makes the node of part i of n, of a size.
+    """
+
+    contraction: int
+    offset: int
+    axes: tuple[tuple[int, int, int], ...]
+    start: int
+    units: tuple[int, int]
+    made: Callable[[int | None, int, int], int]
+
+
+def _memory(tensor: torch.Tensor) -> StorageWeakRef:
+    """Return what tells a tensor's memory from any other: while it is held, nothing else has it."""
+    return StorageWeakRef(tensor.untyped_storage())
+
+
+def _pairs(n: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Return how many (output, tap) pairs of a convolution's axis lie on its input."""
+    if n == 1 and outputs == 1 and kernel == 1:
+        return 1
+    count = 0
+    for t in range(kernel):
+        # 0 ≤ o·stride − padding + t·dilation < n
+        shift = padding - t * dilation
+        low = max(0, -(-shift // stride))
+        high = min(outputs - 1, (n - 1 + shift) // stride)
+        count += max(0, high - low + 1)
+    return count
+
+
+def statistics_of(tensor: torch.Tensor, axis: int | None = None) -> Statistics:
+    """Return what is known of a tensor's values; its neighbours along an axis are places.
+
+    By default places are samples of a matrix, positions of a sequence, pixels of an image.
+    """
+    if is_fake(tensor) or tensor.is_meta or not tensor.numel():
+        return Statistics(1.0)
+    with _disable_current_modes(), torch.no_grad():
+        x = tensor.detach().double()
+        if axis is None:
+            axis = {1: 0, 2: 0, 3: 1}.get(x.dim(), x.dim() - 1)
+        square, mean = float(x.square().mean()), float(x.mean())
+        n = x.shape[axis] if x.dim() else 1
+        shared = mean * mean
+        if n > 1:
+            shared = float((x.narrow(axis, 0, n - 1) * x.narrow(axis, 1, n - 1)).mean())
+        return Statistics(square, shared, mean)
+
+
+def constant_statistics(tensor: torch.Tensor) -> Statistics:
+    """Return what is known of a constant: units lie along its last axis, places before it."""
+    if tensor.dim() > 1 and tensor.shape[-2] > 1:
+        return statistics_of(tensor, tensor.dim() - 2)
+    found = statistics_of(tensor, 0)
+    return found._replace(shared=found.square)
+
+
+def allowed_counts(allowed: torch.Tensor) -> tuple[int, ...]:
+    """Return how many keys a mask leaves to each query."""
+    rows = allowed.reshape(-1, allowed.shape[-1]).sum(-1)
+    step = max(len(rows) // 4096, 1)
+    return tuple(max(int(n), 1) for n in rows[::step].tolist())
+
+
+class Chart:
+    """Makes the graph of a run; `see` takes each operation after it has run."""
+
+    def __init__(
+        self,
+        root: Callable[[torch.Tensor], Any],
+        derived: Callable[[torch.Tensor], Derived | None],
+    ) -> None:
+        self.graph = Graph()
+        self.root = root
+        self.derived = derived
+        self.marks: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.values: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.reals: dict[str, torch.Tensor] = {}
+        self.frozen: dict[str, torch.Tensor] = {}
+        self.written: dict[Any, Mark] = {}
+        self.outputs: dict[Any, Output] = {}
+        self.nodes: dict[int, list[int]] = {}
+        self.cache: dict[Any, int] = {}
+
+    # — marks —
+
+    def know(self, model: nn.Module) -> None:
+        """Take note of the parameters' values, for those that keep them."""
+        for name, parameter in model.named_parameters():
+            if not parameter.is_meta:
+                self.reals[name] = parameter.detach()
+                if not parameter.requires_grad:
+                    self.frozen[name] = parameter.detach()
+
+    def mark(self, tensor: Any) -> Mark | None:
+        """Return the mark of a tensor of data; None for a constant or a parameter."""
+        if not isinstance(tensor, torch.Tensor):
+            return None
+        found: Mark | None = self.marks.get(tensor)
+        if found is None and self.written:
+            return self.written.get(_memory(tensor))
+        return found
+
+    def put(self, result: Any, mark: Mark) -> None:
+        """Mark the tensors of floats of a result."""
+        for leaf in tree_flatten(result)[0]:
+            if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
+                self.marks[leaf] = mark
+
+    def add(self, step: Step, inputs: Sequence[int], tensor: torch.Tensor) -> int:
+        """Add a node whose output is this tensor."""
+        return self.graph.add(step, inputs, max(tensor.numel(), 1))
+
+    def at(self, tensor: torch.Tensor) -> int:
+        """Return the node of a tensor as it is now."""
+        mark = self.mark(tensor)
+        if mark is None:
+            value = self.value(tensor)
+            known = None if value is None else constant_statistics(value)
+            return self.add(Source(known), (), tensor)
+        size = max(tensor.numel(), 1)
+        if mark.since is Z and self.graph.nodes[mark.node].size == size:
+            return mark.node
+        key = (mark.node, repr(mark.since), size)
+        if key not in self.cache:
+            step: Step = Pass() if mark.since is Z else Pointwise(curve_of(mark.since))
+            self.cache[key] = self.graph.add(step, (mark.node,), size)
+        return self.cache[key]
+
+    def source(self, tensor: torch.Tensor, like: torch.Tensor) -> None:
+        """Mark the model's input; `like` has its values."""
+        if tensor.is_floating_point():
+            node = self.add(Source(statistics_of(like)), (), tensor)
+            self.put(tensor, Mark(node, place=(object(),), units=1 if tensor.dim() > 3 else -1))
+        elif not is_fake(like) and not like.is_meta:
+            self.values[tensor] = like
+
+    def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the values of a constant, also where it is fake; None where nobody knows them."""
+        if self.mark(tensor) is not None or not tensor.numel():
+            return None
+        known: torch.Tensor | None = self.values.get(tensor)
+        if known is None:
+            derived = self.derived(tensor)
+            if derived is not None:
+                frozen = self.frozen.get(derived.names[0])
+                return frozen if frozen is not None and frozen.shape == tensor.shape else None
+            return None if is_fake(tensor) or tensor.is_meta else tensor
+        return known
+
+    def finish(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Note the model's outputs, each once."""
+        for tensor in tensors:
+            if self.mark(tensor) is not None:
+                node = self.at(tensor)
+                if node not in self.graph.outputs:
+                    self.graph.outputs.append(node)
+
+    # — operations —
+
+    def see(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
+        """Note what an operation on data does; contractions with parameters come by `kernel`."""
+        tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
+        data = [t for t in tensors if self.mark(t) is not None]
+        if name in FACTORIES or not data:
+            self._constant(func, args, kwargs, result)
+        elif args and result is args[0] and self.mark(result) is None:
+            self._write(result, data[-1])
+        elif name in CONTRACTIONS:
+            self._products(name, args, kwargs, result)
+        elif name in NORMS:
+            self._norm(name, args, result)
+        elif "attention" in name and len(data) > 2:
+            self._attention(args, kwargs, result)
+        elif name in SOFTMAX:
+            self._softmax(args, result)
+        elif name in ("_prelu_kernel", "prelu"):
+            mark = self.marks[args[0]]
+            leaky = Call(torch.ops.aten.leaky_relu.default, (mark.since, 0.25))
+            self.put(result, replace(mark, since=leaky))
+        elif name in REDUCTIONS:
+            self._reduce(name, args, kwargs, result)
+        elif name in POINTWISE:
+            self._pointwise(func, name, args, kwargs, result)
+        elif name in PASSES:
+            self._pass(name, args, kwargs, data[0], result)
+        elif name in ("index_add", "scatter_add"):
+            self._gathered(args, result)
+        else:
+            self._unknown(name, data, result)
+
+    def _unknown(self, name: str, data: Sequence[torch.Tensor], result: Any) -> None:
+        floats = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
+        floats = [t for t in floats if t.is_floating_point()]
+        if floats:
+            node = self.add(Unknown(name), [self.at(t) for t in data], floats[0])
+            self.put(result, Mark(node, place=(object(),), units=-1))
+
+    def _constant(self, func: Any, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
+        """Keep the values of what is made of constants alone: masks, positions, rotations."""
+        made = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
+        if not made or not any(is_fake(t) for t in made):
+            return
+        if sum(t.numel() for t in made) > LARGEST or any(t.device.type != "cpu" for t in made):
+            return
+
+        def real(tensor: torch.Tensor) -> torch.Tensor:
+            value = self.value(tensor) if self.derived(tensor) is None else None
+            if value is None:
+                raise LookupError
+            return value
+
+        try:
+            with _disable_current_modes(), torch.no_grad():
+                args, kwargs = tree_map_only(torch.Tensor, real, (args, kwargs))
+                values = [
+                    t for t in tree_flatten(func(*args, **kwargs))[0] if isinstance(t, torch.Tensor)
+                ]
+        except (LookupError, RuntimeError, TypeError):
+            return
+        for tensor, value in zip(made, values, strict=True):
+            self.values[tensor] = value
+
+    def _write(self, target: torch.Tensor, data: torch.Tensor) -> None:
+        """Note that data is written into memory that held a constant."""
+        if self.root(target) is None:
+            mark = self.mark(data)
+            assert mark is not None
+            self.written[_memory(target)] = Mark(self.at(data), place=(object(),), units=mark.units)
+
+    def _fresh(self, node: int, units: int | None = -1, **more: Any) -> Mark:
+        return Mark(node, place=(object(),), units=units, **more)
+
+    # — kernels —
+
+    def kernel(
+        self,
+        parameter: str,
+        index: int,
+        data: torch.Tensor,
+        result: torch.Tensor,
+        fan_in: float,
+        bias: str | None,
+        units: int = -1,
+        part: int | None = None,
+    ) -> None:
+        """Note that contraction `index` of a parameter with data, plus a bias, gave `result`.
+
+        Args:
+            parameter: the kernel's qualified name.
+            index: the contraction's place among all.
+            data: what is contracted with it.
+            result: what that gives.
+            fan_in: how many products an output sums, a mean over the outputs.
+            bias: a parameter that the same operation adds.
+            units: the axis of the result along which its units lie.
+            part: which of several kernels that are packed in the parameter.
+        """
+        whole = part
+        feed = self.at(data)
+        fan_out = fan_in * result.numel() / max(data.numel(), 1)
+
+        def made(part: int | None, parts: int, size: int) -> int:
+            which = whole if part is None else part
+            step = Kernel(parameter, fan_in, fan_out / parts, index, which)
+            node = self.graph.add(step, (feed,), max(size, 1))
+            if bias is not None:
+                node = self.graph.add(Shifted(bias), (node,), max(size, 1))
+            self.nodes.setdefault(index, []).append(node)
+            return node
+
+        units %= max(result.dim(), 1)
+        node = made(None, 1, result.numel())
+        self.put(result, self._fresh(node, units))
+        if result.dim():
+            axes = zip(result.shape, result.stride(), result.stride(), strict=True)
+            self.outputs[_memory(result)] = Output(
+                index,
+                int(result.storage_offset()),
+                tuple(axes),
+                0,
+                (int(result.shape[units]), int(result.stride(units))),
+                made,
+            )
+
+    def convolution(
+        self, parameter: str, index: int, args: tuple[Any, ...], result: torch.Tensor
+    ) -> None:
+        """Note a convolution with a parameter; its fans are what its borders leave of them."""
+        data, weight, bias, stride, padding, dilation, transposed, _, groups = args[:9]
+        axes = weight.dim() - 2
+        sizes = [tuple(v) * (axes if len(v) == 1 else 1) for v in (stride, padding, dilation)]
+        pairs = 1
+        for k in range(axes):
+            n, m = int(data.shape[k - axes]), int(result.shape[k - axes])
+            if transposed:
+                n, m = m, n
+            pairs *= _pairs(n, m, int(weight.shape[k + 2]), *(int(v[k]) for v in sizes))
+        places = prod(int(n) for n in result.shape[-axes:]) if axes else 1
+        inputs = int(data.shape[-axes - 1]) // groups
+        root = self.root(bias) if isinstance(bias, torch.Tensor) else None
+        fan_in = inputs * pairs / max(places, 1)
+        name = root.name if root is not None else None
+        self.kernel(parameter, index, data, result, fan_in, name, -axes - 1)
+
+    def lookup(self, name: str, parameter: str, args: tuple[Any, ...], result: Any) -> None:
+        """Note rows of an embedding, or bags of them."""
+        first = tree_flatten(result)[0][0]
+        ids = self.value(args[1])
+        same = 0.0
+        if ids is not None and ids.numel() > 1:
+            with _disable_current_modes():
+                counts = ids.reshape(-1).unique(return_counts=True)[1].double()
+                n = float(ids.numel())
+                same = float((counts * (counts - 1.0)).sum()) / (n * (n - 1.0))
+        if parameter in self.frozen and ids is not None:
+            with _disable_current_modes():
+                rows = self.frozen[parameter][ids.reshape(-1)]
+                node = self.add(Source(statistics_of(rows, 0)), (), first)
+        else:
+            node = self.add(Lookup(parameter, same), (), first)
+        if "bag" in name:
+            count = args[1].numel() / max(int(first.shape[0]), 1)
+            mean = len(args) > 4 and args[4] == 1
+            node = self.add(Mean(count, 1.0 if mean else count), (node,), first)
+        self.put(first, self._fresh(node))
+
+    def token(self, parameter: str, tensor: torch.Tensor) -> None:
+        """Mark a parameter that is data: every sample has the same."""
+        self.put(tensor, self._fresh(self.add(Lookup(parameter, 1.0), (), tensor)))
+
+    def product(self, data: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return a stand-in for the product of tensors that a bilinear kernel meets."""
+        stand_in = data[0].detach()
+        self.put(stand_in, self._fresh(self.add(Product(), [self.at(t) for t in data], stand_in)))
+        return stand_in
+
+    def recurrent(
+        self, module: nn.Module, prefix: str, index: int, data: torch.Tensor, result: Any
+    ) -> None:
+        """Note a recurrent module, whose inside isn't seen: layer by layer, one direction."""
+        first = tree_flatten(result)[0][0]
+        kind = type(module).__name__.removesuffix("Cell")
+        kind = str(getattr(module, "nonlinearity", kind))
+        cell = type(module).__name__.endswith("Cell")
+        time = 0 if cell else int(getattr(module, "batch_first", False))
+        steps = 1 if cell else int(data.shape[time if data.dim() > 2 else 0])
+        dot = f"{prefix}." if prefix else ""
+        node = self.at(data)
+        layers = [""] if cell else [f"_l{i}" for i in range(int(getattr(module, "num_layers", 1)))]
+        for layer in layers:
+            names = [f"weight_{way}{layer}" for way in ("ih", "hh")]
+            ways = tuple((f"{dot}{n}", int(getattr(module, n).shape[-1])) for n in names)
+            forget = 1.0 if kind == "LSTM" else 0.0
+            node = self.add(Recurrence(kind, ways, forget, steps), (node,), first)  # type: ignore[arg-type]
+        self.nodes.setdefault(index, []).append(node)
+        self.put(result, self._fresh(node))
+
+    def _part(self, tensor: torch.Tensor) -> int | None:
+        """Return the node of a tensor that is one of several kernels packed in one, else None."""
+        found = self._origin(tensor)
+        if found is None:
+            return None
+        output, axes, start = found
+        units, apart = output.units
+        inner = sorted((own, size) for size, _, own in axes if apart <= own < apart * units)
+        covered = prod(size for _, size in inner)
+        if covered in (0, units) or units % covered or units // covered > 8:
+            return None
+        edge, n = apart, units // covered
+        for own, size in inner:
+            if own != edge:
+                break
+            edge = own * size
+        part = (start % (apart * units)) // edge % n
+        key = (output.made, part, n, tensor.numel())
+        if key not in self.cache:
+            self.cache[key] = output.made(part, n, tensor.numel())
+        return self.cache[key]
+
+    def _origin(
+        self, tensor: torch.Tensor
+    ) -> tuple[Output, tuple[tuple[int, int, int], ...], int] | None:
+        """Return the kernel's output that a view shows, its axes there, and where it begins."""
+        output = self.outputs.get(_memory(tensor))
+        if output is None:
+            return None
+        axes = []
+        for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+            if size == 1 or not stride:
+                continue
+            for whole, step, own in output.axes:
+                if whole > 1 and step <= stride and stride * size <= step * whole:
+                    axes.append((int(size), int(stride), own * stride // step))
+                    break
+            else:
+                return None
+        rest, start = int(tensor.storage_offset()) - output.offset, output.start
+        for whole, step, own in sorted(output.axes, key=lambda axis: -axis[1]):
+            if whole > 1 and step:
+                start, rest = start + own * (rest // step), rest % step
+        return output, tuple(axes), start
+
+    def _copied(self, before: torch.Tensor, after: torch.Tensor, shift: Step | None = None) -> None:
+        """Keep sight of a kernel's output through a copy in another order, or plus a bias."""
+        found = self._origin(before)
+        if found is None or _memory(after) in self.outputs or before.shape != after.shape:
+            return
+        output, axes, start = found
+        own = {stride: step for _, stride, step in axes}
+        if any(n > 1 and s not in own for n, s in zip(before.shape, before.stride(), strict=True)):
+            return
+        pairs = zip(before.shape, after.stride(), before.stride(), strict=True)
+        kept = tuple((int(n), int(now), own.get(was, 0)) for n, now, was in pairs if n > 1)
+        offset, made = int(after.storage_offset()), output.made
+        if shift is not None:
+            bias, without = shift, made
+
+            def made(part: int | None, parts: int, size: int) -> int:
+                return self.graph.add(bias, (without(part, parts, size),), size)
+
+        self.outputs[_memory(after)] = replace(
+            output, offset=offset, axes=kept, start=start, made=made
+        )
+
+    # — data with data —
+
+    def _products(
+        self, name: str, args: tuple[Any, ...], kwargs: Any, result: torch.Tensor
+    ) -> None:
+        """Two tensors of data multiplied: scores, or attention's average."""
+        (first, letters), (second, _) = CONTRACTIONS[name][:2]
+        left, right = args[first], args[second]
+        terms = int(left.shape[letters.index("I")])
+        marks = self.mark(left), self.mark(right)
+        if self.root(left) is not None or self.root(right) is not None:
+            self._unknown(name, [t for t in (left, right) if self.mark(t) is not None], result)
+        elif marks[0] is not None and marks[0].weights:
+            step: Step = Average(terms, left.shape[-2], right.shape[-1])
+            node = self.add(step, (self.at(left), self.at(right)), result)
+            self.put(result, self._fresh(node))
+        elif marks[1] is not None and marks[1].weights:
+            step = Average(terms, right.shape[-1], left.shape[-2])
+            node = self.add(step, (self.at(right), self.at(left)), result)
+            self.put(result, self._fresh(node, -2))
+        else:
+            queries = int(left.shape[-2]) if left.dim() > 1 else 1
+            keys = int(right.shape[-1]) if right.dim() > 1 else 1
+            step = Scores(terms, queries, keys, float(kwargs.get("alpha", 1.0)))
+            node = self.add(step, (self.at(left), self.at(right)), result)
+            self.put(result, self._fresh(node))
+
+    def _softmax(self, args: tuple[Any, ...], result: torch.Tensor) -> None:
+        mark = self.marks[args[0]]
+        step = Softmax(int(args[0].shape[args[1]]) if args[0].dim() else 1, mark.counts)
+        node = self.add(step, (self.at(args[0]),), result)
+        self.put(result, self._fresh(node, weights=True))
+
+    def _attention(self, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
+        query, key, value = args[:3]
+        width, queries, keys = int(query.shape[-1]), int(query.shape[-2]), int(key.shape[-2])
+        mask = kwargs.get("attn_mask", args[3] if len(args) > 3 else None)
+        counts: tuple[int, ...] = ()
+        if any(a is True for a in (*args, *kwargs.values())):
+            counts = tuple(range(1, keys + 1))
+        elif isinstance(mask, torch.Tensor):
+            counts = self._counts(mask, queries, keys)
+        scale = kwargs.get("scale") or width**-0.5
+        size = prod(int(n) for n in query.shape[:-1]) * keys
+        nodes = [self.at(t) for t in (query, key, value)]
+        scores = self.graph.add(Scores(width, queries, keys, scale), nodes[:2], size)
+        weights = self.graph.add(Softmax(keys, counts), (scores,), size)
+        out = tree_flatten(result)[0][0]
+        node = self.add(Average(keys, queries, value.shape[-1]), (weights, nodes[2]), out)
+        self.put(out, self._fresh(node))
+
+    # — normalizations, reductions —
+
+    def _norm(self, name: str, args: tuple[Any, ...], result: Any) -> None:
+        data = args[0]
+        eps = next((a for a in reversed(args) if isinstance(a, float)), 1e-6)
+        if "group_norm" in name:
+            channels, places, groups = int(args[4]), int(args[5]), int(args[6])
+            step = Normalized(channels / groups, places, eps=eps)
+            weights = args[1:3]
+        elif "batch_norm" in name:
+            places = data.numel() / max(int(data.shape[1]), 1)
+            step, weights = Normalized(1.0, places, eps=eps), args[1:3]
+        else:
+            units = float(prod(args[1]))
+            step = Normalized(units, centred="rms" not in name, eps=eps)
+            weights = args[2:4]
+        first = tree_flatten(result)[0][0]
+        node = self.add(step, (self.at(data),), first)
+        for tensor, kind in zip(weights, (Scaled, Shifted), strict=False):
+            derived = self.derived(tensor) if isinstance(tensor, torch.Tensor) else None
+            line = derived.line() if derived is not None else None
+            if derived is not None and line is not None:
+                node = self.add(kind(derived.names[0], line), (node,), first)
+        self.put(first, self._fresh(node, self.marks[data].units))
+
+    def _reduce(self, name: str, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
+        data = args[0]
+        mark = self.marks[data]
+        axes = next(
+            (a for a in (*args[1:], kwargs.get("dim")) if isinstance(a, list | tuple)), None
+        )
+        dims = {d % data.dim() for d in axes} if axes else set(range(data.dim()))
+        units = mark.units % data.dim() if mark.units is not None and data.dim() else data.dim() - 1
+        keeps = tree_flatten(result)[0][0].dim() == data.dim()
+        count = data.numel() / max(tree_flatten(result)[0][0].numel(), 1)
+        over_units = units in dims
+        statistic = name if over_units or keeps else ""
+        if name in ("mean", "sum") and (len(dims) < data.dim() or data.dim() == 1):
+            total = count if name == "sum" else 1.0
+            feed = self.at(data)
+            node = self.add(Mean(count, total, over_units), (feed,), result)
+            left = None if over_units else units - sum(d < units for d in dims) * (not keeps)
+            self.put(result, self._fresh(node, left, statistic=statistic))
+        else:
+            first = tree_flatten(result)[0][0]
+            node = self.add(Unknown(name), (self.at(data),), first)
+            self.put(result, self._fresh(node, None, statistic=statistic))
+
+    # — pointwise —
+
+    def _pointwise(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any, result: Any
+    ) -> None:
+        marks = [self.mark(a) for a in args]
+        given = [m for m in marks if m is not None]
+        first = given[0]
+        others = [
+            a for a, m in zip(args, marks, strict=True) if m is None and isinstance(a, torch.Tensor)
+        ]
+        single = [a for a in others if a.numel() == 1 and self._value(a) is not None]
+        together = all(m.node == first.node and m.place == first.place for m in given)
+        if together and len(single) == len(others):
+            symbols = [
+                m.since if m is not None else self._value(a) if isinstance(a, torch.Tensor) else a
+                for a, m in zip(args, marks, strict=True)
+            ]
+            call = Call(func, tuple(symbols), tuple(sorted(kwargs.items())))
+            if call.size <= LONGEST:
+                self.put(result, replace(first, since=call))
+            else:
+                self._unknown("many times over", [a for a in args if self.mark(a)], result)
+        elif name in COMPARISONS:
+            return
+        elif len(given) == 1:
+            self._with_constant(name, args, others, result)
+        else:
+            self._together(name, args, given, result)
+
+    def _value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the one value of a constant in double precision, if it is known."""
+        with _disable_current_modes():
+            literal = getattr(tensor, "constant", None) if is_fake(tensor) else tensor
+            if literal is None or literal.is_meta or literal.numel() != 1:
+                return None
+            return torch.tensor(float(literal), dtype=torch.float64)
+
+    def _with_constant(
+        self, name: str, args: tuple[Any, ...], others: Sequence[torch.Tensor], result: torch.Tensor
+    ) -> None:
+        """Data with a parameter or a constant tensor."""
+        data = next(a for a in args if self.mark(a) is not None)
+        mark = self.mark(data)
+        assert mark is not None
+        other = others[-1] if others else data
+        derived, value = self.derived(other), self.value(other)
+        line = derived.line() if derived is not None and value is None else None
+        if derived is not None and line is None:
+            value = self._as_it_is(derived)
+        known = constant_statistics(value) if value is not None and others else None
+        wide = sum(n > 1 for n in other.shape) > 1
+        counts = mark.counts
+        nodes = [self.at(data)]
+        step: Step = Pass()
+        if name == "mul" and derived is not None and value is None:
+            step = Unknown(name) if line is None else Scaled(derived.names[0], line)
+        elif name == "mul" and known is not None and 0 < known.square < MASK:
+            step, nodes = Product(), [*nodes, self.add(Source(known), (), other)]
+        elif name in ("add", "sub", "rsub"):
+            if derived is not None and value is None:
+                step = Unknown(name)
+                if line is not None:
+                    step = Shifted(derived.names[0], line, shared=not wide)
+            elif known is not None and known.square < MASK:
+                step = Added(known)
+            elif wide:
+                counts = self._counts(other, int(data.shape[-2]), int(data.shape[-1]))
+        elif name == "where" and wide and isinstance(args[0], torch.Tensor):
+            counts = self._counts(args[0], int(data.shape[-2]), int(data.shape[-1]))
+        elif name not in ("mul", "div", "where", "maximum", "minimum"):
+            step = Unknown(name)
+        if isinstance(step, Shifted) and mark.since is Z:
+            self._copied(data, result, step)
+        node = self.add(step, nodes, result)
+        self.put(result, replace(mark, node=node, since=Z, place=(object(),), counts=counts))
+
+    def _as_it_is(self, derived: Derived) -> torch.Tensor | None:
+        """Return the value of what is made of a constant of the model's design, which it keeps."""
+        real = self.reals.get(derived.names[0])
+        if real is None or derived.expression is None or len(derived.names) > 1:
+            return None
+        with _disable_current_modes(), torch.no_grad():
+            return evaluate(derived.expression, real.double())
+
+    def _counts(self, mask: torch.Tensor, queries: int, keys: int) -> tuple[int, ...]:
+        """Return how many keys a mask leaves to each query; unseen, a square one is causal."""
+        value = self.value(mask)
+        if value is None or not value.dim():
+            return tuple(range(1, keys + 1)) if queries == keys > 1 else ()
+        if value.shape[-1] != keys:
+            return ()
+        with _disable_current_modes():
+            return allowed_counts(value if value.dtype == torch.bool else value > -1e4)
+
+    def _together(
+        self, name: str, args: tuple[Any, ...], given: Sequence[Mark], result: torch.Tensor
+    ) -> None:
+        """Several signals entry by entry: a sum, a gate, or a norm written by hand."""
+        data = [a for a in args if self.mark(a) is not None]
+        whole = [a for a in data if not getattr(self.mark(a), "statistic", "")]
+        units = next((m.units for m in given if not m.statistic), -1)
+        if whole and len(whole) < len(data) and name in ("mul", "div", "add", "sub", "rsub"):
+            statistic = next(m.statistic for m in given if m.statistic)
+            if name in ("mul", "div"):
+                step: Step = Normalized(centred=False)
+                node = self.add(step, (self.at(whole[0]),), result)
+                if statistic in ("linalg_vector_norm", "sum"):
+                    n = self.graph.nodes[node].size / max(min(int(a.numel()) for a in data), 1)
+                    node = self.add(Pass(1.0 / n), (node,), result)
+            else:
+                node = self.add(Centred(), (self.at(whole[0]),), result)
+        elif name in ("add", "sub", "rsub"):
+            node = self.add(Sum(), [self.at(a) for a in data], result)
+        elif name == "mul":
+            node = self.add(Product(), [self.at(a) for a in data], result)
+        elif name in ("where", "maximum", "minimum"):
+            data = [a for a in data if a.is_floating_point()]
+            node = self.add(Mix((1.0 / len(data),) * len(data)), [self.at(a) for a in data], result)
+        elif name == "div" and not whole:
+            node = self.add(Source(Statistics(1.0, 1.0, 1.0)), (), result)
+            self.put(result, self._fresh(node, units))
+            return
+        else:
+            self._unknown(name, data, result)
+            return
+        statistic = given[0].statistic if not whole else ""
+        self.put(result, self._fresh(node, units, statistic=statistic))
+
+    # — views, pools and the like —
+
+    def _pass(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Any,
+        first: torch.Tensor,
+        result: Any,
+    ) -> None:
+        mark = self.mark(first)
+        assert mark is not None
+        out = tree_flatten(result)[0][0]
+        if name in AVERAGES:
+            count = prod(args[1]) if name.startswith("avg") else first.numel() / out.numel()
+            node = self.add(Mean(count), (self.at(first),), out)
+            self.put(result, self._fresh(node, mark.units))
+        elif name in MAXIMA:
+            window = name.startswith("max_pool")
+            count = prod(args[1]) ** (1 if len(args[1]) > 1 else 2) if window else 0
+            count = count or round(first.numel() / max(out.numel(), 1))
+            step = Largest(count, curve_of(mark.since))
+            node = self.add(step, (self._before(mark, first),), out)
+            self.put(out, self._fresh(node, mark.units))
+        elif name in ("cat", "stack"):
+            self._side_by_side(args[0], mark, result)
+        elif name == "constant_pad_nd":
+            share = first.numel() / max(out.numel(), 1)
+            node = self.add(Mix((share,)), (self.at(first),), out)
+            self.put(result, self._fresh(node, mark.units))
+        elif name == "cumsum":
+            n = (int(first.shape[args[1]]) + 1) / 2
+            self.put(result, self._fresh(self.add(Mean(n, n), (self.at(first),), out), mark.units))
+        else:
+            self._view(name, args, kwargs, first, mark, result)
+
+    def _gathered(self, args: tuple[Any, ...], result: torch.Tensor) -> None:
+        """Rows added up where an index says: messages in a graph, what experts give back."""
+        target, source = args[0], args[3]
+        count = source.numel() / max(target.numel(), 1)
+        feed = self.at(source)
+        step: Step = Mean(count, count) if count > 1.0 else Pass(count)
+        node = self.add(step, (feed,), result)
+        if self.mark(target) is not None:
+            node = self.add(Sum(), (self.at(target), node), result)
+        self.put(result, self._fresh(node))
+
+    def _before(self, mark: Mark, tensor: torch.Tensor) -> int:
+        """Return the node before a mark's pointwise operations, at a tensor's size."""
+        if self.graph.nodes[mark.node].size == tensor.numel():
+            return mark.node
+        return self.add(Pass(), (mark.node,), tensor)
+
+    def _side_by_side(self, parts: Sequence[Any], mark: Mark, result: torch.Tensor) -> None:
+        nodes, shares = [], []
+        for part in parts:
+            root = self.root(part)
+            if root is not None:
+                nodes.append(self.add(Lookup(root.name, 1.0), (), part))
+            elif part.is_floating_point() and part.numel():
+                nodes.append(self.at(part))
+            else:
+                continue
+            shares.append(part.numel() / max(result.numel(), 1))
+        node = self.add(Mix(tuple(shares)), nodes, result)
+        self.put(result, self._fresh(node, mark.units))
+
+    def _view(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Any,
+        first: torch.Tensor,
+        mark: Mark,
+        result: Any,
+    ) -> None:
+        settings = tree_flatten((args[1:], kwargs))[0]
+        indexed = any(isinstance(a, torch.Tensor) for a in settings)
+        place = (*mark.place, name, object() if indexed else repr(settings))
+        if name == "masked_fill" and first.dim() > 1:
+            value = self.value(args[1])
+            if value is not None and value.dim() and value.shape[-1] == first.shape[-1]:
+                with _disable_current_modes():
+                    mark = replace(mark, counts=allowed_counts(~value.bool()))
+        parts = result if isinstance(result, list | tuple) else [result]
+        for i, part in enumerate(parts):
+            if not isinstance(part, torch.Tensor) or not part.is_floating_point():
+                continue
+            if name in SAME_PLACE:
+                self._copied(first, part)
+                self.put(part, mark)
+                continue
+            units = _units_after(name, args, mark.units, first.shape, part.shape)
+            packed = self._part(part) if mark.since is Z and part.numel() < first.numel() else None
+            node = mark.node if packed is None else packed
+            if name in ("clone", "contiguous", "_to_copy"):
+                self._copied(first, part)
+            self.put(part, replace(mark, node=node, place=(*place, i), units=units))
+
+
+def _units_after(
+    name: str, args: tuple[Any, ...], units: int | None, before: Any, after: Any
+) -> int | None:
+    """Return the axis of the units after a view, None where it isn't one axis."""
+    if units is None or not before:
+        return None
+    dims, units = len(before), units % len(before)
+    if name == "permute":
+        return [d % dims for d in args[1]].index(units)
+    if name in ("transpose", "t", "movedim"):
+        a, b = (args[1] % dims, args[2] % dims) if name == "transpose" else (0, dims - 1)
+        return {a: b, b: a}.get(units, units)
+    if name in ("select", "unbind"):
+        axis = (args[1] if len(args) > 1 else 0) % dims
+        return None if axis == units else units - (axis < units)
+    if len(after) == dims and name not in ("view", "reshape", "_unsafe_view", "_reshape_alias"):
+        return units
+    ahead, size = prod(before[:units]), before[units]
+    for axis, n in enumerate(after):
+        if n == size and prod(after[:axis]) == ahead:
+            return axis
+    return None

@@ -1,0 +1,110 @@
+"""Findings: what looks wrong in a model itself, before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import nn
+
+from fanwise.plan import Row
+from fanwise.steps import Kernel
+from fanwise.torch.trace import Trace
+from fanwise.uses import KERNELS
+
+SAMPLE = 64
+"""Entries that are compared before two tensors are compared whole."""
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
+
+
+def identical(model: nn.Module) -> Iterator[str]:
+    """Yield what is said of kernels with the same random values: a layer that was deep-copied."""
+    groups: dict[tuple[object, ...], list[tuple[str, torch.Tensor]]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.dim() < 2 or parameter.is_meta or not parameter.numel():
+            continue
+        if not parameter.is_floating_point():
+            continue
+        first = parameter.detach().reshape(-1)[:SAMPLE].tolist()
+        if len(set(first)) > 2:  # zeros, ones and masks may well agree
+            groups.setdefault((tuple(parameter.shape), *first), []).append((name, parameter))
+    found = []
+    for group in groups.values():
+        same = [name for name, tensor in group if torch.equal(tensor, group[0][1])]
+        if len(same) > 1:
+            found.append(same)
+    if found:
+        yield (
+            f"{sum(map(len, found))} kernels start as copies of one another: {_listed(found[0])} "
+            "are equal, bit for bit. Layers were deep-copied; the plan draws each from its own "
+            "stream."
+        )
+
+
+def unused(trace: Trace, gradients: Sequence[float | None]) -> Iterator[str]:
+    """Yield what is said of kernels on which no output depends, though the forward pass ran."""
+    reached: dict[str, bool] = {}
+    for node, gradient in zip(trace.graph.nodes, gradients, strict=True):
+        if isinstance(node.step, Kernel):
+            name = node.step.parameter
+            reached[name] = reached.get(name, False) or gradient != 0.0
+    lost = [name for name, seen in reached.items() if not seen]
+    if lost:
+        yield f"no output depends on {_listed(lost)}: computed, and thrown away."
+
+
+def unreached(rows: Iterable[Row], trace: Trace) -> Iterator[str]:
+    """Yield what is said of parameters that the forward pass doesn't use."""
+    lost = [row.name for row in rows if row.draws and row.name not in trace.uses]
+    if lost:
+        yield f"the example inputs don't reach {_listed(lost)}."
+
+
+def two_roles(trace: Trace) -> Iterator[str]:
+    """Yield what is said of a kernel that is used in two ways, which one scale may not serve."""
+    ways: dict[str, dict[str, None]] = {}
+    for contraction in trace.contractions:
+        use = contraction.use
+        if use.role in KERNELS:
+            way = f"{use.role} {use.layout}"
+            ways.setdefault(contraction.parameter, {})[way] = None
+    for name, seen in ways.items():
+        if len(seen) > 1:
+            yield f"{name} is used as {' and as '.join(seen)}: its scale is that of the first."
+
+
+def helpers_fans(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield what is said of kernels whose fans torch.nn.init takes for others."""
+    wrong = []
+    for row in rows:
+        if row.fan_in is None or row.fan_out is None or len(row.shape) < 2:
+            continue
+        receptive = 1
+        for n in row.shape[2:]:
+            receptive *= n
+        theirs = float(row.shape[1] * receptive), float(row.shape[0] * receptive)
+        if theirs != (row.fan_in, row.fan_out):
+            wrong.append((row.name, theirs, (row.fan_in, row.fan_out)))
+    if wrong:
+        name, theirs, ours = wrong[0]
+        more = f" (and for {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        yield (
+            f"torch.nn.init takes fans ({theirs[0]:g}, {theirs[1]:g}) for {name}{more}; its use "
+            f"has ({ours[0]:g}, {ours[1]:g})."
+        )
+
+
+def findings(
+    model: nn.Module, rows: Sequence[Row], trace: Trace | None, gradients: Sequence[float | None]
+) -> tuple[str, ...]:
+    """Return what looks wrong in a model, a sentence each."""
+    found = list(identical(model))
+    if trace is not None:
+        found += unreached(rows, trace)
+        found += unused(trace, gradients)
+        found += two_roles(trace)
+    return (*found, *helpers_fans(rows))

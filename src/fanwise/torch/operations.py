@@ -1,0 +1,76 @@
+"""Operations: what each of PyTorch's ATen operations means for a signal, by name.
+
+Names are those of the dispatcher, without overload and without the in-place underscore.
+"""
+
+from __future__ import annotations
+
+from fanwise.torch.pointwise import POINTWISE
+
+# Position of the contracted operands, and the role of each axis of a parameter in that place.
+CONTRACTIONS: dict[str, tuple[tuple[int, str], ...]] = {
+    "mm": ((0, "OI"), (1, "IO")),
+    "addmm": ((1, "OI"), (2, "IO")),
+    "bmm": ((0, "BOI"), (1, "BIO")),
+    "baddbmm": ((1, "BOI"), (2, "BIO")),
+    "mv": ((0, "OI"), (1, "I")),
+    "addmv": ((1, "OI"), (2, "I")),
+    "dot": ((0, "I"), (1, "I")),
+    "linear": ((0, "OI"), (1, "OI")),
+    "_grouped_mm": ((0, "OI"), (1, "BIO")),
+    "_trilinear": ((0, "OI"), (1, "OII"), (2, "OI")),
+}
+NORMS = {
+    "native_layer_norm": "layer norm",
+    "native_batch_norm": "batch norm",
+    "_native_batch_norm_legit": "batch norm",
+    "_native_batch_norm_legit_no_training": "batch norm",
+    "_batch_norm_with_update": "batch norm",
+    "cudnn_batch_norm": "batch norm",
+    "miopen_batch_norm": "batch norm",
+    "native_group_norm": "group norm",
+    "_fused_rms_norm": "rms norm",
+    "rms_norm": "rms norm",
+}
+SOFTMAX = frozenset({"_softmax", "_log_softmax", "_safe_softmax"})
+REDUCTIONS = frozenset({"mean", "var", "std", "var_mean", "std_mean", "sum", "linalg_vector_norm"})
+VIEWS = frozenset(
+    "view _unsafe_view reshape t transpose permute expand squeeze unsqueeze slice select split "
+    "unsafe_split split_with_sizes unsafe_split_with_sizes chunk unsafe_chunk unbind clone "
+    "contiguous _to_copy detach alias as_strided lift_fresh movedim flatten unflatten roll flip "
+    "_reshape_alias unfold".split()
+)
+PASSES = VIEWS | frozenset(
+    "native_dropout cat stack constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d "
+    "replication_pad2d index index_select gather max_pool1d max_pool2d_with_indices "
+    "max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+    "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d "
+    "upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d pixel_shuffle "
+    "pixel_unshuffle repeat repeat_interleave masked_fill where tril triu im2col col2im copy "
+    "slice_scatter select_scatter index_put scatter native_channel_shuffle channel_shuffle "
+    "amax max topk sort cumsum".split()
+)
+FACTORIES = frozenset(
+    "empty_like zeros_like ones_like full_like rand_like randn_like bernoulli new_empty new_zeros "
+    "new_ones new_full".split()
+)
+"""Operations whose result takes its shape from data and nothing else."""
+FILLED = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1, "zeros": 0, "ones": 1}
+"""Operations whose result has this value everywhere."""
+SCALINGS = frozenset({"add", "sub", "rsub", "mul", "div"})
+"""Operations that with a constant tensor scale or shift, and leave a flow what it is."""
+COMPARISONS = frozenset({"ge", "gt", "le", "lt"})
+LONGEST = 256
+"""Most calls in an expression; beyond it, say in a loop without weights, it is an operation."""
+SAME_PLACE = frozenset({"_to_copy", "alias", "clone", "contiguous", "lift_fresh"})
+"""Operations that leave every entry where it is."""
+COPIES = POINTWISE | VIEWS
+"""Operations on a parameter alone whose result, of the same shape, still counts as it."""
+SPLITS = frozenset({"split", "unsafe_split", "chunk", "unsafe_chunk", "split_with_sizes"})
+LOOKUPS = frozenset({"index", "index_select", "gather"})
+"""Operations that pick entries of a table."""
+JOINS = frozenset(
+    "cat stack repeat index index_select gather upsample_bilinear2d upsample_bicubic2d "
+    "upsample_nearest2d upsample_linear1d".split()
+)
+"""Operations that lay entries side by side, each as it was, or between its neighbours."""

@@ -1,0 +1,264 @@
+"""Steps: each equation against the operation itself, on drawn signals of known statistics.
+
+A signal of `units` × `places` has a level that all entries share, a part that a unit has at every
+place, and a part of its own; so its square, shared and mean are whatever is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fanwise.graph import Graph
+from fanwise.steps import (
+    Added,
+    Average,
+    Centred,
+    Curve,
+    Kernel,
+    Largest,
+    Lookup,
+    Mean,
+    Mix,
+    Normalized,
+    Pass,
+    Pointwise,
+    Product,
+    Recurrence,
+    Scaled,
+    Scores,
+    Shifted,
+    Softmax,
+    Source,
+    Statistics,
+    Sum,
+    Unknown,
+    Weight,
+)
+
+UNITS, PLACES = 4000, 40
+SIGNALS = [
+    Statistics(1.0),
+    Statistics(2.0, 0.9),
+    Statistics(0.5, 0.3, 0.4),
+    Statistics(3.0, 3.0, -1.0),
+]
+RELU = Curve("relu", lambda z: np.maximum(z, 0.0))
+TANH = Curve("tanh", np.tanh)
+ABS = Curve("abs", np.abs)
+
+
+def signal(statistics, seed=0, units=UNITS, places=PLACES):
+    square, shared, mean = statistics
+    generator = np.random.default_rng(seed)
+    common = math.sqrt(max(shared - mean**2, 0.0)) * generator.standard_normal((units, 1))
+    own = math.sqrt(max(square - shared, 0.0)) * generator.standard_normal((units, places))
+    return mean + common + own
+
+
+def measured(x):
+    """Return a signal's statistics: over units, and over pairs of places."""
+    n = x.shape[1]
+    square = float(np.mean(x * x))
+    pairs = float(np.mean(x.sum(1) ** 2 - (x * x).sum(1))) / (n * (n - 1)) if n > 1 else square
+    return Statistics(square, pairs, float(np.mean(x)))
+
+
+def check(found, x, rel=0.04, scale=None):
+    wanted = measured(x)
+    scale = scale or wanted.square
+    assert found.square == pytest.approx(wanted.square, rel=rel)
+    assert found.shared == pytest.approx(wanted.shared, abs=rel * scale)
+    assert found.mean == pytest.approx(wanted.mean, abs=rel * math.sqrt(scale))
+
+
+@pytest.mark.parametrize("statistics", SIGNALS, ids=str)
+@pytest.mark.parametrize("curve", [RELU, TANH, ABS], ids=lambda curve: curve.key)
+def test_pointwise(statistics, curve):
+    x = signal(statistics)
+    check(Pointwise(curve).forward(statistics), curve.function(x))
+    slope = np.mean(((curve.function(x + 1e-4) - curve.function(x - 1e-4)) / 2e-4) ** 2)
+    (back,) = Pointwise(curve).backward(1.0, statistics)
+    assert back == pytest.approx(slope, rel=0.03)
+
+
+@pytest.mark.parametrize("statistics", SIGNALS[:3], ids=str)
+@pytest.mark.parametrize("curve", [RELU, TANH, ABS], ids=lambda curve: curve.key)
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_largest(statistics, curve, count):
+    x = curve.function(signal(statistics)).reshape(UNITS, PLACES // count, count).max(2)
+    check(Largest(count, curve).forward(statistics), x)
+
+
+def test_the_gradient_of_the_largest_is_the_slope_where_it_is():
+    """Of four normals the largest is negative once in 16: ReLU's slope there is zero."""
+    (back,) = Largest(4, RELU).backward(1.0, Statistics(1.0))
+    assert back == pytest.approx(15.0 / 16.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("statistics", SIGNALS, ids=str)
+def test_means_and_sums(statistics):
+    x = signal(statistics)
+    check(Mean(8).forward(statistics), x.reshape(UNITS, 5, 8).mean(2))
+    check(Mean(8, 8.0).forward(statistics), x.reshape(UNITS, 5, 8).sum(2))
+    over = x.reshape(UNITS // 8, 8, PLACES).mean(1)
+    check(Mean(8, units=True).forward(statistics), over, scale=statistics.square)
+
+
+def test_the_gradient_of_a_mean():
+    """Eight places, one output: an eighth of the gradient each, and an eighth of the outputs."""
+    graph = Graph()
+    source = graph.add(Source(Statistics(1.0)), (), 80)
+    graph.outputs.append(graph.add(Mean(8), (source,), 10))
+    steps = graph.weighted(lambda name, part: None)
+    assert graph.backward(steps, graph.forward(steps))[source] == pytest.approx(1.0 / 64.0)
+
+
+@pytest.mark.parametrize("statistics", SIGNALS[:3], ids=str)
+@pytest.mark.parametrize("units", [1, 8, UNITS])
+def test_normalizations(statistics, units):
+    x = signal(statistics)
+    groups = x.reshape(UNITS // units, units, PLACES)
+    over = (1, 2) if units < UNITS else 1
+    places = PLACES if units < UNITS else 1
+    y = (groups - groups.mean(over, keepdims=True)) / groups.std(over, keepdims=True)
+    check(Normalized(units, places).forward(statistics), y.reshape(x.shape), rel=0.06)
+
+
+@pytest.mark.parametrize("statistics", SIGNALS, ids=str)
+def test_a_root_mean_square_norm(statistics):
+    x = signal(statistics)
+    y = x / np.sqrt(np.mean(x * x, axis=0, keepdims=True))
+    check(Normalized(centred=False).forward(statistics), y)
+
+
+def test_a_normalization_of_next_to_nothing_is_held_by_its_eps():
+    assert Normalized(eps=1e-5).forward(Statistics(1e-5)).square == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("statistics", SIGNALS, ids=str)
+def test_what_is_linear(statistics):
+    x = signal(statistics)
+    check(Pass(9.0).forward(statistics), 3.0 * x)
+    check(Centred().forward(statistics), x - x.mean(0), scale=statistics.square)
+    scale = np.random.default_rng(1).normal(0.5, 0.3, (UNITS, 1))
+    weight = Weight(0.34, 0.5)
+    check(Scaled("w", weight=weight).forward(statistics), scale * x)
+    check(Scaled("w", (2.0, 1.0), weight).forward(statistics), (2.0 * scale + 1.0) * x, rel=0.06)
+    check(Shifted("b", weight=weight).forward(statistics), x + scale)
+    own = np.random.default_rng(2).normal(0.5, 0.3, x.shape)
+    check(Shifted("b", shared=False, weight=weight).forward(statistics), x + own)
+    check(Added(Statistics(0.34, 0.34, 0.5)).forward(statistics), x + scale)
+
+
+@pytest.mark.parametrize("first", SIGNALS, ids=str)
+@pytest.mark.parametrize("second", SIGNALS, ids=str)
+def test_two_signals(first, second):
+    x, y = signal(first, 1), signal(second, 2)
+    check(Sum().forward(first, second), x + y)
+    check(Product().forward(first, second), x * y, rel=0.08)
+    side = Mix((0.25, 0.75)).forward(first, second)
+    assert side.square == pytest.approx(0.25 * first.square + 0.75 * second.square)
+    assert Product().backward(2.0, first, second) == (2.0 * second.square, 2.0 * first.square)
+
+
+def test_a_kernel():
+    x = signal(Statistics(2.0, 0.9, 0.3), units=500)
+    w = np.random.default_rng(3).normal(0.0, 0.1, (4000, 500))
+    found = Kernel("w", 500, 4000, 0, weight=Weight(0.01)).forward(Statistics(2.0, 0.9, 0.3))
+    check(found, w @ x, rel=0.06)
+    assert Kernel("w", 500, 4000, 0, weight=Weight(0.01)).backward(1.0) == (40.0,)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.01, 1.0, 4.0, 25.0])
+@pytest.mark.parametrize("keys", [1, 4, 64])
+def test_attention(level, keys):
+    """Softmax of normal scores, and the average it takes: against attention itself."""
+    generator = np.random.default_rng(4)
+    scores = math.sqrt(level) * generator.standard_normal((3000, keys))
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    weights /= weights.sum(1, keepdims=True)
+    statistics = Softmax(keys).forward(Statistics(level))
+    assert statistics.square == pytest.approx(np.mean(weights**2), rel=0.05)
+    assert statistics.mean == pytest.approx(1.0 / keys)
+    values = signal(Statistics(1.0, 0.2), units=2000, places=keys)
+    averaged = np.mean((values @ weights[:500].T) ** 2)
+    exact = Statistics(float(np.mean(weights**2)), 1.0 / keys**2, 1.0 / keys)
+    found = Average(keys, 1, 1).forward(exact, Statistics(1.0, 0.2))
+    assert found.square == pytest.approx(averaged, rel=0.05)
+
+
+def test_attention_under_a_mask():
+    """Each query averages as many keys as the mask leaves it."""
+    equal = Statistics(1.0, 1.0)
+    found = Softmax(4, (1, 2, 3, 4)).forward(equal)
+    assert found.square == pytest.approx(np.mean([1, 1 / 2, 1 / 3, 1 / 4]) / 4)
+
+
+def test_scores():
+    """Keys' common part is the same in every score, and softmax takes it away."""
+    q = signal(Statistics(1.5), 5, 64, 200).T
+    k = signal(Statistics(2.0, 1.5), 6, 64, 200).T
+    scores = q @ k.T / 8.0
+    found = Scores(64, 200, 200, 1.0 / 8.0).forward(Statistics(1.5), Statistics(2.0, 1.5))
+    assert found.square == pytest.approx(np.mean(scores**2), rel=0.1)
+    within = np.mean(np.var(scores, axis=1))
+    assert found.square - found.shared == pytest.approx(within, rel=0.1)
+
+
+def test_an_embeddings_rows():
+    table = Weight(0.04, 0.0)
+    assert Lookup("t", weight=table).forward() == Statistics(0.04, 0.0, 0.0)
+    assert Lookup("t", 1.0, table).forward() == Statistics(0.04, 0.04, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "tanh", "relu"])
+def test_recurrences(kind):
+    """Against a network of that kind, run on drawn inputs."""
+    torch = pytest.importorskip("torch")
+    width, steps = 256, 20
+    make = {"LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU}.get(kind, torch.nn.RNN)
+    net = make(width, width, **({} if kind in ("LSTM", "GRU") else {"nonlinearity": kind}))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.startswith("bias"):
+                parameter.zero_()
+            elif "ih" in name:
+                parameter.normal_(0.0, width**-0.5, generator=generator)
+            else:
+                for gate in parameter.view(-1, width, width):
+                    torch.nn.init.orthogonal_(gate, generator=generator)
+        if kind == "LSTM":
+            net.bias_hh_l0[width : 2 * width] = 1.0
+        x = torch.randn(steps, 64, width, generator=generator)
+        outputs = net(x)[0]
+    weight = Weight(1.0 / width)
+    step = Recurrence(kind, (("ih", width), ("hh", width)), 1.0, steps, (weight, weight))
+    if kind == "relu":  # grows without bound: the first steps are compared
+        step, outputs = Recurrence(kind, step.inputs, 0.0, 4, step.weights), outputs[:4]
+    found = step.forward(Statistics(1.0))
+    assert found.square == pytest.approx(float(outputs.square().mean()), rel=0.15)
+
+
+def test_what_nobody_knows_stays_unknown_until_it_is_normalized():
+    graph = Graph()
+    source = graph.add(Source(Statistics(1.0)), (), 10)
+    odd = graph.add(Unknown("fft"), (source,), 10)
+    after = graph.add(Pass(), (odd,), 10)
+    graph.outputs.append(after)
+    steps = graph.weighted(lambda name, part: None)
+    found = graph.forward(steps)
+    assert found == [Statistics(1.0), None, None]
+    assert graph.backward(steps, found) == [None, None, 1.0]
+
+
+def test_a_part_of_a_tensor_has_its_part_of_the_gradient():
+    """A slice of a quarter: three quarters of the entries get no gradient through it."""
+    graph = Graph()
+    source = graph.add(Source(Statistics(1.0)), (), 100)
+    graph.outputs.append(graph.add(Pass(), (source,), 25))
+    steps = graph.weighted(lambda name, part: None)
+    assert graph.backward(steps, graph.forward(steps))[source] == pytest.approx(0.25)
