@@ -60,7 +60,7 @@ class Graph:
             if isinstance(step, Kernel):
                 step = replace(step, weight=weights(step.parameter, step.part))
             elif isinstance(step, Recurrence):
-                found = tuple(weights(name, None) for name, _ in step.inputs)
+                found = tuple(weights(name, None) for name in step.parameters)
                 step = replace(step, weights=found)
             elif isinstance(step, Lookup | Scaled | Shifted):
                 step = replace(step, weight=weights(step.parameter, None))

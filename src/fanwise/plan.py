@@ -346,6 +346,17 @@ class Parameter:
     strange: str = ""
 
 
+def check_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Return rules as a tuple; raise `ArgumentError` for anything else than several `Rule`."""
+    several = tuple(rules) if isinstance(rules, Iterable) else (rules,)
+    if isinstance(rules, Iterable) and all(isinstance(rule, Rule) for rule in several):
+        return several
+    raise ArgumentError(
+        f"rules must be a list of Rule, such as rules=[Rule('role:dense', 'he_normal')], got "
+        f"{rules!r}."
+    )
+
+
 def decide(
     parameters: Iterable[Parameter], rules: Iterable[Rule] = (), changes: Mapping[str, Change] = {}
 ) -> tuple[Row, ...]:
@@ -358,9 +369,10 @@ def decide(
 
     Raises:
         ModelError: a parameter whose use nobody knows; the message shows the rule to add.
-        ArgumentError: a rule that matches no parameter, or a scheme that doesn't fit.
+        ArgumentError: something else than rules; a rule that matches no parameter, or a scheme
+            that doesn't fit.
     """
-    rules = tuple(rules)
+    rules = check_rules(rules)
     matched: set[int] = set()
     rows: dict[str, Row] = {}
     unknown: list[str] = []

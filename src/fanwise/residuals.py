@@ -165,13 +165,13 @@ def _stream_number(graph: Graph, node: int, streams: dict[int, int]) -> int:
 def _stream_and_branch(
     graph: Graph, inputs: tuple[int, ...], entered: Mapping[int, int]
 ) -> tuple[int, int, set[int]] | None:
-    """Return (stream, branch, the branch's nodes) of a sum; None where it is no residual one."""
+    """Return (where the branch starts, where it ends, its nodes); None for no residual sum."""
     for stream, branch in (inputs, inputs[::-1]):
         before = stream
         while True:  # a branch beside another starts where that one did
             inside = graph.before(branch, before)
             if before in inside and branch != before:
-                return stream, branch, inside - {before}
+                return before, branch, inside - {before}
             if before not in entered:
                 break
             before = entered[before]

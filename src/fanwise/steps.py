@@ -560,39 +560,42 @@ class Average(Step):
         )
 
 
-SAMPLES = 2048
-"""Of the state of a recurrence, which is followed sample by sample."""
+WIDTH, SAMPLES = 128, 32
+"""Of the recurrent network that is run: the state turns by an orthogonal matrix for each gate."""
 LONGEST = 64
 """Most time steps that are followed: by then the state has settled."""
 
 
 @dataclass(frozen=True)
 class Recurrence(Step):
-    """A recurrent layer, its gates fed by normals of the variance that weights and state give.
+    """A recurrent module: a small one, of weights and inputs of the same moments, is run.
 
     Attributes:
         kind: ``"LSTM"``, ``"GRU"``, ``"tanh"`` or ``"relu"``.
-        inputs: (parameter, fan_in) of what the input, then the state, is contracted with.
+        layers: for each the (parameter, fan_in) that its input, then its state, is contracted with.
         forget: bias of an LSTM's forget gate.
         steps: in time.
     """
 
     kind: str
-    inputs: tuple[tuple[str, int], tuple[str, int]]
+    layers: tuple[tuple[tuple[str, int], tuple[str, int]], ...]
     forget: float
     steps: int
     weights: tuple[Weight | None, ...] = ()
     by_entry: ClassVar[bool] = False
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameters whose `weights` are needed, in their order."""
+        return tuple(name for layer in self.layers for name, _ in layer)
+
     def forward(self, *feeds: Statistics) -> Statistics | None:
-        if len(self.weights) != 2 or None in self.weights:
+        if not self.weights or None in self.weights:
             return None
-        gains = [
-            fan * weight.square
-            for (_, fan), weight in zip(self.inputs, self.weights, strict=True)
-            if weight is not None
-        ]
-        return _followed(self.kind, gains[0], gains[1], self.forget, self.steps, feeds[0])
+        fans = [fan for layer in self.layers for _, fan in layer]
+        gains = [w.square * n for w, n in zip(self.weights, fans, strict=True) if w is not None]
+        pairs = tuple(zip(gains[::2], gains[1::2], strict=True))
+        return _followed(self.kind, pairs, self.forget, min(self.steps, LONGEST), feeds[0])
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         return (None,)
@@ -600,33 +603,50 @@ class Recurrence(Step):
 
 @lru_cache(maxsize=256)
 def _followed(
-    kind: str, inward: float, around: float, forget: float, steps: int, feed: Statistics
+    kind: str,
+    gains: tuple[tuple[float, float], ...],
+    forget: float,
+    steps: int,
+    feed: Statistics,
 ) -> Statistics:
-    """Return the statistics of a recurrence's outputs over time, from a sampled state."""
+    """Return the statistics of a recurrence's outputs, a mean over time.
+
+    Args:
+        kind: see `Recurrence`.
+        gains: of each layer: fan_in · E[w²] of what meets its input, then its state.
+        forget: bias of the forget gate.
+        steps: in time.
+        feed: the statistics of the input.
+    """
     generator = np.random.Generator(np.random.Philox(0))
     gates = {"LSTM": 4, "GRU": 3}.get(kind, 1)
-    common = generator.standard_normal((gates, SAMPLES)) * math.sqrt(max(feed.shared, 0.0) * inward)
-    own = math.sqrt(max(feed.square - feed.shared, 0.0) * inward)
-    h = cell = np.zeros(SAMPLES)
-    squares, levels = [], []
-    for _ in range(min(steps, LONGEST)):
-        pulled = math.sqrt(float(np.mean(h * h)) * around)
-        fed = common + own * generator.standard_normal((gates, SAMPLES))
-        state = pulled * generator.standard_normal((gates, SAMPLES))
-        if kind == "LSTM":
-            i, f, g, o = fed + state
-            cell = _sigmoid(f + forget) * cell + _sigmoid(i) * np.tanh(g)
-            h = _sigmoid(o) * np.tanh(cell)
-        elif kind == "GRU":
-            r, z = _sigmoid(fed[:2] + state[:2])
-            h = (1.0 - z) * np.tanh(fed[2] + r * state[2]) + z * h
-        else:
-            h = np.tanh(fed[0] + state[0]) if kind == "tanh" else np.maximum(fed[0] + state[0], 0.0)
-        squares.append(float(np.mean(h * h)))
-        levels.append(float(np.mean(h)))
-    square, mean = float(np.mean(squares)), float(np.mean(levels))
-    share = max(feed.shared, 0.0) / max(feed.square, 1e-30)
-    return Statistics(square, mean**2 + share * (square - mean**2), mean)
+    shape = WIDTH, SAMPLES
+    common = math.sqrt(max(feed.shared, 0.0)) * generator.standard_normal((1, *shape))
+    own = math.sqrt(max(feed.square - feed.shared, 0.0))
+    sequence = common + own * generator.standard_normal((steps, *shape))
+    for inward, around in gains:
+        into = generator.standard_normal((gates, WIDTH, WIDTH)) * math.sqrt(inward / WIDTH)
+        turn = np.linalg.qr(generator.standard_normal((gates, WIDTH, WIDTH)))[0]
+        turn *= math.sqrt(around)
+        h = cell = np.zeros(shape)
+        outputs = []
+        for x in sequence:
+            fed, state = into @ x, turn @ h
+            if kind == "LSTM":
+                i, f, g, o = fed + state
+                cell = _sigmoid(f + forget) * cell + _sigmoid(i) * np.tanh(g)
+                h = _sigmoid(o) * np.tanh(cell)
+            elif kind == "GRU":
+                r, z = _sigmoid(fed[:2] + state[:2])
+                h = (1.0 - z) * np.tanh(fed[2] + r * state[2]) + z * h
+            else:
+                h = fed[0] + state[0]
+                h = np.tanh(h) if kind == "tanh" else np.maximum(h, 0.0)
+            outputs.append(h)
+        sequence = np.stack(outputs)
+    square, mean = float(np.mean(sequence**2)), float(np.mean(sequence))
+    pairs = float(np.mean(sequence.sum(0) ** 2)) - steps * square
+    return Statistics(square, pairs / max(steps * (steps - 1), 1), mean)
 
 
 def _sigmoid(z: Array) -> Array:

@@ -214,13 +214,17 @@ def test_an_embeddings_rows():
     assert Lookup("t", 1.0, table).forward() == Statistics(0.04, 0.04, 0.0)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "tanh", "relu"])
-def test_recurrences(kind):
+@pytest.mark.parametrize(
+    ("kind", "layers"),
+    [("LSTM", 1), ("LSTM", 2), ("GRU", 1), ("GRU", 2), ("tanh", 1), ("tanh", 2), ("relu", 1)],
+)
+def test_recurrences(kind, layers):
     """Against a network of that kind, run on drawn inputs."""
     torch = pytest.importorskip("torch")
     width, steps = 256, 20
     make = {"LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU}.get(kind, torch.nn.RNN)
-    net = make(width, width, **({} if kind in ("LSTM", "GRU") else {"nonlinearity": kind}))
+    how = {} if kind in ("LSTM", "GRU") else {"nonlinearity": kind}
+    net = make(width, width, layers, **how)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
@@ -232,13 +236,15 @@ def test_recurrences(kind):
                 for gate in parameter.view(-1, width, width):
                     torch.nn.init.orthogonal_(gate, generator=generator)
         if kind == "LSTM":
-            net.bias_hh_l0[width : 2 * width] = 1.0
+            for i in range(layers):
+                getattr(net, f"bias_hh_l{i}")[width : 2 * width] = 1.0
         x = torch.randn(steps, 64, width, generator=generator)
         outputs = net(x)[0]
     weight = Weight(1.0 / width)
-    step = Recurrence(kind, (("ih", width), ("hh", width)), 1.0, steps, (weight, weight))
     if kind == "relu":  # grows without bound: the first steps are compared
-        step, outputs = Recurrence(kind, step.inputs, 0.0, 4, step.weights), outputs[:4]
+        steps, outputs = 4, outputs[:4]
+    layer = ("ih", width), ("hh", width)
+    step = Recurrence(kind, (layer,) * layers, 1.0, steps, (weight,) * (2 * layers))
     found = step.forward(Statistics(1.0))
     assert found.square == pytest.approx(float(outputs.square().mean()), rel=0.15)
 

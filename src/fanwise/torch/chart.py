@@ -271,6 +271,8 @@ class Chart:
         data = [t for t in tensors if self.mark(t) is not None]
         if name in FACTORIES or not data:
             self._constant(func, args, kwargs, result)
+        elif name in ("index_add", "scatter_add", "scatter_reduce"):
+            self._gathered(args, result)
         elif args and result is args[0] and self.mark(result) is None:
             self._write(result, data[-1])
         elif name in CONTRACTIONS:
@@ -281,6 +283,8 @@ class Chart:
             self._attention(args, kwargs, result)
         elif name in SOFTMAX:
             self._softmax(args, result)
+        elif name == "glu":
+            self._glu(data[0], result)
         elif name in ("_prelu_kernel", "prelu"):
             mark = self.marks[args[0]]
             leaky = Call(torch.ops.aten.leaky_relu.default, (mark.since, 0.25))
@@ -291,8 +295,6 @@ class Chart:
             self._pointwise(func, name, args, kwargs, result)
         elif name in PASSES:
             self._pass(name, args, kwargs, data[0], result)
-        elif name in ("index_add", "scatter_add"):
-            self._gathered(args, result)
         else:
             self._unknown(name, data, result)
 
@@ -454,12 +456,14 @@ class Chart:
         steps = 1 if cell else int(data.shape[time if data.dim() > 2 else 0])
         dot = f"{prefix}." if prefix else ""
         node = self.at(data)
-        layers = [""] if cell else [f"_l{i}" for i in range(int(getattr(module, "num_layers", 1)))]
-        for layer in layers:
-            names = [f"weight_{way}{layer}" for way in ("ih", "hh")]
-            ways = tuple((f"{dot}{n}", int(getattr(module, n).shape[-1])) for n in names)
-            forget = 1.0 if kind == "LSTM" else 0.0
-            node = self.add(Recurrence(kind, ways, forget, steps), (node,), first)  # type: ignore[arg-type]
+        count = 1 if cell else int(module.num_layers)  # type: ignore[arg-type]
+        layers = []
+        for suffix in [""] if cell else [f"_l{i}" for i in range(count)]:
+            names = [f"weight_{way}{suffix}" for way in ("ih", "hh")]
+            into, around = ((f"{dot}{n}", int(getattr(module, n).shape[-1])) for n in names)
+            layers.append((into, around))
+        step = Recurrence(kind, tuple(layers), 1.0, steps)
+        node = self.add(step, (node,), first)
         self.nodes.setdefault(index, []).append(node)
         self.put(result, self._fresh(node))
 
@@ -562,6 +566,16 @@ class Chart:
         step = Softmax(int(args[0].shape[args[1]]) if args[0].dim() else 1, mark.counts)
         node = self.add(step, (self.at(args[0]),), result)
         self.put(result, self._fresh(node, weights=True))
+
+    def _glu(self, data: torch.Tensor, result: torch.Tensor) -> None:
+        """One half of the units times the sigmoid of the other (Dauphin et al. 2017)."""
+        mark = self.marks[data]
+        gate = Pointwise(curve_of(Call(torch.ops.aten.sigmoid.default, (mark.since,))))
+        halves = [
+            self.add(step, (self._before(mark, result),), result)
+            for step in (Pointwise(curve_of(mark.since)) if mark.since is not Z else Pass(), gate)
+        ]
+        self.put(result, self._fresh(self.add(Product(), halves, result), mark.units))
 
     def _attention(self, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
         query, key, value = args[:3]
@@ -690,9 +704,7 @@ class Chart:
             step, nodes = Product(), [*nodes, self.add(Source(known), (), other)]
         elif name in ("add", "sub", "rsub"):
             if derived is not None and value is None:
-                step = Unknown(name)
-                if line is not None:
-                    step = Shifted(derived.names[0], line, shared=not wide)
+                step = Shifted(derived.names[0], line or (1.0, 0.0), shared=not wide)
             elif known is not None and known.square < MASK:
                 step = Added(known)
             elif wide:
@@ -797,6 +809,8 @@ class Chart:
     def _gathered(self, args: tuple[Any, ...], result: torch.Tensor) -> None:
         """Rows added up where an index says: messages in a graph, what experts give back."""
         target, source = args[0], args[3]
+        if self.mark(source) is None:
+            return
         count = source.numel() / max(target.numel(), 1)
         feed = self.at(source)
         step: Step = Mean(count, count) if count > 1.0 else Pass(count)

@@ -54,6 +54,18 @@ def _refine(steps: Steps, view: Sequence[int]) -> Steps | None:
     return None if rest else Steps(tuple(view), tuple(stride))
 
 
+def along(root: Root, operand: Steps, letters: str) -> tuple[tuple[int, ...], str] | None:
+    """Return (view, layout) for a part of a parameter that is no even share of it: by its strides.
+
+    The fans are then those of the whole, whose axes step as far as the part's.
+    """
+    if root.source is not None or len(operand.shape) < len(root.steps.shape):
+        return None
+    roles = {step: letter for step, letter in zip(operand.stride, letters, strict=True) if step}
+    layout = [roles.get(step, "") for step in root.steps.stride]
+    return (root.shape, "".join(layout)) if all(layout) else None
+
+
 def roles_of(root: Root, operand: Steps, letters: str) -> tuple[tuple[int, ...], str] | None:
     """Return (view, layout) of the parameter, given the role of each of an operand's axes.
 

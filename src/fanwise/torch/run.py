@@ -60,6 +60,18 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
+def without_chance(model: nn.Module) -> None:
+    """Set every module's mode as in the first training step, but for what chance decides there.
+
+    Normalizations take the batch's statistics; dropout, and layers that are dropped, are off.
+    `undisturbed` restores the modes.
+    """
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.train()
+
+
 DROPOUTS = {
     getattr(place, name)
     for place, names in (

@@ -49,7 +49,7 @@ from fanwise.torch.operations import (
 )
 from fanwise.torch.pointwise import POINTWISE, Call, Expression, Z, base_name, neighbour_of
 from fanwise.torch.recurrent import GATES, recurrent_uses
-from fanwise.torch.roles import Root, Steps, roles_of
+from fanwise.torch.roles import Root, Steps, along, roles_of
 from fanwise.torch.run import (
     Inputs,
     WithoutDropout,
@@ -57,6 +57,7 @@ from fanwise.torch.run import (
     check_materialized,
     forward_error,
     undisturbed,
+    without_chance,
 )
 from fanwise.uses import KERNELS, UNSEEN, Kind, Neighbour, Role, Use
 
@@ -152,6 +153,7 @@ class Tracer(TorchDispatchMode):
 
     def __init__(self, model: nn.Module, parameters: dict[str, torch.Tensor]) -> None:
         super().__init__()
+        self.model = model
         self.uses: dict[str, Use] = {}
         self.contractions: list[Contraction] = []
         self.flows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -160,6 +162,7 @@ class Tracer(TorchDispatchMode):
         self.written: dict[Any, Flow] = {}
         self.constants: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.derives: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.products: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.names = {module: name for name, module in model.named_modules()}
         self.running: list[nn.Module] = [model]
         self.unseen = 0
@@ -357,7 +360,8 @@ class Tracer(TorchDispatchMode):
     ) -> Contraction | None:
         """Note that a parameter is contracted with data; None where its axes can't be told."""
         feed = self.flow(data)
-        found = roles_of(root, steps_of(operand), letters)
+        walked = steps_of(operand)
+        found = roles_of(root, walked, letters) or along(root, walked, letters)
         if found is None:
             return None
         view, layout = found
@@ -386,6 +390,11 @@ class Tracer(TorchDispatchMode):
         for position, letters in operands:
             operand = args[position]
             root = self.root(operand)
+            if operand in self.products:
+                *factors, turned = self.products[operand]
+                for factor in factors:
+                    layout = letters[::-1] if turned else letters
+                    self._record(factor.name, Use("dense", factor.shape, layout))
             data = [args[other] for other, _ in operands if other != position]
             if root is None:
                 continue
@@ -413,6 +422,9 @@ class Tracer(TorchDispatchMode):
         else:
             tensors = [args[operands[0][0]], args[operands[1][0]]]
             self._parameters(None, name, args, tensors, result)
+            factors = [self.root(t) for t in tensors]
+            if all(factor is not None for factor in factors):
+                self.products[result] = (*factors, False)
 
     def _is_token(self, name: str, tensor: torch.Tensor) -> bool:
         """Return whether a parameter that meets another in a contraction is data there."""
@@ -505,8 +517,17 @@ class Tracer(TorchDispatchMode):
         strange = next((d.strange for _, d in made if d.strange), "")
         if name not in POINTWISE | VIEWS | JOINS | REDUCTIONS | CONTRACTIONS.keys():
             strange = strange or name
+        product = next((p for t in tensors if (p := self.products.get(t)) is not None), None)
         for leaf in tensors_in(result):
             self.derives[leaf] = Derived(names, expression, strange)
+            if product is not None and not roots:
+                *factors, turned = product
+                self.products[leaf] = (*factors, turned != (name in ("t", "transpose")))
+        if product is not None and roots and name == "add":
+            # A weight and a correction of low rank (Hu et al. 2021, LoRA), which starts at zero.
+            first, second, _ = product
+            self._record(first.name, Use("bias", first.shape, neutral=0.0))
+            self._record(second.name, Use("dense", second.shape, "OI"))
         if tensor is None or root is None or not isinstance(result, torch.Tensor):
             return
         if self.root(result) is None and result.shape == tensor.shape and name in COPIES:
@@ -591,11 +612,10 @@ class Tracer(TorchDispatchMode):
             return
         if neutral is None:
             role = "constant"
-            if flow.contraction is not None and flow.contraction.bias:
+            bias = "" if flow.contraction is None else flow.contraction.bias
+            if bias and name in ("mul", "div"):
                 # As a state-space model's step size: the bias decides what it multiplies.
-                self.uses[flow.contraction.bias] = replace(
-                    self.uses[flow.contraction.bias], role="constant"
-                )
+                self.uses[bias] = Use("constant", self.shapes[bias])
         for parameter in derived.names:
             self._record(parameter, Use(role, self.shapes[parameter], neutral=neutral or 0.0))
 
@@ -774,10 +794,11 @@ def run_traced(
     kwargs: dict[str, Any],
     likes: list[torch.Tensor] | None = None,
 ) -> Any:
-    """Run `call` under a tracer; its tensors of data start as the model's input.
+    """Run `call`, a call of the tracer's model; its tensors of data start as the model's input.
 
     `likes` have the inputs' values where the inputs themselves are fake.
     """
+    without_chance(tracer.model)
     place = (object(),)
     for leaf, like in zip(
         tensors_in((args, kwargs)), likes or tensors_in((args, kwargs)), strict=True

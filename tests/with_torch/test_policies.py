@@ -1,0 +1,320 @@
+"""Policies and residual structure: what a trace shows of depth, and what each paper asks for it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from frameworks import require
+
+require("torch")
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from nets import Function  # noqa: E402
+from torch import nn  # noqa: E402
+
+import fanwise.torch as fwt  # noqa: E402
+from fanwise import policies, schemes  # noqa: E402
+from fanwise.errors import ArgumentError  # noqa: E402
+from fanwise.residuals import structure_of  # noqa: E402
+from fanwise.torch.trace import trace  # noqa: E402
+
+WIDTH, DEPTH = 32, 3
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each a branch; normalized first, last, after, or nowhere."""
+
+    def __init__(self, norm, width=WIDTH, gate=False, packed=True):
+        super().__init__()
+        self.norm, self.packed = norm, packed
+        self.qkv = nn.Linear(width, 3 * width) if packed else None
+        self.parts = None if packed else nn.ModuleList(nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)) if norm else None
+        self.gates = nn.ParameterList(torch.zeros(1) for _ in range(2)) if gate else None
+
+    def attention(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1) if self.packed else (part(x) for part in self.parts)
+        q, k, v = (t.unflatten(-1, (4, -1)).transpose(1, 2) for t in (q, k, v))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    def forward(self, x):
+        for i, branch in enumerate((self.attention, lambda t: self.down(F.gelu(self.up(t))))):
+            y = branch(self.norms[i](x) if self.norm == "first" else x)
+            y = self.norms[i](y) if self.norm == "last" else y
+            y = y * self.gates[i] if self.gates is not None else y
+            x = self.norms[i](x + y) if self.norm == "after" else x + y
+        return x
+
+
+def tower(norm, depth=DEPTH, **how):
+    return nn.Sequential(*[Block(norm, **how) for _ in range(depth)], nn.Linear(WIDTH, 5))
+
+
+def sequence():
+    return torch.randn(2, 6, WIDTH, generator=torch.Generator().manual_seed(0))
+
+
+def structure(model, x):
+    seen = trace(model, x)
+    return structure_of(seen.graph, {i: c.parameter for i, c in enumerate(seen.contractions)})
+
+
+# --- structure ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["first", "last", "after", ""])
+@pytest.mark.parametrize("packed", [True, False])
+def test_branches_are_found_with_where_they_are_normalized(norm, packed):
+    found = structure(tower(norm, packed=packed), sequence())
+    assert len(found.branches) == 2 * DEPTH
+    assert {branch.norm for branch in found.branches} == {norm}
+    assert {branch.stream for branch in found.branches} == {0}
+    last = [found.parameters[k] for branch in found.branches for k, _ in branch.last]
+    assert last == [f"{i}.{part}.weight" for i in range(DEPTH) for part in ("out", "down")]
+    values = [found.parameters[k] for branch in found.branches for k, _ in branch.values]
+    assert values == [f"{i}.{'qkv' if packed else 'parts.2'}.weight" for i in range(DEPTH)]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_queries_keys_and_values_are_told_apart(packed):
+    found = structure(tower("first", 1, packed=packed), sequence())
+    words = {(found.parameters[k], part): word for (k, part), word in found.parts.items()}
+    if packed:
+        expected = {("0.qkv.weight", i): w for i, w in enumerate(("query", "key", "value"))}
+    else:
+        names = [f"0.parts.{i}.weight" for i in range(3)]
+        expected = {(n, None): w for n, w in zip(names, ("query", "key", "value"), strict=True)}
+    assert words == expected
+
+
+def test_pytorchs_own_layers_are_told_apart_too():
+    layer = nn.TransformerEncoderLayer(WIDTH, 4, 64, batch_first=True, norm_first=True)
+    found = structure(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), sequence())
+    assert len(found.branches) == 4
+    assert {part for _, part in found.parts} == {0, 1, 2}
+
+
+def test_branches_side_by_side_are_two():
+    """As GPT-J: attention and feed-forward of the same normalized stream, both added."""
+
+    def forward(self, x):
+        y = self.norm(x)
+        return x + self.a(y) + self.c(F.relu(self.b(y)))
+
+    model = Function(
+        forward,
+        norm=nn.LayerNorm(WIDTH),
+        a=nn.Linear(WIDTH, WIDTH),
+        b=nn.Linear(WIDTH, WIDTH),
+        c=nn.Linear(WIDTH, WIDTH),
+    )
+    found = structure(model, sequence())
+    assert [len(branch.kernels) for branch in found.branches] == [1, 2]
+    assert {branch.norm for branch in found.branches} == {"first"}
+
+
+def test_what_is_no_residual_branch():
+    sums = Function(lambda self, x: self.a(x) + self.b(x), a=nn.Linear(4, 4), b=nn.Linear(4, 4))
+    assert structure(sums, torch.randn(3, 4)).branches == ()
+    plain = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    assert structure(plain, torch.randn(3, 4)).branches == ()
+
+
+# --- what each policy does ----------------------------------------------------------------------
+
+
+def stds(model, policy, x=None):
+    plan = fwt.plan(model, sequence() if x is None else x, policy=policy)
+    return {row.name: row.std for row in plan.rows if row.fan_in}, plan
+
+
+def test_gpt2_divides_the_last_kernels_by_the_root_of_their_number():
+    plain, _ = stds(tower("first"), "none")
+    scaled, plan = stds(tower("first"), "gpt2")
+    for name in plain:
+        last = name.split(".")[-2] in ("out", "down")
+        factor = 1.0 / math.sqrt(2 * DEPTH) if last else 1.0
+        assert scaled[name] == pytest.approx(factor * plain[name]), name
+    assert plan.policy == "gpt2: the last kernels of 6 residual branches are divided by √6."
+
+
+@pytest.mark.parametrize(
+    ("norm", "gate", "said", "like"),
+    [
+        ("first", False, "auto: gpt2, for 6 branches normalized first.", "gpt2"),
+        ("", False, "auto: gpt2, for 6 branches without normalization.", "gpt2"),
+        ("last", False, "auto: none, for 6 branches normalized at the end.", "none"),
+        ("after", False, "auto: none, for 6 branches normalized after the sum.", "none"),
+        ("first", True, "auto: rezero, for 6 branches with a gate at the end.", "rezero"),
+    ],
+)
+def test_auto_looks_at_how_the_branches_are_normalized(norm, gate, said, like):
+    ours = fwt.plan(tower(norm, gate=gate), sequence())
+    assert ours.policy == said
+    assert ours.rows == fwt.plan(tower(norm, gate=gate), sequence(), policy=like).rows
+
+
+def test_without_branches_auto_does_nothing():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    assert fwt.plan(model, torch.randn(3, 4)).policy == "none: there are no residual branches."
+    assert fwt.plan(model).policy == "none: there are no residual branches."
+
+
+@pytest.mark.parametrize(("policy", "gate"), [("rezero", True), ("rezero", False)])
+def test_rezero_starts_each_branch_at_zero_by_its_gate_or_its_last_kernel(policy, gate):
+    plan = fwt.plan(tower("first", gate=gate), sequence(), policy=policy)
+    zeros = {row.name for row in plan.rows if row.scheme == "zeros" and row.role != "bias"}
+    if gate:
+        assert zeros == {f"{i}.gates.{j}" for i in range(DEPTH) for j in range(2)}
+    else:
+        assert zeros == {f"{i}.{n}.weight" for i in range(DEPTH) for n in ("out", "down")}
+
+
+def test_small_init_and_neox():
+    small, _ = stds(tower("first"), "small_init")
+    assert small["0.up.weight"] == pytest.approx(math.sqrt(2.0 / (5.0 * WIDTH)))
+    neox, _ = stds(tower("first"), "neox")
+    assert neox["1.up.weight"] == small["1.up.weight"]
+    assert neox["1.down.weight"] == pytest.approx(2.0 / (DEPTH * math.sqrt(WIDTH)))
+    assert neox["1.out.weight"] == neox["1.down.weight"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "gain"),
+    [
+        ("deepnorm", (8.0 * DEPTH) ** -0.25),
+        ("sub_ln", math.sqrt(math.log(2.0 * DEPTH))),
+        ("t_fixup", 0.67 * DEPTH**-0.25),
+    ],
+)
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_way_of_the_values_is_scaled_and_that_of_the_scores_is_not(policy, gain, packed):
+    model = tower("after", packed=packed)
+    plan = fwt.plan(model, sequence(), policy=policy)
+    xavier = math.sqrt(1.0 / WIDTH)
+    assert plan["1.out.weight"].std == pytest.approx(gain * xavier)
+    assert plan["1.up.weight"].std == pytest.approx(gain * math.sqrt(2.0 / (5.0 * WIDTH)))
+    if packed:
+        query, key, value = plan["1.qkv.weight"].draws
+        assert query.std == key.std == pytest.approx(xavier)
+        assert value.std == pytest.approx(gain * xavier)
+        plan.apply(model, seed=0)
+        parts = model[1].qkv.weight.detach().view(3, WIDTH, WIDTH).std((1, 2))
+        assert parts[2] / parts[0] == pytest.approx(gain, rel=0.1)
+    else:
+        assert plan["1.parts.0.weight"].std != pytest.approx(gain * xavier)
+        assert plan["1.parts.2.weight"].std == pytest.approx(gain * xavier)
+
+
+def test_fixup():
+    plan = fwt.plan(tower(""), sequence(), policy="fixup")
+    base = fwt.plan(tower(""), sequence(), policy="none")
+    factor = (2 * DEPTH) ** (-1.0 / (2 * 2 - 2))
+    assert plan["0.up.weight"].std == pytest.approx(factor * base["0.up.weight"].std)
+    assert plan["0.down.weight"].scheme == "zeros"
+    assert plan[f"{DEPTH}.weight"].scheme == "zeros"
+
+
+def test_mup_gives_learning_rates_as_parameter_groups():
+    model = tower("first")
+    plan = fwt.plan(model, sequence(), policy=policies.MuP(base=16.0))
+    assert plan["0.down.weight"].rate == pytest.approx(16.0 / (4 * WIDTH))
+    assert plan[f"{DEPTH}.weight"].std == pytest.approx(math.sqrt(16.0) / WIDTH)
+    groups = plan.parameter_groups(model, lr=1e-3, weight_decay=0.1)
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    rates = {group["lr"] / 1e-3 for group in groups}
+    assert sorted(rates) == pytest.approx([16.0 / (4 * WIDTH), 16.0 / WIDTH, 1.0])
+    torch.optim.AdamW(groups)
+
+
+def test_a_rule_wins_over_the_policy():
+    rules = [fwt.Rule("*.down.weight", schemes.He())]
+    plan = fwt.plan(tower("first"), sequence(), rules=rules)
+    assert plan["0.down.weight"].std == pytest.approx(math.sqrt(2.0 / (4 * WIDTH)))
+    assert plan["0.down.weight"].reason == "the rule '*.down.weight'"
+
+
+def test_policies_that_dont_fit_say_so():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(
+        ArgumentError, match=r"'fixup' is for residual networks, and this model has"
+    ):
+        fwt.plan(model, torch.randn(3, 4), policy="fixup")
+    with pytest.raises(
+        ArgumentError, match="unknown policy 'xavier': pass one of auto, none, gpt2"
+    ):
+        fwt.plan(model, torch.randn(3, 4), policy="xavier")
+    with pytest.raises(ArgumentError, match="3 is no policy"):
+        fwt.plan(model, torch.randn(3, 4), policy=3)
+
+
+def test_a_policy_of_ones_own():
+    class Halved:
+        def changes(self, structure, uses):
+            names = [n for n, use in uses.items() if use.role == "dense"]
+            return {n: policies.Change("halved", 0.5) for n in names}, "halved."
+
+    plain, _ = stds(tower("first"), "none")
+    halved, plan = stds(tower("first"), Halved())
+    assert halved == pytest.approx({name: 0.5 * std for name, std in plain.items()})
+    assert plan.policy == "halved."
+
+
+# --- scores ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_queries_make_up_for_scores_that_arent_divided(divided):
+    """T5 doesn't divide by √d; its query kernels start smaller by that."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v = (nn.Linear(64, 64, bias=False) for _ in range(3))
+
+        def forward(self, x):
+            scores = self.q(x) @ self.k(x).transpose(1, 2)
+            return (scores / 8.0 if divided else scores).softmax(-1) @ self.v(x)
+
+    x = torch.randn(2, 10, 64, generator=torch.Generator().manual_seed(0))
+    plan = fwt.plan(Attention(), x / x.square().mean().sqrt())
+    expected = 1.0 if divided else 1.0 / 8.0
+    assert plan["q.weight"].std / plan["k.weight"].std == pytest.approx(expected, rel=0.05)
+
+
+# --- findings -------------------------------------------------------------------------------------
+
+
+def test_deep_copied_layers_are_found():
+    layer = nn.TransformerEncoderLayer(WIDTH, 4, 64, batch_first=True, norm_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    plan = fwt.plan(model, sequence())
+    assert plan.findings[0].startswith(
+        "8 kernels start as copies of one another: layers.0.self_attn.in_proj_weight, "
+        "layers.1.self_attn.in_proj_weight are equal, bit for bit."
+    )
+    plan.apply(model, seed=0)
+    assert not any("copies" in finding for finding in fwt.plan(model, sequence()).findings)
+
+
+def test_what_no_output_depends_on_is_found():
+    model = Function(
+        lambda self, x: (self.a(x), self.b(x))[0], a=nn.Linear(4, 4), b=nn.Linear(4, 4)
+    )
+    found = fwt.plan(model, torch.randn(3, 4)).findings
+    assert "no output depends on b.weight: computed, and thrown away." in found
+
+
+def test_a_kernel_of_two_roles_is_found():
+    model = Function(lambda self, x: F.linear(F.linear(x, self.w), self.w.t()), w=torch.randn(6, 4))
+    found = fwt.plan(model, torch.randn(3, 4)).findings
+    assert "w is used as dense OI and as dense IO: its scale is that of the first." in found
+
+
+def test_fans_that_torchs_helper_gets_wrong_are_found_with_both_numbers():
+    found = fwt.plan(nn.Conv2d(8, 8, 3, groups=8), torch.randn(1, 8, 6, 6)).findings
+    assert found == ("torch.nn.init takes fans (9, 72) for weight; its use has (9, 9).",)
+    assert fwt.plan(nn.Linear(4, 6), torch.randn(1, 4)).findings == ()
