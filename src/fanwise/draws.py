@@ -261,6 +261,20 @@ class Dirac(Draw):
 
 
 @dataclass(frozen=True)
+class Hadamard(Draw):
+    """Signs of a Hadamard matrix, times gain·2^(−(m−1)/2), where 2ᵐ is the least power ≥ O.
+
+    Rows and columns beyond the kernel's are cut off; in a convolution they stand in its centre.
+    Zhao, Schäfer and Anandkumar (2022), "ZerO initialization", Algorithm 1.
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        _finite("Hadamard", gain=self.gain)
+
+
+@dataclass(frozen=True)
 class Orthogonal(Draw):
     """A matrix drawn uniformly (Haar) from the orthogonal ones, times `gain`.
 

@@ -12,8 +12,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from fanwise.draws import Constant, DeltaOrthogonal, Normal, Orthogonal
+from fanwise.draws import (
+    Constant,
+    DeltaOrthogonal,
+    Dirac,
+    Hadamard,
+    Identity,
+    Normal,
+    Orthogonal,
+)
 from fanwise.errors import ArgumentError
+from fanwise.fans import sizes
 from fanwise.graph import Graph
 from fanwise.residuals import Branch, Packed, Structure, kernels_before
 from fanwise.schemes import Scheme, VarianceScaling, Xavier
@@ -317,6 +326,33 @@ class ReZero:
 
 
 @dataclass(frozen=True)
+class ZerO:
+    """Nothing random: identities, Hadamard's signs where a kernel widens, zeros at a branch's end.
+
+    Zhao, Schäfer and Anandkumar (2022), "ZerO initialization: initializing neural networks with
+    only zeros and ones", Algorithm 1.
+    """
+
+    def changes(self, structure: Structure, uses: Uses) -> tuple[Changes, str]:
+        """See `Policy`."""
+        changes: Changes = {}
+        for name, use in uses.items():
+            if use.role not in ("dense", "convolution") or use.packed > 1 or use.layout is None:
+                continue
+            size = sizes(use.view, use.layout)
+            if size["O"] > size["I"] and use.groups == 1:
+                changes[name] = Change("widens: Hadamard's signs (ZerO)", scheme=Hadamard())
+            elif "K" in use.layout:
+                scheme = Dirac(use.groups)
+                changes[name] = Change("the identity at the centre (ZerO)", scheme=scheme)
+            else:
+                changes[name] = Change("the identity (ZerO)", scheme=Identity())
+        if structure.branches:
+            changes |= _zero_last(structure, "zero: the last of a branch (ZerO)")
+        return changes, f"zero: {len(changes)} kernels without chance."
+
+
+@dataclass(frozen=True)
 class MuP:
     """Maximal update parametrization for Adam: a learning rate that holds at every width.
 
@@ -443,6 +479,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "skip_init": ReZero,
     "rezero": ReZero,
     "sub_ln": SubLN,
+    "zero": ZerO,
     "mup": MuP,
 }
 """Policies that need no argument, by name."""

@@ -6,7 +6,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fanwise.draws import Constant, Draw, EntrywiseDraw, Identity, Orthogonal, Sparse
+from fanwise.draws import (
+    Constant,
+    Dirac,
+    Draw,
+    EntrywiseDraw,
+    Hadamard,
+    Identity,
+    Orthogonal,
+    Sparse,
+)
 from fanwise.fans import check_layout, sizes
 from fanwise.graph import Graph
 from fanwise.steps import Statistics, Weight
@@ -42,6 +51,11 @@ def weight_of(draw: Draw, view: Sequence[int], layout: str | None) -> Weight | N
         return Weight(draw.gain**2 / max(inputs, outputs, 1))
     if isinstance(draw, Identity):
         return Weight(draw.gain**2 / max(inputs, outputs, 1))
+    if isinstance(draw, Hadamard):
+        power = max(size["O"] - 1, 0).bit_length()
+        return Weight(draw.gain**2 * 2.0 ** (1 - power) / size["K"])
+    if isinstance(draw, Dirac):
+        return Weight(1.0 / max(size["O"] // draw.groups, size["I"], 1) / size["K"])
     if isinstance(draw, Sparse):
         return Weight(draw.std**2 * (1.0 - math.ceil(draw.sparsity * outputs) / max(outputs, 1)))
     return None

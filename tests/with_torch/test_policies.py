@@ -218,6 +218,25 @@ def test_fixup():
     assert plan[f"{DEPTH}.weight"].scheme == "zeros"
 
 
+def test_zero_leaves_nothing_to_chance():
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    fwt.init_(model, torch.randn(3, 8), seed=0, policy="zero")
+    square, wide, narrow = (model[i].weight.detach() for i in (0, 2, 4))
+    assert torch.equal(square, torch.eye(8))
+    assert torch.equal(narrow, torch.eye(4, 16))
+    # Orthogonal columns: E[y²] is E[x²] where the width doubles.
+    assert torch.allclose(wide.T @ wide, 2.0 * torch.eye(8), atol=1e-5)
+    assert wide.abs().unique().tolist() == pytest.approx([2.0**-1.5])
+    plan = fwt.plan(tower("first"), sequence(), policy="zero")
+    assert plan["0.down.weight"].scheme == "zeros"
+    assert plan["0.up.weight"].scheme == "hadamard"
+    convolutions = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1))
+    x = torch.randn(1, 3, 5, 5)
+    fwt.init_(convolutions, x, seed=1, policy="zero")
+    before = convolutions[0](x)
+    assert torch.allclose(convolutions[1](before), before)
+
+
 def test_mup_gives_learning_rates_as_parameter_groups():
     model = tower("first")
     plan = fwt.plan(model, sequence(), policy=policies.MuP(base=16.0))
