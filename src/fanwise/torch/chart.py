@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import is_fake
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.graph import Graph
@@ -44,6 +44,12 @@ from fanwise.steps import (
     Sum,
     Unknown,
 )
+from fanwise.torch.constants import (
+    Constants,
+    constant_statistics,
+    repeats,
+    statistics_of,
+)
 from fanwise.torch.derived import Derived
 from fanwise.torch.operations import (
     COMPARISONS,
@@ -56,7 +62,8 @@ from fanwise.torch.operations import (
     SAME_PLACE,
     SOFTMAX,
 )
-from fanwise.torch.pointwise import POINTWISE, Call, Expression, Z, curve_of, evaluate
+from fanwise.torch.outputs import Outputs, memory
+from fanwise.torch.pointwise import POINTWISE, Call, Expression, Z, curve_of
 
 AVERAGES = frozenset(
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d "
@@ -66,8 +73,6 @@ MAXIMA = frozenset(
     "max_pool1d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d "
     "adaptive_max_pool3d amax max".split()
 )
-LARGEST = 1 << 20
-"""Most entries of a constant whose values are kept."""
 MASK = 1e6
 """A constant of more than this is a mask: it picks entries, and scales none."""
 
@@ -95,32 +100,6 @@ class Mark:
     counts: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Output:
-    """A kernel's output in memory, to know a part of it by.
-
-    Attributes:
-        contraction: its place among the model's contractions.
-        offset: where the tensor begins.
-        axes: (size, stride here, stride in the kernel's own output) of each axis.
-        start: where it begins in the kernel's own output.
-        units: (how many, how far apart) the units are in the kernel's own output.
-        made: makes the node of part i of n, of a size.
-    """
-
-    contraction: int
-    offset: int
-    axes: tuple[tuple[int, int, int], ...]
-    start: int
-    units: tuple[int, int]
-    made: Callable[[int | None, int, int], int]
-
-
-def _memory(tensor: torch.Tensor) -> StorageWeakRef:
-    """Return what tells a tensor's memory from any other: while it is held, nothing else has it."""
-    return StorageWeakRef(tensor.untyped_storage())
-
-
 def _pairs(n: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """Return how many (output, tap) pairs of a convolution's axis lie on its input."""
     if n == 1 and outputs == 1 and kernel == 1:
@@ -135,40 +114,6 @@ def _pairs(n: int, outputs: int, kernel: int, stride: int, padding: int, dilatio
     return count
 
 
-def statistics_of(tensor: torch.Tensor, axis: int | None = None) -> Statistics:
-    """Return what is known of a tensor's values; its neighbours along an axis are places.
-
-    By default places are samples of a matrix, positions of a sequence, pixels of an image.
-    """
-    if is_fake(tensor) or tensor.is_meta or not tensor.numel():
-        return Statistics(1.0)
-    with _disable_current_modes(), torch.no_grad():
-        x = tensor.detach().double()
-        if axis is None:
-            axis = {1: 0, 2: 0, 3: 1}.get(x.dim(), x.dim() - 1)
-        square, mean = float(x.square().mean()), float(x.mean())
-        n = x.shape[axis] if x.dim() else 1
-        shared = mean * mean
-        if n > 1:
-            shared = float((x.narrow(axis, 0, n - 1) * x.narrow(axis, 1, n - 1)).mean())
-        return Statistics(square, shared, mean)
-
-
-def constant_statistics(tensor: torch.Tensor) -> Statistics:
-    """Return what is known of a constant: units lie along its last axis, places before it."""
-    if tensor.dim() > 1 and tensor.shape[-2] > 1:
-        return statistics_of(tensor, tensor.dim() - 2)
-    found = statistics_of(tensor, 0)
-    return found._replace(shared=found.square)
-
-
-def allowed_counts(allowed: torch.Tensor) -> tuple[int, ...]:
-    """Return how many keys a mask leaves to each query."""
-    rows = allowed.reshape(-1, allowed.shape[-1]).sum(-1)
-    step = max(len(rows) // 4096, 1)
-    return tuple(max(int(n), 1) for n in rows[::step].tolist())
-
-
 class Chart:
     """Makes the graph of a run; `see` takes each operation after it has run."""
 
@@ -180,24 +125,14 @@ class Chart:
         self.graph = Graph()
         self.root = root
         self.derived = derived
+        self.constants = Constants(lambda tensor: self.mark(tensor) is not None, derived)
+        self.outputs = Outputs()
         self.marks: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        self.values: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        self.reals: dict[str, torch.Tensor] = {}
-        self.frozen: dict[str, torch.Tensor] = {}
         self.written: dict[Any, Mark] = {}
-        self.outputs: dict[Any, Output] = {}
         self.nodes: dict[int, list[int]] = {}
         self.cache: dict[Any, int] = {}
 
     # — marks —
-
-    def know(self, model: nn.Module) -> None:
-        """Take note of the parameters' values, for those that keep them."""
-        for name, parameter in model.named_parameters():
-            if not parameter.is_meta:
-                self.reals[name] = parameter.detach()
-                if not parameter.requires_grad:
-                    self.frozen[name] = parameter.detach()
 
     def mark(self, tensor: Any) -> Mark | None:
         """Return the mark of a tensor of data; None for a constant or a parameter."""
@@ -205,7 +140,7 @@ class Chart:
             return None
         found: Mark | None = self.marks.get(tensor)
         if found is None and self.written:
-            return self.written.get(_memory(tensor))
+            return self.written.get(memory(tensor))
         return found
 
     def put(self, result: Any, mark: Mark) -> None:
@@ -222,7 +157,7 @@ class Chart:
         """Return the node of a tensor as it is now."""
         mark = self.mark(tensor)
         if mark is None:
-            value = self.value(tensor)
+            value = self.constants.value(tensor)
             known = None if value is None else constant_statistics(value)
             return self.add(Source(known), (), tensor)
         size = max(tensor.numel(), 1)
@@ -240,20 +175,7 @@ class Chart:
             node = self.add(Source(statistics_of(like)), (), tensor)
             self.put(tensor, Mark(node, place=(object(),), units=1 if tensor.dim() > 3 else -1))
         elif not is_fake(like) and not like.is_meta:
-            self.values[tensor] = like
-
-    def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return the values of a constant, also where it is fake; None where nobody knows them."""
-        if self.mark(tensor) is not None or not tensor.numel():
-            return None
-        known: torch.Tensor | None = self.values.get(tensor)
-        if known is None:
-            derived = self.derived(tensor)
-            if derived is not None:
-                frozen = self.frozen.get(derived.names[0])
-                return frozen if frozen is not None and frozen.shape == tensor.shape else None
-            return None if is_fake(tensor) or tensor.is_meta else tensor
-        return known
+            self.constants.values[tensor] = like
 
     def finish(self, tensors: Sequence[torch.Tensor]) -> None:
         """Note the model's outputs, each once."""
@@ -270,7 +192,7 @@ class Chart:
         tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
         data = [t for t in tensors if self.mark(t) is not None]
         if name in FACTORIES or not data:
-            self._constant(func, args, kwargs, result)
+            self.constants.fold(func, args, kwargs, result)
         elif name in ("index_add", "scatter_add", "scatter_reduce"):
             self._gathered(args, result)
         elif args and result is args[0] and self.mark(result) is None:
@@ -305,37 +227,12 @@ class Chart:
             node = self.add(Unknown(name), [self.at(t) for t in data], floats[0])
             self.put(result, Mark(node, place=(object(),), units=-1))
 
-    def _constant(self, func: Any, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
-        """Keep the values of what is made of constants alone: masks, positions, rotations."""
-        made = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
-        if not made or not any(is_fake(t) for t in made):
-            return
-        if sum(t.numel() for t in made) > LARGEST or any(t.device.type != "cpu" for t in made):
-            return
-
-        def real(tensor: torch.Tensor) -> torch.Tensor:
-            value = self.value(tensor) if self.derived(tensor) is None else None
-            if value is None:
-                raise LookupError
-            return value
-
-        try:
-            with _disable_current_modes(), torch.no_grad():
-                args, kwargs = tree_map_only(torch.Tensor, real, (args, kwargs))
-                values = [
-                    t for t in tree_flatten(func(*args, **kwargs))[0] if isinstance(t, torch.Tensor)
-                ]
-        except (LookupError, RuntimeError, TypeError):
-            return
-        for tensor, value in zip(made, values, strict=True):
-            self.values[tensor] = value
-
     def _write(self, target: torch.Tensor, data: torch.Tensor) -> None:
         """Note that data is written into memory that held a constant."""
         if self.root(target) is None:
             mark = self.mark(data)
             assert mark is not None
-            self.written[_memory(target)] = Mark(self.at(data), place=(object(),), units=mark.units)
+            self.written[memory(target)] = Mark(self.at(data), place=(object(),), units=mark.units)
 
     def _fresh(self, node: int, units: int | None = -1, **more: Any) -> Mark:
         return Mark(node, place=(object(),), units=units, **more)
@@ -382,15 +279,7 @@ class Chart:
         node = made(None, 1, result.numel())
         self.put(result, self._fresh(node, units))
         if result.dim():
-            axes = zip(result.shape, result.stride(), result.stride(), strict=True)
-            self.outputs[_memory(result)] = Output(
-                index,
-                int(result.storage_offset()),
-                tuple(axes),
-                0,
-                (int(result.shape[units]), int(result.stride(units))),
-                made,
-            )
+            self.outputs.register(result, units, made)
 
     def convolution(
         self, parameter: str, index: int, args: tuple[Any, ...], result: torch.Tensor
@@ -415,18 +304,13 @@ class Chart:
     def lookup(self, name: str, parameter: str, args: tuple[Any, ...], result: Any) -> None:
         """Note rows of an embedding, or bags of them."""
         first = tree_flatten(result)[0][0]
-        ids = self.value(args[1])
-        same = 0.0
-        if ids is not None and ids.numel() > 1:
+        ids = self.constants.value(args[1])
+        if parameter in self.constants.frozen and ids is not None:
             with _disable_current_modes():
-                counts = ids.reshape(-1).unique(return_counts=True)[1].double()
-                n = float(ids.numel())
-                same = float((counts * (counts - 1.0)).sum()) / (n * (n - 1.0))
-        if parameter in self.frozen and ids is not None:
-            with _disable_current_modes():
-                rows = self.frozen[parameter][ids.reshape(-1)]
+                rows = self.constants.frozen[parameter][ids.reshape(-1)]
                 node = self.add(Source(statistics_of(rows, 0)), (), first)
         else:
+            same = 0.0 if ids is None else repeats(ids)
             node = self.add(Lookup(parameter, same), (), first)
         if "bag" in name:
             count = args[1].numel() / max(int(first.shape[0]), 1)
@@ -466,73 +350,6 @@ class Chart:
         node = self.add(step, (node,), first)
         self.nodes.setdefault(index, []).append(node)
         self.put(result, self._fresh(node))
-
-    def _part(self, tensor: torch.Tensor) -> int | None:
-        """Return the node of a tensor that is one of several kernels packed in one, else None."""
-        found = self._origin(tensor)
-        if found is None:
-            return None
-        output, axes, start = found
-        units, apart = output.units
-        inner = sorted((own, size) for size, _, own in axes if apart <= own < apart * units)
-        covered = prod(size for _, size in inner)
-        if covered in (0, units) or units % covered or units // covered > 8:
-            return None
-        edge, n = apart, units // covered
-        for own, size in inner:
-            if own != edge:
-                break
-            edge = own * size
-        part = (start % (apart * units)) // edge % n
-        key = (output.made, part, n, tensor.numel())
-        if key not in self.cache:
-            self.cache[key] = output.made(part, n, tensor.numel())
-        return self.cache[key]
-
-    def _origin(
-        self, tensor: torch.Tensor
-    ) -> tuple[Output, tuple[tuple[int, int, int], ...], int] | None:
-        """Return the kernel's output that a view shows, its axes there, and where it begins."""
-        output = self.outputs.get(_memory(tensor))
-        if output is None:
-            return None
-        axes = []
-        for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-            if size == 1 or not stride:
-                continue
-            for whole, step, own in output.axes:
-                if whole > 1 and step <= stride and stride * size <= step * whole:
-                    axes.append((int(size), int(stride), own * stride // step))
-                    break
-            else:
-                return None
-        rest, start = int(tensor.storage_offset()) - output.offset, output.start
-        for whole, step, own in sorted(output.axes, key=lambda axis: -axis[1]):
-            if whole > 1 and step:
-                start, rest = start + own * (rest // step), rest % step
-        return output, tuple(axes), start
-
-    def _copied(self, before: torch.Tensor, after: torch.Tensor, shift: Step | None = None) -> None:
-        """Keep sight of a kernel's output through a copy in another order, or plus a bias."""
-        found = self._origin(before)
-        if found is None or _memory(after) in self.outputs or before.shape != after.shape:
-            return
-        output, axes, start = found
-        own = {stride: step for _, stride, step in axes}
-        if any(n > 1 and s not in own for n, s in zip(before.shape, before.stride(), strict=True)):
-            return
-        pairs = zip(before.shape, after.stride(), before.stride(), strict=True)
-        kept = tuple((int(n), int(now), own.get(was, 0)) for n, now, was in pairs if n > 1)
-        offset, made = int(after.storage_offset()), output.made
-        if shift is not None:
-            bias, without = shift, made
-
-            def made(part: int | None, parts: int, size: int) -> int:
-                return self.graph.add(bias, (without(part, parts, size),), size)
-
-        self.outputs[_memory(after)] = replace(
-            output, offset=offset, axes=kept, start=start, made=made
-        )
 
     # — data with data —
 
@@ -585,7 +402,7 @@ class Chart:
         if any(a is True for a in (*args, *kwargs.values())):
             counts = tuple(range(1, keys + 1))
         elif isinstance(mask, torch.Tensor):
-            counts = self._counts(mask, queries, keys)
+            counts = self.constants.counts(mask, queries, keys)
         scale = kwargs.get("scale") or width**-0.5
         size = prod(int(n) for n in query.shape[:-1]) * keys
         nodes = [self.at(t) for t in (query, key, value)]
@@ -654,11 +471,15 @@ class Chart:
         others = [
             a for a, m in zip(args, marks, strict=True) if m is None and isinstance(a, torch.Tensor)
         ]
-        single = [a for a in others if a.numel() == 1 and self._value(a) is not None]
+        single = [a for a in others if a.numel() == 1 and self.constants.number(a) is not None]
         together = all(m.node == first.node and m.place == first.place for m in given)
         if together and len(single) == len(others):
             symbols = [
-                m.since if m is not None else self._value(a) if isinstance(a, torch.Tensor) else a
+                m.since
+                if m is not None
+                else self.constants.number(a)
+                if isinstance(a, torch.Tensor)
+                else a
                 for a, m in zip(args, marks, strict=True)
             ]
             call = Call(func, tuple(symbols), tuple(sorted(kwargs.items())))
@@ -673,13 +494,9 @@ class Chart:
         else:
             self._together(name, args, given, result)
 
-    def _value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return the one value of a constant in double precision, if it is known."""
-        with _disable_current_modes():
-            literal = getattr(tensor, "constant", None) if is_fake(tensor) else tensor
-            if literal is None or literal.is_meta or literal.numel() != 1:
-                return None
-            return torch.tensor(float(literal), dtype=torch.float64)
+    def _shifted(self, step: Step, node: int, size: int) -> int:
+        """Add a step after the node of a kernel's part."""
+        return self.graph.add(step, (node,), size)
 
     def _with_constant(
         self, name: str, args: tuple[Any, ...], others: Sequence[torch.Tensor], result: torch.Tensor
@@ -689,10 +506,10 @@ class Chart:
         mark = self.mark(data)
         assert mark is not None
         other = others[-1] if others else data
-        derived, value = self.derived(other), self.value(other)
+        derived, value = self.derived(other), self.constants.value(other)
         line = derived.line() if derived is not None and value is None else None
         if derived is not None and line is None:
-            value = self._as_it_is(derived)
+            value = self.constants.as_it_is(derived)
         known = constant_statistics(value) if value is not None and others else None
         wide = sum(n > 1 for n in other.shape) > 1
         counts = mark.counts
@@ -708,33 +525,15 @@ class Chart:
             elif known is not None and known.square < MASK:
                 step = Added(known)
             elif wide:
-                counts = self._counts(other, int(data.shape[-2]), int(data.shape[-1]))
+                counts = self.constants.counts(other, int(data.shape[-2]), int(data.shape[-1]))
         elif name == "where" and wide and isinstance(args[0], torch.Tensor):
-            counts = self._counts(args[0], int(data.shape[-2]), int(data.shape[-1]))
+            counts = self.constants.counts(args[0], int(data.shape[-2]), int(data.shape[-1]))
         elif name not in ("mul", "div", "where", "maximum", "minimum"):
             step = Unknown(name)
         if isinstance(step, Shifted) and mark.since is Z:
-            self._copied(data, result, step)
+            self.outputs.copied(data, result, partial(self._shifted, step))
         node = self.add(step, nodes, result)
         self.put(result, replace(mark, node=node, since=Z, place=(object(),), counts=counts))
-
-    def _as_it_is(self, derived: Derived) -> torch.Tensor | None:
-        """Return the value of what is made of a constant of the model's design, which it keeps."""
-        real = self.reals.get(derived.names[0])
-        if real is None or derived.expression is None or len(derived.names) > 1:
-            return None
-        with _disable_current_modes(), torch.no_grad():
-            return evaluate(derived.expression, real.double())
-
-    def _counts(self, mask: torch.Tensor, queries: int, keys: int) -> tuple[int, ...]:
-        """Return how many keys a mask leaves to each query; unseen, a square one is causal."""
-        value = self.value(mask)
-        if value is None or not value.dim():
-            return tuple(range(1, keys + 1)) if queries == keys > 1 else ()
-        if value.shape[-1] != keys:
-            return ()
-        with _disable_current_modes():
-            return allowed_counts(value if value.dtype == torch.bool else value > -1e4)
 
     def _together(
         self, name: str, args: tuple[Any, ...], given: Sequence[Mark], result: torch.Tensor
@@ -852,23 +651,25 @@ class Chart:
         indexed = any(isinstance(a, torch.Tensor) for a in settings)
         place = (*mark.place, name, object() if indexed else repr(settings))
         if name == "masked_fill" and first.dim() > 1:
-            value = self.value(args[1])
-            if value is not None and value.dim() and value.shape[-1] == first.shape[-1]:
-                with _disable_current_modes():
-                    mark = replace(mark, counts=allowed_counts(~value.bool()))
+            shape = int(first.shape[-2]), int(first.shape[-1])
+            mark = replace(mark, counts=self.constants.counts(args[1], *shape, hides=True))
         parts = result if isinstance(result, list | tuple) else [result]
         for i, part in enumerate(parts):
             if not isinstance(part, torch.Tensor) or not part.is_floating_point():
                 continue
             if name in SAME_PLACE:
-                self._copied(first, part)
+                self.outputs.copied(first, part)
                 self.put(part, mark)
                 continue
             units = _units_after(name, args, mark.units, first.shape, part.shape)
-            packed = self._part(part) if mark.since is Z and part.numel() < first.numel() else None
+            packed = (
+                self.outputs.part(part)
+                if mark.since is Z and part.numel() < first.numel()
+                else None
+            )
             node = mark.node if packed is None else packed
             if name in ("clone", "contiguous", "_to_copy"):
-                self._copied(first, part)
+                self.outputs.copied(first, part)
             self.put(part, replace(mark, node=node, place=(*place, i), units=units))
 
 

@@ -855,7 +855,7 @@ def trace(model: nn.Module, inputs: Inputs) -> Trace:
             raise forward_error(model, error) from error
         tracer = Tracer(model, parameters)
         if tracer.chart is not None:
-            tracer.chart.know(model)
+            tracer.chart.constants.know(model)
         with undisturbed(model), torch.no_grad():
             try:
                 run_traced(tracer, model, args, kwargs)
@@ -894,10 +894,10 @@ def _trace_fake(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
     args, kwargs = tree_map_only(torch.Tensor, pretend, (args, kwargs))
     tracer = Tracer(model, parameters)
     if tracer.chart is not None:
-        tracer.chart.know(model)
+        tracer.chart.constants.know(model)
         for name, buffer in model.named_buffers():
             if not buffer.is_meta and buffer.device.type == "cpu":
-                tracer.chart.values[buffers[name]] = buffer
+                tracer.chart.constants.values[buffers[name]] = buffer
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return torch.func.functional_call(model, {**parameters, **buffers}, args, kwargs)

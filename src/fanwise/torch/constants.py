@@ -1,0 +1,164 @@
+"""Constants: the values of what a run makes without data or weights, also on fake tensors.
+
+Masks, positions, rotations: small tensors that are made of sizes and of each other. A fake one is
+made once more for real beside the run, so that attention's mask and a rotation's share are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import is_fake
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from fanwise.steps import Statistics
+from fanwise.torch.derived import Derived
+from fanwise.torch.pointwise import evaluate
+
+LARGEST = 1 << 20
+"""Most entries of a constant that is made for real."""
+MASKED = -1e4
+"""A score less than this is masked out."""
+COUNTS = 4096
+"""Most queries whose masks are looked at."""
+
+
+def statistics_of(tensor: torch.Tensor, axis: int | None = None) -> Statistics:
+    """Return what is known of a tensor's values; its neighbours along an axis are places.
+
+    By default places are samples of a matrix, positions of a sequence, pixels of an image.
+    """
+    if is_fake(tensor) or tensor.is_meta or not tensor.numel():
+        return Statistics(1.0)
+    with _disable_current_modes(), torch.no_grad():
+        x = tensor.detach().double()
+        if axis is None:
+            axis = {1: 0, 2: 0, 3: 1}.get(x.dim(), x.dim() - 1)
+        square, mean = float(x.square().mean()), float(x.mean())
+        n = x.shape[axis] if x.dim() else 1
+        shared = mean * mean
+        if n > 1:
+            shared = float((x.narrow(axis, 0, n - 1) * x.narrow(axis, 1, n - 1)).mean())
+        return Statistics(square, shared, mean)
+
+
+def constant_statistics(tensor: torch.Tensor) -> Statistics:
+    """Return what is known of a constant: units lie along its last axis, places before it."""
+    if tensor.dim() > 1 and tensor.shape[-2] > 1:
+        return statistics_of(tensor, tensor.dim() - 2)
+    found = statistics_of(tensor, 0)
+    return found._replace(shared=found.square)
+
+
+def repeats(ids: torch.Tensor) -> float:
+    """Return the chance that two places hold the same id."""
+    n = float(ids.numel())
+    if n < 2:
+        return 0.0
+    with _disable_current_modes():
+        counts = ids.reshape(-1).unique(return_counts=True)[1].double()
+        return float((counts * (counts - 1.0)).sum()) / (n * (n - 1.0))
+
+
+class Constants:
+    """The constants that a run has made so far."""
+
+    def __init__(
+        self,
+        is_data: Callable[[torch.Tensor], bool],
+        derived: Callable[[torch.Tensor], Derived | None],
+    ) -> None:
+        self.is_data = is_data
+        self.derived = derived
+        self.values: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.parameters: dict[str, torch.Tensor] = {}
+        self.frozen: dict[str, torch.Tensor] = {}
+
+    def know(self, model: nn.Module) -> None:
+        """Take note of the parameters' values, for those that keep them."""
+        for name, parameter in model.named_parameters():
+            if not parameter.is_meta:
+                self.parameters[name] = parameter.detach()
+                if not parameter.requires_grad:
+                    self.frozen[name] = parameter.detach()
+
+    def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the values of a constant, also where it is fake; None where nobody knows them."""
+        if self.is_data(tensor) or not tensor.numel():
+            return None
+        known: torch.Tensor | None = self.values.get(tensor)
+        if known is not None:
+            return known
+        derived = self.derived(tensor)
+        if derived is not None:
+            frozen = self.frozen.get(derived.names[0])
+            return frozen if frozen is not None and frozen.shape == tensor.shape else None
+        return None if is_fake(tensor) or tensor.is_meta else tensor
+
+    def fold(self, func: Any, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
+        """Make what an operation has made of constants alone for real."""
+        made = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
+        if not made or not any(is_fake(t) for t in made):
+            return
+        if sum(t.numel() for t in made) > LARGEST or any(t.device.type != "cpu" for t in made):
+            return
+
+        def real(tensor: torch.Tensor) -> torch.Tensor:
+            value = self.value(tensor) if self.derived(tensor) is None else None
+            if value is None:
+                raise LookupError
+            return value
+
+        try:
+            with _disable_current_modes(), torch.no_grad():
+                args, kwargs = tree_map_only(torch.Tensor, real, (args, kwargs))
+                leaves = tree_flatten(func(*args, **kwargs))[0]
+        except (LookupError, RuntimeError, TypeError):
+            return
+        values = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        for tensor, value in zip(made, values, strict=True):
+            self.values[tensor] = value
+
+    def as_it_is(self, derived: Derived) -> torch.Tensor | None:
+        """Return the value of what is made of a constant of the model's design, which it keeps."""
+        real = self.parameters.get(derived.names[0])
+        if real is None or derived.expression is None or len(derived.names) > 1:
+            return None
+        with _disable_current_modes(), torch.no_grad():
+            return evaluate(derived.expression, real.double())
+
+    def number(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the one value of a constant in double precision, if it is known."""
+        value = self.value(tensor)
+        if value is None or value.numel() != 1:
+            return None
+        with _disable_current_modes():
+            return torch.tensor(float(value), dtype=torch.float64)
+
+    def counts(
+        self, mask: torch.Tensor, queries: int, keys: int, *, hides: bool = False
+    ) -> tuple[int, ...]:
+        """Return how many keys a mask leaves to each query; unseen, a square one is causal.
+
+        Args:
+            mask: of booleans that let through, or of numbers that are added to the scores.
+            queries: how many there are.
+            keys: how many there are.
+            hides: whether the booleans hide instead.
+        """
+        value = self.value(mask)
+        if value is None or not value.dim():
+            return tuple(range(1, keys + 1)) if queries == keys > 1 else ()
+        if value.shape[-1] != keys:
+            return ()
+        with _disable_current_modes():
+            allowed = value if value.dtype == torch.bool else value > MASKED
+            allowed = ~allowed if hides else allowed
+            rows = allowed.reshape(-1, keys).sum(-1)
+            step = max(len(rows) // COUNTS, 1)
+            return tuple(max(int(n), 1) for n in rows[::step].tolist())
