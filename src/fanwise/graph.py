@@ -22,6 +22,8 @@ from fanwise.steps import (
     Weight,
 )
 
+LARGEST = 1e12
+"""Second moment beyond which a prediction is none: an equation was stretched too far."""
 Weights = Callable[[str, int | None], Weight | None]
 """(parameter, part of it) → its second moment; None where nobody knows."""
 
@@ -73,7 +75,8 @@ class Graph:
         for node, step in zip(self.nodes, steps, strict=True):
             feeds = [found[i] for i in node.inputs]
             known = [feed for feed in feeds if feed is not None]
-            found.append(step.forward(*known) if len(known) == len(feeds) else None)
+            made = step.forward(*known) if len(known) == len(feeds) else None
+            found.append(made if made is not None and made.square < LARGEST else None)
         return found
 
     def backward(

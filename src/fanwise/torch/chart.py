@@ -448,7 +448,7 @@ class Chart:
         keeps = tree_flatten(result)[0][0].dim() == data.dim()
         count = data.numel() / max(tree_flatten(result)[0][0].numel(), 1)
         over_units = units in dims
-        statistic = name if over_units or keeps else ""
+        statistic = name if over_units or (keeps and name not in ("mean", "sum")) else ""
         if name in ("mean", "sum") and (len(dims) < data.dim() or data.dim() == 1):
             total = count if name == "sum" else 1.0
             feed = self.at(data)
