@@ -142,3 +142,28 @@ def test_pools_of_what_positions_share():
     model = nn.Sequential(nn.Conv2d(4, 64, 1), nn.ReLU(), nn.AvgPool2d(4), nn.Conv2d(64, 64, 1))
     x = torch.randn(64, 4, 1, 1, generator=torch.Generator().manual_seed(3)).expand(-1, -1, 8, 8)
     check(model, x, 1.5)
+
+
+class Tripled(nn.Module):
+    def forward(self, w):
+        return 3.0 * w
+
+
+@pytest.mark.parametrize("kind", ["tripled", "orthogonal"])
+def test_a_transformed_weight_is_predicted_as_it_is_used(kind):
+    """A factor is undone; where the drawn size says nothing, the prediction knows the result.
+
+    Not so for a spectral norm at step 0: its singular vector is still that of the old weight.
+    """
+    parametrize = nn.utils.parametrize
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
+    x = torch.randn(16, WIDTH, generator=torch.Generator().manual_seed(1))
+    wanted = fwt.plan(model, x)["2.weight"].std
+    for layer in (model[0], model[2]):
+        if kind == "tripled":
+            parametrize.register_parametrization(layer, "weight", Tripled())
+        else:
+            nn.utils.parametrizations.orthogonal(layer)
+    check(model, x, 1.5)
+    if kind == "tripled":
+        assert float(model[2].weight.detach().std()) == pytest.approx(wanted, rel=0.03)

@@ -20,10 +20,11 @@ from fanwise.plan import Parameter, Row, Rule
 from fanwise.policies import Policy, cooled
 from fanwise.predict import predictions
 from fanwise.residuals import Structure, structure_of
-from fanwise.steps import Weight
+from fanwise.steps import Step, Weight
 from fanwise.streams import check_seed
 from fanwise.torch.findings import findings
 from fanwise.torch.modules import uses_by_module
+from fanwise.torch.parametrized import effects, in_use, undone
 from fanwise.torch.run import Inputs, check_materialized
 from fanwise.torch.tensors import check, fill_
 from fanwise.torch.trace import trace
@@ -228,13 +229,20 @@ def plan(
     uses = {p.name: p.use for p in parameters if p.use is not None and not p.skip}
     changes, said = policy.changes(structure, uses)
     rows = core.decide(parameters, rules, changes)
-    weights = core.weights_of(rows, _as_it_is(model))
-    steps = seen.graph.weighted(weights)
+    transformed = effects(model, rows)
+    changes |= undone(transformed, changes)
+    rows = core.decide(parameters, rules, changes)
+
+    def weighted() -> list[Step]:
+        weights = core.weights_of(rows, _as_it_is(model))
+        return seen.graph.weighted(in_use(weights, transformed))
+
+    steps = weighted()
     forward = seen.graph.forward(steps)
     cooler = cooled(seen.graph, forward, structure, changes)
     if cooler:
         rows = core.decide(parameters, rules, changes | cooler)
-        steps = seen.graph.weighted(core.weights_of(rows, _as_it_is(model)))
+        steps = weighted()
         forward = seen.graph.forward(steps)
     backward = seen.graph.backward(steps, forward)
     kernels = [
