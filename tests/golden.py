@@ -1,17 +1,18 @@
-"""Known answers, read by every engine's tests from `vectors/stream-v1.txt`; the file says how."""
+"""Known answers, read by every engine's tests from `vectors`; each file says how."""
 
 import shlex
 from pathlib import Path
 
-FILE = Path(__file__).parent / "vectors" / "stream-v1.txt"
+FOLDER = Path(__file__).parent / "vectors"
 
 
-def golden(kind):
+def golden(kind, file="stream-v1.txt"):
     """Return (given, expected) of each line of this kind, both as lists of text."""
-    lines = (shlex.split(line, comments=True) for line in FILE.read_text("utf-8").splitlines())
+    text = (FOLDER / file).read_text("utf-8")
+    lines = (shlex.split(line, comments=True) for line in text.splitlines())
     found = [words[1:] for words in lines if words and words[0] == kind]
     if not found:
-        raise LookupError(f"{FILE} has no line that starts with {kind!r}")
+        raise LookupError(f"{file} has no line that starts with {kind!r}")
     splits = [(words, words.index("=")) for words in found]
     return [(words[:at], words[at + 1 :]) for words, at in splits]
 

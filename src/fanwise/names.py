@@ -74,9 +74,20 @@ class Rename:
 
 @dataclass(frozen=True)
 class NameMap:
-    """From a framework's paths to streams. Empty, it leaves every path as it is."""
+    """From a framework's paths to streams. Empty, it leaves every path as it is.
+
+    Raises:
+        ArgumentError: something else than rules.
+    """
 
     rules: tuple[Rename, ...] = ()
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            if not isinstance(rule, Rename):
+                raise ArgumentError(
+                    f"NameMap: {rule!r} is no rule: pass Rename('^encoder/', 'bert/encoder/')."
+                )
 
     def __call__(self, path: str) -> Stream:
         """Return the stream of the parameter at this path."""
@@ -90,6 +101,15 @@ class NameMap:
     def extend(self, *rules: Rename) -> NameMap:
         """Return a map in which these rules come before the others."""
         return NameMap((*rules, *self.rules))
+
+
+def check_names(names: object) -> None:
+    """Raise `ArgumentError` for what maps no names."""
+    if not isinstance(names, NameMap):
+        raise ArgumentError(
+            f"names must be a NameMap, got {names!r}: extend one of fanwise.names, such as "
+            "JAX.extend(Rename('^encoder/', 'bert/encoder/'))."
+        )
 
 
 CELLS = (("/cell", "", "_l0"), (r"([^/]*(?i:cell|lstm|gru)[^/]*)", r"\1", ""))
@@ -126,7 +146,9 @@ PACKED_ATTENTION = tuple(
     Rename(rf"/{part}/{leaf}$", f"/{to}", block, 3)
     for leaf, to in (("kernel", "in_proj_weight"), ("bias", "in_proj_bias"))
     for block, part in enumerate(("query", "key", "value"))
-) + tuple(Rename(rf"/out/{leaf}$", f"/out_proj/{leaf}") for leaf in ("kernel", "bias"))
+) + tuple(
+    Rename(rf"/(out|attention_output)/{leaf}$", f"/out_proj/{leaf}") for leaf in ("kernel", "bias")
+)
 """Flax's and Keras's attention as PyTorch's MultiheadAttention keeps it. `extend` a map by it."""
 
 _TO_TORCH = (
@@ -162,7 +184,7 @@ KERAS = NameMap(
                 ("bias", "bias_hh"),
             )
         ),
-        Rename(r"(^|/)(kernel|gamma|scale|embeddings)$", r"\1weight"),
+        Rename(r"(^|/)(kernel|gamma|scale|embeddings|alpha)$", r"\1weight"),
         Rename(r"(^|/)beta$", r"\1bias"),
         Rename(r"(^|/)moving_mean$", r"\1running_mean"),
         Rename(r"(^|/)moving_variance$", r"\1running_var"),

@@ -47,6 +47,9 @@ def test_attention_packs_on_demand():
     assert packed("attn/value/bias") == Stream("attn.in_proj_bias", 2, 3)
     assert packed("attn/out/kernel") == Stream("attn.out_proj.weight")
     assert JAX("attn/key/kernel") == Stream("attn.key.weight")
+    packed = KERAS.extend(*PACKED_ATTENTION)
+    assert packed("attn/query/bias") == Stream("attn.in_proj_bias", 0, 3)
+    assert packed("attn/attention_output/kernel") == Stream("attn.out_proj.weight")
 
 
 def test_keras_paths_become_pytorch_s():
@@ -55,6 +58,7 @@ def test_keras_paths_become_pytorch_s():
     assert KERAS("norm/beta").name == "norm.bias"
     assert KERAS("norm/moving_variance").name == "norm.running_var"
     assert KERAS("lstm/lstm_cell/recurrent_kernel").name == "lstm.weight_hh_l0"
+    assert KERAS("act/alpha").name == "act.weight"
 
 
 def test_rules_of_a_user_come_first_and_the_map_stays_as_it_was():
@@ -82,3 +86,8 @@ def test_errors_say_what_and_the_remedy():
     with pytest.raises(ArgumentError) as caught:
         Rename("a", "b", 3, 3)
     assert str(caught.value) == "Rename: block 3 of 3: pass 0 <= block < blocks."
+    with pytest.raises(ArgumentError) as caught:
+        JAX.extend(("a", "b"))
+    assert str(caught.value) == (
+        "NameMap: ('a', 'b') is no rule: pass Rename('^encoder/', 'bert/encoder/')."
+    )

@@ -2,6 +2,7 @@
 
 import re
 
+import conformance
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,20 +11,17 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import fanwise as fw
 import fanwise.jax as fwj
-from fanwise import schemes
 from fanwise.jax import initializers
 
 KEY = jax.random.key(7)
-ZERO_MEAN = {
-    "uniform": schemes.Uniform(-0.7, 0.7),
-    "normal": schemes.Normal(0.02),
-    "truncated normal": schemes.TruncatedNormal(0.05),
-}
-SHAPES = [((16, 40), "OI"), ((16, 40), "IO"), ((8, 8, 16, 24), "KKIO")]
 SPECS = {1: [P()], 4: [P("a"), P(None, "a")], 8: [P("a", "b"), P(("b", "a")), P(None, "b")]}
 COLLECTIVE = re.compile(r"all-gather|all-reduce|all-to-all|collective-permute")
+# Partitioning compiles for seconds: all draws, dtypes and layouts on eight devices, few on fewer.
+FEW = [case for case in conformance.FEW if case.dtype != "float64" and case.layout != "KKIO"]
+PROGRAMS = {8: FEW, 4: [case for case in FEW if case.dtype == "float32"], 1: FEW[:1]}
+ONE = conformance.Case("normal", "IO", "float32")
+EXPECTED = conformance.expected()
 
 
 def mesh_of(count, kind=AxisType.Auto):
@@ -38,36 +36,64 @@ def same_bits(one, other):
     return one.dtype == other.dtype and np.array_equal(one.view(kind), other.view(kind))
 
 
-def expected(kind, shape, layout, dtype="float32"):
-    return fw.draw(ZERO_MEAN[kind], shape, seed=7, name="w", layout=layout, dtype=dtype)
+def spec_of(shape, count):
+    """Return a spec that shares a shape out among this many devices, along what axes divide."""
+    spec = [None] * len(shape)
+    for name, parts in (("a", 4), ("b", 2))[: {1: 0, 4: 1, 8: 2}[count]]:
+        free = [axis for axis, n in enumerate(shape) if n % parts == 0 and spec[axis] is None]
+        if free:
+            spec[free[0]] = name
+    return P(*spec)
+
+
+def drawn(case, sharding=None):
+    shape = conformance.LAYOUTS[case.layout]
+    return fwj.draw(
+        conformance.DRAWS[case.kind],
+        shape,
+        seed=conformance.SEED,
+        name=conformance.NAME,
+        layout=case.layout,
+        dtype=case.dtype,
+        sharding=sharding,
+    )
+
+
+def check(case, array, sharding):
+    assert array.dtype == case.dtype
+    assert conformance.digest(array) == EXPECTED[case], case
+    assert array.sharding.is_equivalent_to(sharding, array.ndim), case
+
+
+def shared_out(cases, count):
+    """Return a sharding for each case."""
+    mesh = mesh_of(count)
+    return [NamedSharding(mesh, spec_of(conformance.LAYOUTS[c.layout], count)) for c in cases]
 
 
 def test_there_are_eight_devices():
     assert jax.device_count() == 8
 
 
-@pytest.mark.parametrize(("count", "spec"), [(n, s) for n, all_of in SPECS.items() for s in all_of])
-def test_each_device_makes_its_own_part(count, spec):
-    """Under `jit`, partitioned by XLA: the same bits, no communication, no temporary memory."""
-    sharding = NamedSharding(mesh_of(count), spec)
-    cases = [("normal", shape, layout, "float32") for shape, layout in SHAPES]
-    cases += [(kind, (16, 40), "IO", "float32") for kind in ("uniform", "truncated normal")]
-    cases += [("truncated normal", (16, 40), "IO", dtype) for dtype in ("bfloat16", "float16")]
-
-    def draw(kind, shape, layout, dtype):
-        return fwj.draw(ZERO_MEAN[kind], shape, seed=7, name="w", layout=layout, dtype=dtype)
-
-    def all_of_them():
-        return [draw(*case) for case in cases]
-
-    program = jax.jit(all_of_them, out_shardings=sharding).lower().compile()
-    arrays = program()
-    for case, array in zip(cases, arrays, strict=True):
-        assert same_bits(array, expected(*case)), case
-        assert array.sharding.is_equivalent_to(sharding, array.ndim)
-    assert not COLLECTIVE.search(program.as_text())
-    memory = program.memory_analysis()
+def run(cases, shardings):
+    """Check cases under `jit`, partitioned by XLA: no communication, no temporary memory."""
+    program = jax.jit(lambda: [drawn(case) for case in cases], out_shardings=shardings)
+    compiled = program.lower().compile()
+    for case, array, sharding in zip(cases, compiled(), shardings, strict=True):
+        check(case, array, sharding)
+    assert not COLLECTIVE.search(compiled.as_text())
+    memory = compiled.memory_analysis()
     assert memory.temp_size_in_bytes < 0.05 * memory.output_size_in_bytes
+
+
+@pytest.mark.parametrize("count", PROGRAMS)
+def test_each_device_makes_its_own_part(count):
+    run(PROGRAMS[count], shared_out(PROGRAMS[count], count))
+
+
+@pytest.mark.parametrize(("count", "spec"), [(n, s) for n, all_of in SPECS.items() for s in all_of])
+def test_along_any_axes(count, spec):
+    run([ONE], [NamedSharding(mesh_of(count), spec)])
 
 
 @pytest.mark.parametrize("count", [1, 4, 8])
@@ -80,17 +106,16 @@ def test_host_memory_is_filled_part_by_part(count, monkeypatch):
     monkeypatch.setattr(
         arrays, "fill", lambda out, *a, **k: (written.append(out.size), fill(out, *a, **k))
     )
-    for spec in SPECS[count]:
-        sharding = NamedSharding(mesh_of(count), spec)
-        for kind in ZERO_MEAN:
-            for shape, layout in SHAPES:
-                written.clear()
-                array = fwj.draw(
-                    ZERO_MEAN[kind], shape, seed=7, name="w", layout=layout, sharding=sharding
-                )
-                assert same_bits(array, expected(kind, shape, layout))
-                assert array.sharding == sharding
-                assert sum(written) == array.size
+    cases = conformance.LOW
+    specs = [NamedSharding(mesh_of(count), spec) for spec in SPECS[count]]
+    for case, sharding in [
+        *zip(cases, shared_out(cases, count), strict=True),
+        *((ONE, s) for s in specs),
+    ]:
+        written.clear()
+        array = drawn(case, sharding)
+        check(case, array, sharding)
+        assert sum(written) == array.size
 
 
 def test_elsewhere_xla_computes_part_by_part(monkeypatch):
@@ -103,18 +128,13 @@ def test_elsewhere_xla_computes_part_by_part(monkeypatch):
     monkeypatch.setattr(arrays, "is_host", lambda devices: False)
     monkeypatch.setattr(arrays, "fill", fail)
     sharding = NamedSharding(mesh_of(8), P("a", "b"))
-    for kind in ZERO_MEAN:
-        array = fwj.draw(
-            ZERO_MEAN[kind], (16, 40), seed=7, name="w", layout="IO", sharding=sharding
-        )
-        assert same_bits(array, expected(kind, (16, 40), "IO"))
-        assert array.sharding.is_equivalent_to(sharding, 2)
+    for kind in conformance.DRAWS:
+        check(ONE._replace(kind=kind), drawn(ONE._replace(kind=kind), sharding), sharding)
     ones = fwj.draw("ones", (16, 40), seed=0, dtype=jnp.bfloat16, sharding=sharding)
     assert ones.dtype == jnp.bfloat16
     assert ones.sharding.is_equivalent_to(sharding, 2)
     assert float(ones.sum()) == 640
-    alone = fwj.draw(ZERO_MEAN["normal"], (16, 40), seed=7, name="w", layout="IO")
-    assert same_bits(alone, expected("normal", (16, 40), "IO"))
+    assert conformance.digest(np.asarray(drawn(ONE))) == EXPECTED[ONE]
 
 
 def test_explicit_axes():

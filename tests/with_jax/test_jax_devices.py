@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from frameworks import require, run_pytest
+from frameworks import QUICK, require, run_pytest
 
 require("jax", "flax")
 
@@ -11,7 +11,7 @@ def test_one_four_and_eight_devices_give_the_same_bits():
     suite = Path(__file__).parent / "devices_suite.py"
     failures = run_pytest(
         suite,
-        XLA_FLAGS="--xla_force_host_platform_device_count=8",
+        XLA_FLAGS=f"{QUICK['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         JAX_PLATFORMS="cpu",
     )
     assert failures is None, failures

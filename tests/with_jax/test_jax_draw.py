@@ -22,22 +22,6 @@ from fanwise.fill.reference import linear_index  # noqa: E402
 from fanwise.jax import xla  # noqa: E402
 
 SEED = 2**63 + 12345
-ZERO_MEAN = {
-    "uniform": schemes.Uniform(-0.7, 0.7),
-    "normal": schemes.Normal(0.02),
-    "tiny normal": schemes.Normal(3e-7),
-    "truncated normal": schemes.TruncatedNormal(0.05),
-    "one tail": schemes.TruncatedNormal(1.0, 0.0, 0.5, 3.0),
-}
-SHAPES = [
-    ((70, 130), "OI"),
-    ((70, 130), "IO"),
-    ((3, 2, 5, 70), "KKIO"),
-    ((2, 30, 4, 8), "BIOO"),
-    ((200,), "O"),
-    ((), ""),
-    ((0, 3), "OI"),
-]
 
 
 def bits(array):
@@ -108,42 +92,7 @@ def test_high_products_agree(monkeypatch):
     assert [int(word) for word in xla.mulhi(one, other)] == exact
 
 
-# --- bits ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("shape", "layout"), SHAPES)
-def test_bits_are_those_of_fanwise_draw(shape, layout):
-    """By the CPU engine and by XLA: every zero-mean distribution and dtype."""
-
-    def all_of_them():
-        return {
-            (kind, dtype): fwj.draw(
-                scheme, shape, seed=SEED, name="fc.weight", layout=layout, dtype=dtype
-            )
-            for kind, scheme in ZERO_MEAN.items()
-            for dtype in ("float32", "bfloat16", "float16")
-            # Each compiles for itself: low precision for all kinds once, then for one.
-            if dtype == "float32" or layout == "IO" or kind == "tiny normal"
-        }
-
-    eager, traced = all_of_them(), jax.jit(all_of_them)()
-    for (kind, dtype), array in eager.items():
-        expected = fw.draw(
-            ZERO_MEAN[kind], shape, seed=SEED, name="fc.weight", layout=layout, dtype=dtype
-        )
-        assert isinstance(array, jax.Array)
-        assert same_bits(np.asarray(array), expected), (kind, dtype)
-        assert same_bits(np.asarray(traced[kind, dtype]), expected), (kind, dtype)
-
-
-def test_float64_in_64_bit_mode():
-    with jax.enable_x64(True):
-        for scheme in ZERO_MEAN.values():
-            where = {"seed": SEED, "layout": "IO", "dtype": "float64"}
-            expected = fw.draw(scheme, (9, 20), **where)
-            assert same_bits(np.asarray(fwj.draw(scheme, (9, 20), **where)), expected)
-            traced = jax.jit(lambda s=scheme, w=where: fwj.draw(s, (9, 20), **w))()
-            assert same_bits(np.asarray(traced), expected)
+# --- other draws ---------------------------------------------------------------------------------
 
 
 def test_a_mean_may_differ_in_the_last_bit_only():
@@ -214,6 +163,34 @@ def test_host_memory_is_taken_over_without_a_copy(monkeypatch):
         array = fwj.draw("he_normal", (300, 500), seed=0, dtype=dtype)
         assert array.unsafe_buffer_pointer() == addresses[-1]
         assert not array.committed
+
+
+@pytest.mark.skipif(jax.device_count() > 1, reason="several devices partition one loop")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_xla_needs_no_memory_besides(dtype):
+    """Words and quantiles in two loops, where that is faster: in the same memory nevertheless."""
+    for scheme, loops in (("uniform", 0), ("normal", 1), ("truncated_normal", 1)):
+        init = fwj.initializers.variance_scaling(1.0, "fan_in", scheme)
+        program = jax.jit(lambda key, init=init: init(key, (256, 512), dtype))
+        compiled = program.lower(jax.random.key(0)).compile()
+        memory = compiled.memory_analysis()
+        assert memory.temp_size_in_bytes < 0.01 * memory.output_size_in_bytes
+        on_cpu = jax.default_backend() == "cpu" and dtype == "float32"
+        assert compiled.as_text().count(" while(") == (loops if on_cpu else 0)
+
+
+def test_keys_may_be_mapped_over_two_loops():
+    keys = jax.random.split(jax.random.key(0), 3)
+    init = fwj.initializers.normal(1.0)
+    for key, one in zip(keys, jax.vmap(lambda key: init(key, (70, 3)))(keys), strict=True):
+        assert same_bits(np.asarray(one), np.asarray(init(key, (70, 3))))
+
+
+def test_words_are_never_taken_for_nan():
+    init, key = fwj.initializers.normal(1.0), jax.random.key(0)
+    with jax.debug_nans(True), jax.disable_jit():
+        array = jax.vmap(lambda key: init(key, (300,)))(key[None])[0]
+    assert same_bits(np.asarray(array), np.asarray(init(key, (300,))))
 
 
 def test_an_array_may_be_donated_and_outlives_its_memory_s_owner():

@@ -413,6 +413,24 @@ ERRORS = {
         lambda: fwj.plan(DENSE, rules=[Rule("head/*", "zeros")]),
         "the rule 'head/*' matches no parameter of this model.",
     ),
+    "rules that are none": (
+        ArgumentError,
+        lambda: fwj.init_params(DENSE, seed=0, rules="he_normal"),
+        "rules must be a list of Rule, such as rules=[Rule('role:dense', 'he_normal')], got "
+        "'he_normal'.",
+    ),
+    "a rule alone": (
+        ArgumentError,
+        lambda: fwj.init_params(DENSE, seed=0, rules=Rule("fc/*", "zeros")),
+        "rules must be a list of Rule, such as rules=[Rule('role:dense', 'he_normal')], got "
+        "Rule(where='fc/*', scheme='zeros', layout=None).",
+    ),
+    "names that are none": (
+        ArgumentError,
+        lambda: fwj.init_params(DENSE, seed=0, names={"fc": "fc1"}),
+        "names must be a NameMap, got {'fc': 'fc1'}: extend one of fanwise.names, such as "
+        "JAX.extend(Rename('^encoder/', 'bert/encoder/')).",
+    ),
     "one stream for two": (
         ArgumentError,
         lambda: fwj.init_params(

@@ -21,14 +21,7 @@ from fanwise.keras import draw, initializers
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
 
 BACKEND = keras.config.backend()
-FAMILIES = {
-    "GlorotUniform": fw.schemes.Xavier("uniform"),
-    "GlorotNormal": fw.schemes.Xavier("truncated_normal"),
-    "LecunUniform": fw.schemes.LeCun("uniform"),
-    "LecunNormal": fw.schemes.LeCun("truncated_normal"),
-    "HeUniform": fw.schemes.He("uniform"),
-    "HeNormal": fw.schemes.He("truncated_normal"),
-}
+FAMILIES = [f"{name}{form}" for name in ("Glorot", "He", "Lecun") for form in ("Uniform", "Normal")]
 PLAIN = {
     "RandomNormal": fw.schemes.Normal(0.05),
     "TruncatedNormal": fw.schemes.TruncatedNormal(0.05),
@@ -53,17 +46,16 @@ def layout_of(shape):
 # — the same bits as fanwise.draw, so the same in each backend —
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
-@pytest.mark.parametrize("shape", [(5, 7), (64, 3), (3, 3, 4, 6), (2, 3, 2, 5, 3)])
-@pytest.mark.parametrize("name", [*FAMILIES, *PLAIN])
-def test_values_are_those_of_fanwise_draw(name, shape, dtype):
-    init = getattr(initializers, name)(seed=11)
-    scheme = (FAMILIES | PLAIN)[name]
-    known = "float32" if (BACKEND, dtype) == ("jax", "float64") else dtype
-    expected = fw.draw(scheme, shape, seed=11, layout=layout_of(shape), dtype=known)
-    given_back = init(shape, dtype=dtype)
-    assert keras.backend.standardize_dtype(given_back.dtype) == known
-    np.testing.assert_array_equal(numpy(given_back), expected.astype(numpy(given_back).dtype))
+@pytest.mark.parametrize("name", PLAIN)
+def test_values_are_those_of_fanwise_draw(name):
+    """Those whose scale the shape doesn't decide; the others are in the conformance suite."""
+    for shape in [(5, 7), (3, 3, 4, 6), (2, 3, 2, 5, 3)]:
+        for dtype in ("float32", "bfloat16", "float64"):
+            known = "float32" if (BACKEND, dtype) == ("jax", "float64") else dtype
+            values = getattr(initializers, name)(seed=11)(shape, dtype=dtype)
+            expected = fw.draw(PLAIN[name], shape, seed=11, layout=layout_of(shape), dtype=known)
+            assert keras.backend.standardize_dtype(values.dtype) == known
+            np.testing.assert_array_equal(numpy(values), expected.astype(numpy(values).dtype))
 
 
 @given(st.lists(st.integers(0, 5), max_size=4), st.integers(-(2**63), 2**64 - 1))
@@ -154,29 +146,6 @@ def off_by(values, mean, std):
         abs(values.mean() - mean) / (std / math.sqrt(n)),
         abs(values.var() / std**2 - 1) / math.sqrt((fourth - 1) / n),
     )
-
-
-EXPECTED_STD = {
-    "GlorotUniform": math.sqrt(2 / 2048),
-    "GlorotNormal": math.sqrt(2 / 2048),
-    "LecunUniform": 1 / 32,
-    "LecunNormal": 1 / 32,
-    "HeUniform": math.sqrt(2) / 32,
-    "HeNormal": math.sqrt(2) / 32,
-    "VarianceScaling": 1 / 32,
-    "RandomNormal": 0.05,
-    "RandomUniform": 0.1 / math.sqrt(12),
-    "TruncatedNormal": 0.05 * 0.8796256610342398,
-}
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", EXPECTED_STD)
-def test_moments(name, dtype):
-    # n = 2²⁰: a scale 0.5 % off is 7 to 11 standard errors off; the twin is 1 % off.
-    values = numpy(getattr(initializers, name)(seed=1)(SIZE, dtype)).astype(np.float64)
-    assert off_by(values, 0.0, EXPECTED_STD[name]) < 4
-    assert off_by(values * 1.01, 0.0, EXPECTED_STD[name]) > 10
 
 
 def test_moments_with_a_mean_and_a_gain():
@@ -602,16 +571,11 @@ def test_contrib_initializers():
 # — fanwise.keras.draw —
 
 
-def test_draw_gives_the_bits_of_fanwise():
-    for dtype in ("float32", "bfloat16"):
-        expected = fw.draw("he_normal", (3, 3, 4, 6), layout="KKIO", seed=1, name="x", dtype=dtype)
-        values = draw("he_normal", (3, 3, 4, 6), layout="KKIO", seed=1, name="x", dtype=dtype)
-        np.testing.assert_array_equal(numpy(values), expected.astype("float32"))
+def test_draw_takes_a_region_of_a_matrix_that_is_built_whole():
     region = (slice(0, 2), slice(1, 3))
     part = draw("orthogonal", (6, 3), seed=1, name="x", region=region)
-    np.testing.assert_array_equal(numpy(part), fw.draw("orthogonal", (6, 3), seed=1, name="x")[
-        region])  # fmt: skip
-    assert tuple(draw("zeros", (0, 3), seed=0).shape) == (0, 3)
+    whole = fw.draw("orthogonal", (6, 3), seed=1, name="x")
+    np.testing.assert_array_equal(numpy(part), whole[region])
 
 
 def test_draw_is_the_transpose_of_what_pytorch_stores():

@@ -542,6 +542,16 @@ def test_a_model_is_filled_whole_or_left_as_it_was():
         np.testing.assert_array_equal(a, b)
 
 
+def test_names_that_are_no_map():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4)])
+    with pytest.raises(fw.ArgumentError) as caught:
+        fwk.init_(model, seed=0, names={"dense": "fc1"})
+    assert str(caught.value) == (
+        "names must be a NameMap, got {'dense': 'fc1'}: extend one of fanwise.names, such as "
+        "JAX.extend(Rename('^encoder/', 'bert/encoder/'))."
+    )
+
+
 def test_two_variables_of_one_stream():
     model = keras.Sequential([
         keras.Input((4,)), layers.Dense(4, name="a_1"), layers.Dense(4, name="b_1")])  # fmt: skip

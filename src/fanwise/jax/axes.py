@@ -15,8 +15,20 @@ from fanwise.fans import Fans
 Axes: TypeAlias = int | Sequence[int]
 
 
+UNMADE = (
+    "An initializer is made first, and then called with a key: he_normal()(key, shape), "
+    "kernel_init=he_normal()."
+)
+
+
 def _several(axes: Axes) -> tuple[int, ...]:
-    return tuple(axes) if isinstance(axes, Sequence) else (index(axes),)
+    try:
+        return tuple(map(index, axes)) if isinstance(axes, Sequence) else (index(axes),)
+    except TypeError:
+        raise ArgumentError(
+            f"in_axis, out_axis and batch_axis are integers, or several, got a "
+            f"{type(axes).__name__}. {UNMADE}"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from fanwise.errors import ArgumentError
 from fanwise.fans import canonical_axes
 from fanwise.jax import xla
 from fanwise.jax.arrays import drawn, explicit, named, placed
-from fanwise.jax.axes import Axes, FanAxes
+from fanwise.jax.axes import UNMADE, Axes, FanAxes
 from fanwise.jax.keys import Seed, seed_of
 from fanwise.schemes import Distribution, Mode, Scheme, VarianceScaling
 
@@ -100,6 +100,9 @@ def _dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
 
 def _number(value: Real) -> tuple[float, Real | None]:
     """Return (value, None) of one number known while tracing, else (1, value): a factor."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise ArgumentError(f"a scale is a number, got a key. {UNMADE}")
     if isinstance(value, jax.core.Tracer) or np.ndim(value):
         return 1.0, value
     return float(value), None

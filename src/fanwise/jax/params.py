@@ -19,7 +19,7 @@ from fanwise.errors import ArgumentError, ModelError
 from fanwise.jax.arrays import check_width, drawn, placed
 from fanwise.jax.leaves import Leaf, leaves_of
 from fanwise.jax.roles import use_of
-from fanwise.names import NameMap, Stream
+from fanwise.names import NameMap, Stream, check_names
 from fanwise.plan import Parameter, Row, Rule
 from fanwise.streams import check_seed
 
@@ -57,6 +57,7 @@ class Plan(core.Plan):
         arguments and errors are those of `init_params`.
         """
         check_seed(seed)
+        check_names(names)
         leaves = leaves_of(abstract)
         arrays = [leaf for leaf in leaves if leaf is not None]
         if [(row.name, row.shape) for row in self.rows] != [(a.name, a.shape) for a in arrays]:

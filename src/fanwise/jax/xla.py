@@ -8,7 +8,7 @@ no host callback, no 64-bit mode. Indices and counters are two words, so that te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -129,6 +129,24 @@ def rounded(values: jax.Array, dtype: np.dtype[Any]) -> jax.Array:
     return lax.bitcast_convert_type(bits.astype(jnp.uint16), jnp.bfloat16)
 
 
+def in_two_loops(words: Words, once: jax.Array, step: Callable[[Words], jax.Array]) -> jax.Array:
+    """Return `step(words)` as float32, computed by a loop of its own in the words' memory.
+
+    XLA's CPU compiler makes one loop of words and quantile, in which each step waits for the one
+    before: more instructions than the processor looks ahead. Two loops are 1.3 times as fast. What
+    keeps them apart is a `while` that runs once, which only the value of `once` tells: where XLA
+    knows that when it compiles, it makes one loop nevertheless.
+    """
+    number = jnp.minimum(once | U32(1), U32(1))
+
+    def body(carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+        return carry[0] + U32(1), step(lax.bitcast_convert_type(carry[1], jnp.uint32))
+
+    start = U32(0), lax.bitcast_convert_type(words, jnp.float32)
+    result: jax.Array = lax.while_loop(lambda carry: carry[0] < number, body, start)[1]
+    return result
+
+
 def _entries(
     stream: jax.Array,
     factor: Any,
@@ -138,18 +156,26 @@ def _entries(
     variate: Variate,
     dtype: np.dtype[Any],
     typed: OutSharding,
+    apart: bool,
 ) -> jax.Array:
     precision = jnp.float64 if dtype == np.float64 else jnp.float32
-    integers = variates(words(place, stream, typed), variate, jnp, mulhi)
-    values = integers.astype(precision) * factor
-    return rounded(values if mean is None else values + mean, dtype)
+
+    def values(words: Words) -> Any:
+        scaled = variates(words, variate, jnp, mulhi).astype(precision) * factor
+        return scaled if mean is None else scaled + mean
+
+    drawn = words(place, stream, typed)
+    return in_two_loops(drawn, stream[0], values) if apart else rounded(values(drawn), dtype)
+
+
+STATIC = ("place", "variate", "dtype", "typed", "apart")
 
 
 @lru_cache(maxsize=256)
 def _compiled(sharding: jax.sharding.Sharding | None) -> Any:
     """Return the computation, compiled once for each sharding of its result."""
     options: dict[str, Any] = {} if sharding is None else {"out_shardings": sharding}
-    return jax.jit(_entries, static_argnames=("place", "variate", "dtype", "typed"), **options)
+    return jax.jit(_entries, static_argnames=STATIC, **options)
 
 
 def name_words(name: str) -> tuple[np.uint32, np.uint32]:
@@ -196,6 +222,16 @@ def entries(
         variate=replace(variate, multiplier=1.0, mean=0.0),
         dtype=dtype,
         typed=typed,
+        # A factor may be differentiated, which a `while` can't be; bfloat16 needs one loop more;
+        # and words that lie in a float's memory may look like NaN.
+        apart=(
+            factor is None
+            and not jax.config.jax_debug_nans  # type: ignore[attr-defined]
+            and dtype == np.float32
+            and variate.kind != "uniform"
+            and jax.default_backend() == "cpu"
+            and jax.device_count() == 1
+        ),
     )
     return result
 

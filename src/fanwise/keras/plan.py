@@ -18,7 +18,7 @@ from fanwise.keras.kinds import shape_of
 from fanwise.keras.order import uses_by_order
 from fanwise.keras.tensors import check_keras_dtype, filled
 from fanwise.keras.trace import Tracer, all_layers, trace
-from fanwise.names import KERAS, NameMap, Stream
+from fanwise.names import KERAS, NameMap, Stream, check_names
 from fanwise.plan import Parameter, Rule
 from fanwise.streams import check_seed
 from fanwise.uses import Use
@@ -106,6 +106,7 @@ class Plan(core.Plan):
                 variables that map to one stream.
         """
         check_seed(seed)
+        check_names(names)
         _check_built(model)
         named = named_variables(model)
         calls: list[Callable[[], None]] = []
