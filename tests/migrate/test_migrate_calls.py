@@ -502,3 +502,33 @@ def test_today_is_mended_where_it_changed():
     assert expression(
         "tf.keras.initializers.VarianceScaling(distribution='normal')", tf_version=(1, 9)
     ).startswith("tf.keras.initializers.VarianceScaling(scale=0.773741304, distribution=")
+
+
+def test_an_fstring_gets_no_quote_and_no_line_break():
+    """Before Python 3.12 either would end the string."""
+    code = """import tensorflow as tf
+from tensorflow.contrib import layers
+print(f"{layers.xavier_initializer(uniform=False)} of {layers.xavier_initializer(seed=3)}")
+"""
+    new, findings = migrate_code(code)
+    assert new == code.replace(
+        "layers.xavier_initializer(seed=3)", "tf.keras.initializers.GlorotUniform(seed=3)"
+    )
+    left = [f for f in findings if f.kind is Kind.LEFT]
+    assert [(f.line, f.reason) for f in left] == [
+        (3, "it stands in an f-string, which a new quote would end before Python 3.12")
+    ]
+    assert left[0].new == (
+        "a name for keras.initializers.VarianceScaling(scale=1.00586369, "
+        'mode="fan_avg", distribution="truncated_normal") on a line before it'
+    )
+
+
+@pytest.mark.parametrize("binding", ["from tensorflow.contrib import layers",
+                                     "layers = tf.contrib.layers"])  # fmt: skip
+@pytest.mark.parametrize("end", ["del layers", "del tf, layers"])
+def test_a_name_that_is_deleted_stays_bound(binding, end):
+    code = f"import tensorflow as tf\n{binding}\nx = layers.xavier_initializer()\n{end}\n"
+    assert converted(code) == code.replace(
+        "layers.xavier_initializer()", "tf.keras.initializers.GlorotUniform()"
+    )

@@ -139,7 +139,7 @@ def test_misuse_ends_with_2(file, arguments):
 
 def test_messages_of_misuse(file):
     assert command("no.py").stderr == (
-        "no.py does not exist: pass a Python file, a notebook or a folder.\n"
+        "fanwise: no.py does not exist: pass a Python file, a notebook or a folder.\n"
     )
 
 

@@ -69,7 +69,6 @@ STILL_THERE = [old for old in LATEST if "contrib" not in old and "keras" not in 
 """Core's own initializers of 1.15, which today's TensorFlow keeps under tf.compat.v1."""
 
 FANWISE = [*LATEST[:6], "tf.glorot_normal_initializer(2)", "tf.random_normal_initializer()"]
-NO_FANWISE = "fanwise.tf1 and fanwise.keras.initializers are not there yet"
 
 PROGRAM = """
 import tensorflow.compat.v1 as tf
@@ -267,8 +266,6 @@ def test_migrated_program_runs_in_a_graph(answers):
 
 @pytest.mark.parametrize("old", FANWISE)
 def test_fanwise_draws_the_old_law(answers, old):
-    if answers["fanwise"] is None:
-        pytest.skip(NO_FANWISE)
     new, before = answers[f"fanwise {old}"], law(old, (1, 15))
     assert new["std"] == pytest.approx(
         before.std(SHAPES["conv"]), rel=4.5 * standard_error(new["kurtosis"])
@@ -278,8 +275,6 @@ def test_fanwise_draws_the_old_law(answers, old):
 
 
 def test_fanwise_has_what_is_written(answers):
-    if answers["fanwise"] is None:
-        pytest.skip(NO_FANWISE)
     contrib = {"xavier_initializer", "xavier_initializer_conv2d", "variance_scaling_initializer"}
     assert contrib <= set(answers["fanwise"]["tf1"])
     written = set(vars(documented.keras_initializers()))

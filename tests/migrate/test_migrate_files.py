@@ -8,12 +8,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import libcst
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fanwise.errors import ArgumentError, FanwiseError, TargetError
-from fanwise.migrate import files, migrate
+from fanwise.migrate import files, migrate, run
+from fanwise.migrate.rewrite import Outcome
 
 OLD = "import tensorflow as tf\nx = tf.contrib.layers.xavier_initializer()\n"
 NEW = "import tensorflow as tf\nx = tf.keras.initializers.GlorotUniform()\n"
@@ -322,3 +324,14 @@ def test_paths_may_be_strings(tmp_path):
     tree(tmp_path, ["a.py"])
     assert migrate([str(tmp_path / "a.py")]).scanned == 1
     assert isinstance(Path(migrate([str(tmp_path)]).files[0].path), Path)
+
+
+def test_output_that_python_cannot_read_never_reaches_the_disk(tmp_path, monkeypatch):
+    """LibCST alone is no judge: it takes what Python refuses."""
+    tree(tmp_path, ["a.py"])
+    before = (tmp_path / "a.py").read_bytes()
+    refused = libcst.parse_module("x = b'é'\n")
+    monkeypatch.setattr(run, "rewrite", lambda *_: Outcome(refused, (), True))
+    found = migrate([tmp_path], write=True).files[0]
+    assert found.findings[0].reason.startswith("what it would become doesn't parse, a fault in")
+    assert (tmp_path / "a.py").read_bytes() == before

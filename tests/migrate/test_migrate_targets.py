@@ -1,6 +1,7 @@
 """--to torch and --to fanwise."""
 
 import pytest
+from frameworks import require
 from migrate.helpers import converted, migrate_code, refused
 
 from fanwise.migrate.report import Kind
@@ -113,8 +114,10 @@ def test_torch_looks_through_names():
 
 def test_torch_functions_fill_with_the_old_law():
     """The functions above, at 10⁶ entries: limits and standard deviations of the old laws."""
-    torch = pytest.importorskip("torch")
+    require("torch")
     import functools
+
+    import torch
 
     expected = {
         "tf.contrib.layers.xavier_initializer()": (6 / 2900) ** 0.5 / 3**0.5,

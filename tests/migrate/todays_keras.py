@@ -42,6 +42,9 @@ def signature(of):
 def main():
     import keras
 
+    import fanwise.tf1
+    from fanwise.keras import initializers
+
     try:
         import tensorflow as tf
     except ImportError:
@@ -63,17 +66,11 @@ def main():
         is not None
         for name in request.get("names", ())
     }
-    try:
-        import fanwise.tf1
-        from fanwise.keras import initializers
-    except ImportError:
-        answer["fanwise"] = None
-    else:
-        answer["fanwise"] = {"tf1": dir(fanwise.tf1), "keras": dir(initializers)}
-        scope |= {"fanwise": fanwise, "initializers": initializers}
-        for name, item in request.get("fanwise", {}).items():
-            values = eval(item["code"], scope)(tuple(item["shape"]), dtype="float32")
-            answer[name] = moments(keras.ops.convert_to_numpy(values))
+    answer["fanwise"] = {"tf1": dir(fanwise.tf1), "keras": dir(initializers)}
+    scope |= {"fanwise": fanwise, "initializers": initializers}
+    for name, item in request.get("fanwise", {}).items():
+        values = eval(item["code"], scope)(tuple(item["shape"]), dtype="float32")
+        answer[name] = moments(keras.ops.convert_to_numpy(values))
     # Last, for a program may switch eager execution off.
     for name, code in request.get("programs", {}).items():
         ran = {}

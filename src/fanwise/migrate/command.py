@@ -57,7 +57,7 @@ def migrate_command(
             workers=os.cpu_count() or 1,
         )
     except FanwiseError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(f"fanwise: {error}", err=True)
         raise typer.Exit(2) from error
     if as_json:
         typer.echo(report.to_json())

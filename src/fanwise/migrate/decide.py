@@ -145,6 +145,12 @@ class Decider:
     def _refuse_misfits(self, site: Site, new: NewCall, found: Consumer) -> None:
         if self.options.to == "torch":
             self._refuse_for_torch(site, new, found)
+        quoted = any(p.given.source is None and '"' in p.given.code for p in new.parameters)
+        if quoted and self.names.in_fstring(site.whole):
+            raise Refusal(
+                "it stands in an f-string, which a new quote would end before Python 3.12",
+                f"a name for {new.callee}({spelled(new).removeprefix(', ')}) on a line before it",
+            )
         if site.old.name == "uniform_unit_scaling" and found.keyword in BIAS_KEYWORDS:
             raise Refusal(
                 "on one axis TensorFlow 1 took fan_in as 1, Keras takes the axis's length",

@@ -194,7 +194,8 @@ class Imports:
 
     def _drop(self, statement: ImportStatement, alias: cst.ImportAlias, name: str) -> None:
         line = self.names.parents.get(statement)
-        if name in self.names.exported or not isinstance(line, cst.SimpleStatementLine):
+        wanted = self.names.exported | self.names.deleted
+        if name in wanted or not isinstance(line, cst.SimpleStatementLine):
             return
         self.edit(line).dropped.setdefault(statement, set()).add(local_name(alias))
 

@@ -130,6 +130,20 @@ class Names:
             node = parent
 
     @cached_property
+    def deleted(self) -> frozenset[str]:
+        """Names that a `del` needs to be bound."""
+        return frozenset(
+            node.value
+            for node in self._expressions
+            if isinstance(node, cst.Name)
+            and any(isinstance(outer, cst.Del) for outer in self.ancestors(node))
+        )
+
+    def in_fstring(self, node: cst.CSTNode) -> bool:
+        """Whether a node stands inside an f-string."""
+        return any(isinstance(outer, cst.FormattedString) for outer in self.ancestors(node))
+
+    @cached_property
     def _positions(self) -> dict[cst.CSTNode, CodeRange]:
         return dict(self.wrapper.resolve(PositionProvider))
 

@@ -202,8 +202,8 @@ class _Migration:
         site = decision.site
         old = self.names.code(site.whole)
         grows = any(parameter.given.source is None for parameter in decision.new.parameters)
-        if "\n" in old or not grows:
-            return sys.maxsize  # It has a layout of its own, or no argument more than before.
+        if "\n" in old or not grows or self.names.in_fstring(site.whole):
+            return sys.maxsize  # It has a layout of its own, no argument more, or no line to break.
         rest = len(self.names.source_line(site.whole)) - len(old)
         return max(LONGEST - rest, len(old))
 

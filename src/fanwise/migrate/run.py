@@ -197,9 +197,15 @@ def _notebook(source: bytes, options: Options) -> tuple[bytes, tuple[Finding, ..
 
 
 def _check(after: bytes) -> None:
-    """Refuse output that wouldn't parse: a fault of ours that must not reach the disk."""
+    """Refuse output that wouldn't parse: a fault of ours that must not reach the disk.
+
+    CPython judges as well: LibCST reads newer f-strings than the Python that runs.
+    """
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(after)
         cst.parse_module(after)
-    except cst.ParserSyntaxError as error:
+    except (cst.ParserSyntaxError, SyntaxError) as error:
         reason = f"what it would become doesn't parse, a fault in fanwise: {error}"
         raise _Unreadable(reason) from error
