@@ -6,7 +6,10 @@ A file `*_suite*.py` is imported only where its path is named: it runs in a proc
 one takes a Keras backend, one Triton's interpreter, and TensorFlow and Triton abort side by side.
 """
 
+import pytest
 from hypothesis import settings
+
+pytest.register_assert_rewrite("conformance")  # its asserts are tests, too
 
 settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("search", deadline=None, max_examples=1000)

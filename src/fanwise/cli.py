@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
@@ -22,7 +22,13 @@ import fanwise
 from fanwise.errors import ArgumentError, FanwiseError, TargetError
 from fanwise.explain import explain as derive
 from fanwise.migrate.command import migrate_command
+from fanwise.policies import POLICIES
 from fanwise.report.terminal import explanation_text, plain, plan_table, progress, signal_table
+from fanwise.schemes import get
+
+if TYPE_CHECKING:
+    from fanwise.plan import Rule
+    from fanwise.torch import Plan
 
 app = typer.Typer(
     name="fanwise",
@@ -52,6 +58,20 @@ Input = Annotated[
         metavar="SHAPE[:DTYPE]",
         help="An example input, such as 8x3x32x32 or 8x128:int64; once for each argument. "
         "name=8x3x32x32 gives a keyword argument.",
+    ),
+]
+Policy = Annotated[
+    str,
+    typer.Option("--policy", help=f"What depth asks for: {', '.join(POLICIES)}."),
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        "-r",
+        metavar="WHERE=SCHEME",
+        help="Your own choice: WHERE is a glob on the name, role:ROLE or type:MODULE; SCHEME a "
+        "name such as zeros or he_normal, or none to leave alone. The first that matches wins.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -173,7 +193,25 @@ def _model(target: str, specifications: list[str] | None) -> tuple[Any, Any]:
         raise TargetError(
             f"{target} gives a {type(found).__name__}, and a torch.nn.Module is needed."
         )
+    if isinstance(given, list):
+        given = tuple(given)
     return found, _inputs(specifications) or given
+
+
+def _rules(texts: list[str] | None) -> tuple[Rule, ...]:
+    """Return rules from WHERE=SCHEME texts; the scheme `none` leaves a parameter alone."""
+    from fanwise.plan import Rule
+
+    rules = []
+    for text in texts or ():
+        where, equals, scheme = text.rpartition("=")
+        if not equals or not where or not scheme:
+            raise ArgumentError(
+                f"--rule {text!r} can't be read: write WHERE=SCHEME, such as '*.head.weight=zeros' "
+                "or 'type:Embedding=none'."
+            )
+        rules.append(Rule(where, None if scheme == "none" else get(scheme)))
+    return tuple(rules)
 
 
 def _need_inputs(target: str, inputs: Any) -> Any:
@@ -185,11 +223,11 @@ def _need_inputs(target: str, inputs: Any) -> Any:
     return inputs
 
 
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path`, then put it there whole; or leave nothing."""
     from safetensors import SafetensorError
 
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".part.{path.name}")  # writers go by the suffix
     try:
         write(part)
         umask = os.umask(0)
@@ -203,14 +241,51 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
         part.unlink(missing_ok=True)
 
 
+def _check_writable(path: Path) -> None:
+    """Raise `TargetError` where a file can't be put there, before work is done for it."""
+    if not path.parent.is_dir():
+        raise TargetError(f"{path} can't be written: there is no folder {path.parent}.")
+    if path.is_dir():
+        raise TargetError(f"{path} can't be written: it is a folder. Name a file in it.")
+
+
+def _read_plan(path: Path) -> Plan:
+    """Return the plan that a file holds."""
+    from fanwise.torch import Plan
+
+    try:
+        return Plan.load(path)
+    except OSError as error:
+        raise TargetError(f"{path} can't be read: {error.strerror}.") from error
+
+
 @app.command()
-def plan(target: Target, input: Input = None, as_json: Json = False) -> None:
+def plan(
+    target: Target,
+    input: Input = None,
+    policy: Policy = "auto",
+    rule: Rules = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the plan as JSON, for init --plan.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Show what differs from this plan instead.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Say what would be drawn for every parameter, and why. Nothing is drawn."""
+    if output is not None:
+        _check_writable(output)
     model, inputs = _model(target, input)
     from fanwise.torch import plan as plan_model
 
-    planned = plan_model(model, inputs)
-    if as_json:
+    planned = plan_model(model, inputs, policy=policy, rules=_rules(rule))
+    if output is not None:
+        _write_whole(output, lambda part: part.write_text(planned.to_json(), encoding="utf-8"))
+    if against is not None:
+        lines = _read_plan(against).diff(planned)
+        print(json.dumps(lines) if as_json else "\n".join(lines) or "the plans draw the same.")
+    elif as_json:
         print(planned.to_json())
     else:
         console = _console()
@@ -223,19 +298,24 @@ def init(
     output: Annotated[Path, typer.Option("--output", "-o", help="The safetensors file to write.")],
     seed: Seed = 0,
     input: Input = None,
+    policy: Policy = "auto",
+    rule: Rules = None,
+    saved: Annotated[
+        Path | None, typer.Option("--plan", help="Apply this plan, as plan --output wrote it.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Draw every parameter and write the weights to a safetensors file, whole or not at all."""
+    _check_writable(output)
     model, inputs = _model(target, input)
     from safetensors.torch import save_model
 
     from fanwise.torch import plan as plan_model
 
-    planned = plan_model(model, inputs)
-    if not output.parent.is_dir():
-        raise TargetError(f"{output} can't be written: there is no folder {output.parent}.")
-    if output.is_dir():
-        raise TargetError(f"{output} can't be written: it is a folder. Name a file in it.")
+    if saved is not None:
+        planned = _read_plan(saved)
+    else:
+        planned = plan_model(model, inputs, policy=policy, rules=_rules(rule))
     if planned.note:
         _console(stderr=True).print(escape(planned.note))
     with progress(_console(stderr=True), "drawing", len(planned.rows)) as advance:
@@ -254,23 +334,49 @@ def check(
     target: Target,
     input: Input = None,
     seed: Seed = 0,
+    policy: Policy = "auto",
+    rule: Rules = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 unless the signal is healthy.")
     ] = False,
     as_json: Json = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page of it, in one file.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write a summary, as GitHub shows it.")
+    ] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Draw it, with Matplotlib.")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Draw it, for a paper.")] = None,
 ) -> None:
     """Measure the signal as the code initializes it, and beside it after init_; one verdict."""
+    for path in filter(None, (html, markdown, png, svg)):
+        _check_writable(path)
+    for picture, suffix in ((png, ".png"), (svg, ".svg")):
+        if picture and picture.suffix.lower() != suffix:
+            raise ArgumentError(f"--{suffix[1:]} {picture}: the name must end in {suffix}.")
     model, inputs = _model(target, input)
     inputs = _need_inputs(target, inputs)
-    from fanwise.torch import init_, measure
+    from fanwise.torch import measure
+    from fanwise.torch import plan as plan_model
+    from fanwise.torch.histograms import measure_histograms
 
+    look = measure_histograms if html else measure
     with progress(_console(stderr=True), "measuring", 3) as advance:
-        before = measure(model, inputs)
+        planned = plan_model(model, inputs, policy=policy, rules=_rules(rule))
+        before = look(model, inputs)
         advance()
-        init_(model, inputs, seed=seed)
+        planned.apply(model, seed=seed)
         advance()
-        after = measure(model, inputs)
+        after = look(model, inputs)
         advance()
+    if html:
+        _write_whole(html, lambda p: before.to_html(p, after, plan=planned, target=target))
+    if markdown:
+        text = before.to_markdown(after, target=target)
+        _write_whole(markdown, lambda p: p.write_text(text, encoding="utf-8"))
+    for path in filter(None, (png, svg)):
+        _write_whole(path, lambda p: before.plot(p, after))
     if as_json:
         print(json.dumps({"as_it_is": before.to_plain(), "after_init_": after.to_plain()}))
     else:
@@ -322,6 +428,11 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         app(prog_name="fanwise")
+        sys.stdout.flush()
+    except OSError as error:  # as when the disk that a pipe ends on is full
+        reason = escape(error.strerror or str(error))
+        _console(stderr=True).print(f"[bold red]fanwise:[/] can't write the output: {reason}.")
+        raise SystemExit(2) from None
     except FanwiseError as error:
         _console(stderr=True).print(f"[bold red]fanwise:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(2) from None

@@ -58,3 +58,14 @@ def test_weights_that_are_not_finite_are_named():
         net[4].weight[0, 0] = math.nan
     (verdict,) = fwt.measure(net, batch).verdicts
     assert verdict.cause == "4.weight has NaN or infinity among its weights."
+
+
+@pytest.mark.parametrize("look", [fwt.plan, fwt.measure])
+def test_a_module_that_is_registered_twice_keeps_its_weights(look):
+    """PyTorch's functional_call gives them back once for each name, stand-ins last."""
+    shared = nn.Linear(8, 8)
+    model = nn.Sequential(shared, nn.Tanh(), shared)
+    weight, values = shared.weight, shared.weight.detach().clone()
+    look(model, torch.randn(4, 8))
+    assert shared.weight is weight
+    assert torch.equal(shared.weight, values)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from fanwise.plan import Plan, Row
     from fanwise.signal import Layer, Signal
 
+INDEX = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
+"""The first index in a qualified name: of a block, where blocks are numbered."""
 PLAIN_WIDTH = 160
 WIDE, MEDIUM = 140, 105
 """Terminal widths from which tables show all their columns, and most of them."""
@@ -51,8 +54,38 @@ def _between(row: Row) -> str:
     return f"{row.feeds} → {row.follows}" if row.feeds else ""
 
 
+def _about(plan: Plan) -> list[str]:
+    """Return what a plan says of the model as a whole, a line each."""
+    policy = [f"Policy {plan.policy}"] if plan.policy else []
+    return [*policy, *(f"Note: {finding}" for finding in plan.findings)]
+
+
+def _alike(rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
+    """Yield (label, row): one for all parameters that differ in one index of their names alone.
+
+    `blocks.{0…11}.qkv.weight` stands for twelve; the index is the first by which rows agree.
+    """
+    groups: dict[object, list[Row]] = {}
+    for row in rows:
+        key: object = row.name
+        if INDEX.search(row.name):
+            named = INDEX.sub("*", row.name, count=1)
+            drawn = row.shape, row.role, row.layout, row.fan_in, row.fan_out, row.scheme, row.draws
+            key = named, drawn, row.feeds, row.follows, row.reason
+        groups.setdefault(key, []).append(row)
+    for group in groups.values():
+        indices = [int(found[0]) for row in group if (found := INDEX.search(row.name))]
+        if len(group) < 2:
+            yield group[0].name, group[0]
+        elif indices == list(range(indices[0], indices[0] + len(indices))):
+            yield INDEX.sub(f"{{{indices[0]}…{indices[-1]}}}", group[0].name, count=1), group[0]
+        else:
+            listed = ",".join(map(str, indices))
+            yield INDEX.sub(f"{{{listed}}}", group[0].name, count=1), group[0]
+
+
 def plan_table(plan: Plan, width: int = PLAIN_WIDTH) -> Table:
-    """Return a plan as a table, one row a parameter.
+    """Return a plan as a table: one row a parameter, or one for all blocks that are alike.
 
     A narrow terminal gets fewer columns, whole: the reasons go first, then what lies between.
     """
@@ -61,7 +94,7 @@ def plan_table(plan: Plan, width: int = PLAIN_WIDTH) -> Table:
     summary = f"{len(plan.rows)} parameters, {drawn:,} values drawn, {kept} left alone."
     table = Table(
         box=box.SIMPLE_HEAD,
-        caption=f"{summary} {plan.note}".rstrip(),
+        caption="\n".join(filter(None, (f"{summary} {plan.note}".rstrip(), *_about(plan)))),
         caption_justify="left",
         pad_edge=False,
     )
@@ -77,11 +110,11 @@ def plan_table(plan: Plan, width: int = PLAIN_WIDTH) -> Table:
     if wide:
         table.add_column("×rms fwd, bwd", justify="right", no_wrap=True)
         table.add_column("why", style="dim", ratio=1)
-    for row in plan.rows:
+    for label, row in _alike(plan.rows):
         fans = f"{row.fan_in:g}, {row.fan_out:g}" if row.fan_in is not None else ""
         factors = f"{number(row.forward)}, {number(row.backward)}" if row.forward else ""
         table.add_row(
-            row.name,
+            label,
             shape_text(row.shape),
             row.role,
             fans,

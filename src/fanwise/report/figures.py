@@ -1,0 +1,132 @@
+"""The page's charts by Matplotlib: PNG for a screen, SVG or PDF for a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fanwise.errors import ArgumentError, FanwiseError
+from fanwise.report.charts import Chart, Charts, charts
+from fanwise.report.sentences import headline
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fanwise.signal import Signal
+
+COLORS = {"before": "#c24e00", "after": "#0072b2", "predicted": "#6a707a"}
+LOOK: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa0a8",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.6,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "fanwise",  # the same picture has the same bytes
+}
+WIDTH, HEIGHT = 3.4, 2.1
+"""Inches of one chart: two stand side by side across a page."""
+FORMATS = ("png", "svg", "pdf")
+MARKED = 60
+"""Layers up to which each has a marker."""
+
+
+def figure(signal: Signal, after: Signal | None = None, *, title: str | None = None) -> Figure:
+    """Return a signal's charts as one Matplotlib figure; beside it the signal after a mend.
+
+    Args:
+        signal: as it is.
+        after: what `measure` gives after `init_`.
+        title: by default the verdict in a sentence; an empty one is left out.
+
+    Raises:
+        FanwiseError: Matplotlib is missing.
+    """
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise FanwiseError("figures need Matplotlib: pip install 'fanwise[report]'.") from None
+    found = charts(signal, after)
+    rows = max(1, -(-len(found.charts) // 2))
+    with rc_context(LOOK):
+        made = Figure(figsize=(2 * WIDTH, rows * HEIGHT + 0.5), layout="constrained")
+        grid = made.subplots(rows, 2, squeeze=False)
+        for axes, chart in zip(grid.flat, found.charts, strict=False):
+            _draw(axes, chart, found)
+        for axes in grid.flat[len(found.charts) :]:
+            axes.remove()
+        lines = {str(line.get_label()): line for a in made.axes for line in a.get_lines()}
+        named = {label: line for label, line in lines.items() if not label.startswith("_")}
+        if named:
+            made.legend(
+                list(named.values()), list(named), loc="outside lower center", ncols=3, fontsize=7,
+                frameon=False,
+            )  # fmt: skip
+        made.suptitle(headline(signal) if title is None else title, fontsize=10)
+    return made
+
+
+def save(
+    path: str | Path, signal: Signal, after: Signal | None = None, *, title: str | None = None
+) -> None:
+    """Write a signal's charts to a PNG, SVG or PDF file, by the path's suffix.
+
+    Raises:
+        ArgumentError: another suffix.
+        FanwiseError: Matplotlib is missing.
+    """
+    check_format(path)
+    kind = Path(path).suffix[1:].lower()
+    made = figure(signal, after, title=title)
+    from matplotlib import rc_context
+
+    undated: dict[str, Any] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with rc_context(LOOK):
+        made.savefig(path, format=kind, dpi=200, metadata=undated[kind])
+
+
+def check_format(path: str | Path) -> None:
+    """Raise `ArgumentError` where a path's suffix is no format of a figure."""
+    if Path(path).suffix[1:].lower() not in FORMATS:
+        known = ", ".join(f".{kind}" for kind in FORMATS)
+        raise ArgumentError(f"{path} names no format of a figure: end it in one of {known}.")
+
+
+def _draw(axes: Axes, chart: Chart, found: Charts) -> None:
+    marked = len(found.names) <= MARKED
+    for series in chart.series:
+        plain = series.style != "predicted" and not series.varying
+        shown = [
+            (i, float("nan") if value is None else value)
+            for i, value in enumerate(series.values)
+            if value is not None or not chart.joined
+        ]
+        axes.plot(
+            *zip(*shown, strict=True),
+            color=COLORS[series.style],
+            linestyle=":" if series.varying else "-" if plain else "--",
+            linewidth=1.4 if plain else 1.0,
+            marker="o" if marked and plain else "",
+            markersize=2.5,
+            label=series.label,
+            zorder=3 if plain else 4,
+        )
+    if chart.log:
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        short = max(1.0, (100.0 * low / high) ** 0.5)  # two decades at least, as on the page
+        axes.set_ylim(low / short, high * short)
+        axes.minorticks_off()
+    else:
+        axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.02)
+    if found.where is not None:
+        axes.axvline(found.where, color="#b3261e", linewidth=0.8, linestyle=(0, (2, 3)))
+    axes.set_title(f"{chart.title}: {chart.quantity}", loc="left")
+    axes.set_xlabel("kernel, in execution order")
+    axes.locator_params(axis="x", integer=True)

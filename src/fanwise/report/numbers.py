@@ -1,0 +1,25 @@
+"""Numbers as readers write them: three digits, and powers of ten where they are far from one."""
+
+from __future__ import annotations
+
+import math
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number_text(value: float | None) -> str:
+    """Return a number to three digits; a dash for none.
+
+    >>> [number_text(x) for x in (0.12345, -4.2e-9, 1234.5, None)]
+    ['0.123', '−4.2×10⁻⁹', '1234', '–']
+    """
+    if value is None:
+        return "–"
+    if value < 0:
+        return f"−{number_text(-value)}"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if 1e-3 <= value < 1e5:
+        return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
+    digits, exponent = f"{value:.2e}".split("e")
+    return f"{float(digits):g}×10{str(int(exponent)).translate(SUPERSCRIPTS)}"

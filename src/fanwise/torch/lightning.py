@@ -1,0 +1,58 @@
+"""Lightning: the signal while a model trains, to the trainer's own loggers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from fanwise.signal import Signal
+from fanwise.torch.run import Inputs
+from fanwise.torch.watched import measure_where_it_is
+from fanwise.watch import Watch
+
+
+class SignalCallback(Callback):
+    """Measures a batch at step 0 and every so many optimizer steps; the training is untouched.
+
+    Numbers go to each of the trainer's loggers, TensorBoard's and any other. One process
+    measures, with its own copy of the model: where a forward pass needs the others (sharded
+    parameters, synchronized batch norms) it can't.
+
+    Args:
+        inputs: the batch that the model's `forward` is measured on; always the same, so that steps
+            compare.
+        every: optimizer steps between two measurements.
+        how: `loss` and `rules`, as for `fanwise.torch.measure`.
+
+    >>> callback = SignalCallback(torch.randn(16, 8), every=100)  # doctest: +SKIP
+    >>> Trainer(callbacks=[callback]).fit(module, data)  # doctest: +SKIP
+    """
+
+    def __init__(self, inputs: Inputs, *, every: int = 1000, **how: Any) -> None:
+        super().__init__()
+        self.watch, self.inputs, self.how = Watch(every), inputs, how
+
+    @property
+    def history(self) -> list[tuple[int, Signal]]:
+        """What was measured: (step, signal), in order."""
+        return self.watch.history
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure before the first step."""
+        self._measure(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Measure after a step that is due."""
+        self._measure(trainer, pl_module)
+
+    def _measure(self, trainer: Trainer, module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        step = trainer.global_step
+        found = self.watch.step(step, lambda: measure_where_it_is(module, self.inputs, **self.how))
+        if found:
+            for logger in trainer.loggers:
+                logger.log_metrics(found, step)
