@@ -160,7 +160,7 @@ def test_auto_looks_at_how_the_branches_are_normalized(norm, gate, said, like):
 def test_without_branches_auto_does_nothing():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     assert fwt.plan(model, torch.randn(3, 4)).policy == "none: there are no residual branches."
-    assert fwt.plan(model).policy == "none: there are no residual branches."
+    assert fwt.plan(model).policy == ""
 
 
 @pytest.mark.parametrize(("policy", "gate"), [("rezero", True), ("rezero", False)])

@@ -94,7 +94,7 @@ def plan_table(plan: Plan, width: int = PLAIN_WIDTH) -> Table:
     summary = f"{len(plan.rows)} parameters, {drawn:,} values drawn, {kept} left alone."
     table = Table(
         box=box.SIMPLE_HEAD,
-        caption="\n".join(filter(None, (f"{summary} {plan.note}".rstrip(), *_about(plan)))),
+        caption="\n".join(filter(None, (summary, *_about(plan), plan.note))),
         caption_justify="left",
         pad_edge=False,
     )
@@ -147,16 +147,21 @@ def _share(value: float | None) -> str:
 def signal_table(signal: Signal, after: Signal | None = None, width: int = PLAIN_WIDTH) -> Table:
     """Return a signal as a table, one row a kernel; beside it the signal after a mend.
 
-    Bars are on a log scale over the whole table. Flat is the share of an activation's entries
-    where it saturates, dead the share of its units without slope on the whole batch.
+    Bars are on a log scale over the whole table. Varies is the part of the rms that differs between
+    samples, which verdicts on a vanishing signal go by: a bias keeps the rest up. Flat is the share
+    of an activation's entries where it saturates, dead the share of its units without slope on the
+    whole batch. A narrow terminal gets fewer columns, their numbers whole.
     """
     shown = [signal] if after is None else [signal, after]
-    whens = [""] if after is None else ["\nas it is", "\nafter init_"]
-    bar = 0 if width < WIDE and after else 14 if after is None else 8
+    medium = width >= MEDIUM
+    long, short = ["\nas it is", "\nafter init_"], ["\nas is", "\nafter"]
+    whens = [""] if after is None else long if medium else short
+    bar = (14 if medium else 8) if after is None else 8 if width >= WIDE else 0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("kernel", style="bold", no_wrap=True, overflow="ellipsis")
-    table.add_column("then", no_wrap=True, overflow="ellipsis", max_width=20)
-    table.add_column("weight\n÷ plan", justify="right", no_wrap=True)
+    if medium:
+        table.add_column("then", no_wrap=True, overflow="ellipsis", max_width=20)
+    table.add_column("weight\n÷ plan", justify="right", no_wrap=True, min_width=6)
     quantities: tuple[tuple[str, str, Callable[[Layer], float | None]], ...] = (
         ("rms →", "blue", lambda layer: layer.rms),
         ("gradient ←", "magenta", lambda layer: layer.gradient_rms),
@@ -164,17 +169,19 @@ def signal_table(signal: Signal, after: Signal | None = None, width: int = PLAIN
     scales = [_scale_of([pick(x) for s in shown for x in s.layers]) for *_, pick in quantities]
     for head, style, _ in quantities:
         for when in whens:
-            table.add_column(f"{head}{when}", justify="right", no_wrap=True)
+            table.add_column(f"{head}{when}", justify="right", no_wrap=True, min_width=8)
             if bar:
                 table.add_column("", style=style, no_wrap=True, min_width=bar)
-    if width >= MEDIUM:
+    if medium:
+        if after is None:
+            table.add_column("varies", justify="right", no_wrap=True)
         for when in whens:
             table.add_column(f"flat, dead{when}", justify="right", no_wrap=True)
     others = [{layer.name: layer for layer in s.layers} for s in shown[1:]]
     for layer in signal.layers:
         # A model that branches on its data may have run other kernels after the mend.
         rows = [layer, *(other.get(layer.name) for other in others)]
-        cells = [layer.name, layer.follows.label]
+        cells = [layer.name, layer.follows.label] if medium else [layer.name]
         cells.append("" if layer.scale is None else f"{layer.scale:.2f}")
         for (_, _, pick), scale in zip(quantities, scales, strict=True):
             for row in rows:
@@ -182,7 +189,9 @@ def signal_table(signal: Signal, after: Signal | None = None, width: int = PLAIN
                 cells.append(number(value))
                 if bar:
                     cells.append(_bar(value, *scale, width=bar))
-        if width >= MEDIUM:
+        if medium:
+            if after is None:
+                cells.append(number(layer.varying))
             shares = [(_share(r.saturated), _share(r.dead)) if r else () for r in rows]
             cells += [", ".join(filter(None, share)) for share in shares]
         table.add_row(*cells)

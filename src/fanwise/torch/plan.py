@@ -218,6 +218,7 @@ def plan(
         structure = Structure()
         changes, said = policy.changes(structure, uses)
         rows = core.decide(_parameters(model, uses), rules, changes)
+        said = said if changes else ""  # what isn't seen has no depth to speak of
         return Plan(rows, UNSEEN_NOTE, said, findings(model, rows, None, ()))
     seen = trace(model, example_inputs)
     by_module = {name: replace(use, seen="not reached") for name, use in uses.items()}
