@@ -1,12 +1,18 @@
-"""How fast a fill is: fanwise and every peer that is installed, interleaved in one process.
+"""How fast a fill is: fanwise and every peer that is installed, interleaved.
 
-    python -m benchmarks.fill [--rounds 7] [--quick] [--output benchmarks/results]
+    python -m benchmarks.fill [--rounds 5] [--quick] [--output benchmarks/results]
 
-Shapes: 64×64, 1024², 4096², 8192×28672, and all parameters of a Llama-shaped model of 1.2·10⁹ in
-bfloat16. Each round runs every contender once on a shape, so that a slow moment of the machine hits
-all; the table gives medians, with the spread between quartiles, as 10⁹ values a second and as a
-ratio to torch on as many threads, and the share of the rate at which memory is merely set. JSON and
-a bar chart go to the output folder with the machine's description.
+Shapes: 64×64, 1024², 4096², 8192×28672, and all matrices of a Llama-shaped model of 1.2·10⁹ in
+bfloat16. On a task each round runs every contender once, so that a slow moment of the machine hits
+all. With one thread time is CPU time, summed over a process's threads, for TensorFlow and JAX can't
+be told how many to use; with all threads it is the clock's. Other programs on the machine halve
+what threads gain, so at 4096² fanwise, torch and NumPy also run 60 rounds with pauses between, of
+which the fastest counts. Keras keeps the backend it starts with,
+so each backend has a process of its own, in which it takes turns with fanwise. A ratio is always
+one of medians in one process.
+
+`benchmarks.costs` adds memory, import and first draw. JSON, a table and a chart go to the output
+folder with the machine's description.
 """
 
 from __future__ import annotations
@@ -16,24 +22,50 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fanwise.draws import Draw, Normal, TruncatedNormal, Uniform
+from benchmarks import costs, peers, report
+from benchmarks.peers import DRAWS, SMALL, Contender
+from benchmarks.report import FASTEST
+from fanwise.draws import Normal
 from fanwise.fill import fill
 
-SHAPES = [(64, 64), (1024, 1024), (4096, 4096), (8192, 28672)]
-DRAWS: dict[str, Draw] = {
-    "uniform": Uniform(-1.0, 1.0),
-    "normal": Normal(1.0),
-    "truncated normal": TruncatedNormal(1.0),
-}
-SLOW = 1 << 24
-"""Peers that redraw in a loop, or take gigabytes, are not run on more values than this."""
+SHAPES = [SMALL, (1024, 1024), (4096, 4096), (8192, 28672)]
+KERAS_SHAPES = SHAPES[1:3]
+BACKENDS = ("tensorflow", "jax", "torch")
+LEAST = 0.01
+"""Seconds that a contender runs in a round: small tensors are filled many times."""
+PAUSE = 0.03
+"""Seconds before each round that counts if it is the fastest: the system owes us some then."""
+LARGE = 1 << 25
+"""Tasks of more values than this have fewer rounds."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One contender on one task: seconds a call, median and quartiles, and values a call."""
+
+    task: str
+    contender: str
+    threads: int
+    process: str
+    values: int
+    seconds: float
+    low: float
+    high: float
+
+    @property
+    def rate(self) -> float:
+        """10⁹ values a second."""
+        return self.values / self.seconds / 1e9
 
 
 def llama_shapes() -> list[tuple[int, int]]:
@@ -43,203 +75,110 @@ def llama_shapes() -> list[tuple[int, int]]:
     return [(128256, 2048), *(layer * 16)]
 
 
-@dataclass(frozen=True)
-class Result:
-    """One contender on one task: rate in 10⁹ values a second, median and quartiles."""
-
-    task: str
-    contender: str
-    threads: int
-    rate: float
-    low: float
-    high: float
-
-
-Contender = Callable[[], object]
-
-
-def torch_fills(name: str, shape: tuple[int, ...], dtype: str) -> Iterator[tuple[str, Contender]]:
-    """Yield PyTorch's own fill of this kind."""
-    try:
-        import torch
-    except ImportError:
-        return
-    tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-    if name == "uniform":
-        yield "torch", lambda: torch.nn.init.uniform_(tensor, -1.0, 1.0)
-    elif name == "normal":
-        yield "torch", lambda: torch.nn.init.normal_(tensor)
-    elif tensor.numel() <= SLOW:
-        yield "torch", lambda: torch.nn.init.trunc_normal_(tensor)
-
-
-def drop_in_fills(name: str, shape: tuple[int, ...], dtype: str) -> Iterator[tuple[str, Contender]]:
-    """Yield the drop-in for torch.nn.init."""
-    try:
-        import torch
-
-        from fanwise.torch import init
-    except ImportError:
-        return
-    tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-    draw = {"uniform": init.uniform_, "normal": init.normal_}.get(name, init.trunc_normal_)
-    yield "fanwise.torch.init", lambda: draw(tensor)
-
-
-def numpy_fills(name: str, shape: tuple[int, ...], dtype: str) -> Iterator[tuple[str, Contender]]:
-    """Yield NumPy's Generator into the same memory."""
-    if dtype != "float32" or name == "truncated normal":
-        return
-    out, generator = np.empty(shape, np.float32), np.random.default_rng(0)
-    if name == "uniform":
-        yield "NumPy", lambda: generator.random(out=out, dtype=np.float32)
-    else:
-        yield "NumPy", lambda: generator.standard_normal(out=out, dtype=np.float32)
-
-
-def tensorflow_fills(
-    name: str, shape: tuple[int, ...], dtype: str
-) -> Iterator[tuple[str, Contender]]:
-    """Yield TensorFlow's stateless generators, and Keras's initializers on TensorFlow."""
-    if np.prod(shape) > SLOW:
-        return
-    try:
-        import tensorflow as tf
-    except ImportError:
-        return
-    random = tf.random
-    make = {
-        "uniform": random.stateless_uniform,
-        "normal": random.stateless_normal,
-        "truncated normal": random.stateless_truncated_normal,
-    }[name]
-    yield "TensorFlow", lambda: make(shape, seed=(0, 0), dtype=dtype).numpy()
-    try:
-        import keras
-    except ImportError:
-        return
-    initializers = keras.initializers
-    keras_make = {
-        "uniform": initializers.RandomUniform(-1.0, 1.0),
-        "normal": initializers.RandomNormal(),
-        "truncated normal": initializers.TruncatedNormal(),
-    }[name]
-    backend = keras.config.backend()
-    yield f"Keras on {backend}", lambda: np.asarray(keras_make(shape, dtype=dtype))
-
-
-def jax_fills(name: str, shape: tuple[int, ...], dtype: str) -> Iterator[tuple[str, Contender]]:
-    """Yield jax.nn.initializers, jitted."""
-    if np.prod(shape) > SLOW:
-        return
-    try:
-        import jax
-    except ImportError:
-        return
-    kinds = jax.nn.initializers
-    make = {
-        "uniform": kinds.uniform(2.0),
-        "normal": kinds.normal(1.0),
-        "truncated normal": kinds.truncated_normal(1.0),
-    }[name]
-    jitted = jax.jit(lambda key: make(key, shape, dtype))
-    key = jax.random.key(0)
-    yield "JAX, jitted", lambda: jitted(key).block_until_ready()
-
-
-def timm_fills(name: str, shape: tuple[int, ...], dtype: str) -> Iterator[tuple[str, Contender]]:
-    """Yield timm's truncated normal."""
-    if name != "truncated normal" or np.prod(shape) > SLOW:
-        return
-    try:
-        import torch
-        from timm.layers import trunc_normal_
-    except ImportError:
-        return
-    tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-    yield "timm", lambda: trunc_normal_(tensor)
-
-
-PEERS = (torch_fills, drop_in_fills, numpy_fills, tensorflow_fills, jax_fills, timm_fills)
-
-
-def ours(name: str, shape: tuple[int, ...], dtype: str, threads: int) -> Contender:
-    """Return our fill of this kind."""
-    out = np.empty(shape, np.uint16 if dtype == "bfloat16" else dtype)
-    return lambda: fill(
-        out,
-        DRAWS[name],
-        seed=0,
-        name="w",
-        dtype=dtype,  # type: ignore[arg-type]
-        threads=threads,
-    )
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def set_threads(threads: int) -> None:
-    """Tell the peers that can be told how many threads to use."""
+    """Tell those that can be told how many threads to use."""
     os.environ["FANWISE_THREADS"] = str(threads)
-    try:
-        import torch
-    except ImportError:
-        return
-    torch.set_num_threads(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
-def race(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each round of each contender, the contenders taking turns."""
+def race(
+    task: str,
+    threads: int,
+    process: str,
+    size: int,
+    rounds: int,
+    contenders: Mapping[str, Contender],
+) -> Iterator[Result]:
+    """Run contenders in turns and yield their results."""
+    print(f"{process}: {task}, {threads} thread(s)…", file=sys.stderr, flush=True)
+    clock: Callable[[], float] = time.process_time if threads == 1 else time.perf_counter
+    rounds = max(3, rounds // 2) if size > LARGE else rounds
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for run in contenders.values():
+    repeats = {}
+    for name, run in contenders.items():
         run()  # compile, touch the memory
+        start = time.perf_counter()
+        run()
+        repeats[name] = max(1, round(LEAST / (time.perf_counter() - start)))
     for _ in range(rounds):
         for name, run in contenders.items():
-            start = time.perf_counter()
-            repeats = 0
-            while not repeats or time.perf_counter() - start < 0.002:
+            start = clock()
+            for _ in range(repeats[name]):
                 run()
-                repeats += 1
-            seconds[name].append((time.perf_counter() - start) / repeats)
-    return seconds
+            seconds[name].append((clock() - start) / repeats[name])
+    for name, times in seconds.items():
+        low, median, high = statistics.quantiles(times, n=4, method="inclusive")
+        yield Result(task, name, threads, process, size, median, low, high)
 
 
-def measure(rounds: int, quick: bool) -> list[Result]:
-    """Return the results of all tasks."""
-    results = []
-    everyone = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    shapes = SHAPES[:3] if quick else SHAPES
-    for threads in dict.fromkeys((1, everyone)):
-        set_threads(threads)
-        for shape in shapes:
-            for dtype in ("float32", "bfloat16"):
-                for name in DRAWS:
-                    task = f"{name} {dtype} {'×'.join(map(str, shape))}"
-                    print(f"{task}, {threads} thread(s)…", end="\r", flush=True)
-                    contenders = {"fanwise": ours(name, shape, dtype, threads)}
-                    for peers in PEERS:
-                        contenders |= dict(peers(name, shape, dtype))
-                    size, bytes_each = int(np.prod(shape)), 2 if dtype == "bfloat16" else 4
-                    memory = np.empty(size * bytes_each, np.uint8)
-                    contenders["memory set"] = lambda memory=memory: memory.fill(1)  # type: ignore[misc]
-                    results += summarize(task, threads, size, race(contenders, rounds))
+def tasks(shapes: list[tuple[int, int]]) -> Iterator[tuple[str, str, tuple[int, int], str]]:
+    """Yield (task, draw, shape, dtype)."""
+    for shape in shapes:
+        for dtype in ("float32", "bfloat16"):
+            for draw in DRAWS:
+                yield f"{draw} {dtype} {'×'.join(map(str, shape))}", draw, shape, dtype
+
+
+def measure(rounds: int, quick: bool) -> Iterator[Result]:
+    """Yield the results of all tasks but Keras's."""
+    for threads in dict.fromkeys((1, cpus())):
+        for task, draw, shape, dtype in tasks(SHAPES[: 3 if quick else 4]):
+            out = np.empty(shape, np.uint16 if dtype == "bfloat16" else dtype)
+            contenders = dict(peers.ours(draw, shape, dtype, out))
+            for peer in peers.PEERS:
+                contenders |= dict(peer(draw, shape, dtype, out))
+            memory = out.view(np.uint8)
+            contenders["memory set"] = lambda memory=memory: memory.fill(1)  # type: ignore[misc]
+            set_threads(threads)
+            yield from race(task, threads, "main", out.size, rounds, contenders)
         if not quick:
-            results += whole_model(threads, rounds)
-    return results
+            yield from whole_model(threads, rounds)
 
 
-def whole_model(threads: int, rounds: int) -> list[Result]:
-    """Return the results of filling a whole model's matrices in bfloat16, one after the other."""
+def measure_fastest() -> Iterator[Result]:
+    """Yield the fastest rounds of all threads at 4096², with medians as the upper end."""
+    threads = cpus()
+    set_threads(threads)
+    for task, draw, shape, dtype in tasks([(4096, 4096)]):
+        out = np.empty(shape, np.uint16 if dtype == "bfloat16" else dtype)
+        contenders = dict(peers.ours(draw, shape, dtype, out))
+        contenders |= dict(peers.torch_fills(draw, shape, dtype, out))
+        contenders |= dict(peers.numpy_fills(draw, shape, dtype, out))
+        memory = out.view(np.uint8)
+        contenders["memory set"] = lambda memory=memory: memory.fill(1)  # type: ignore[misc]
+        print(f"{FASTEST}: {task}, {threads} thread(s)…", file=sys.stderr, flush=True)
+        seconds: dict[str, list[float]] = {name: [] for name in contenders}
+        for i in range(60):
+            for name, run in contenders.items():
+                if i < 6 or seconds[name][0] < 0.5:  # torch's truncated normal takes a second
+                    time.sleep(PAUSE)
+                    start = time.perf_counter()
+                    run()
+                    seconds[name].append(time.perf_counter() - start)
+        for name, times in seconds.items():
+            best, middle = min(times), statistics.median(times)
+            yield Result(task, name, threads, FASTEST, out.size, best, best, middle)
+
+
+def whole_model(threads: int, rounds: int) -> Iterator[Result]:
+    """Yield the results of filling a whole model's matrices in bfloat16, one after the other."""
     import torch
 
     shapes = llama_shapes()
-    size = sum(a * b for a, b in shapes)
-    largest = max(a * b for a, b in shapes)
-    memory = np.empty(largest, np.uint16)
+    memory = np.empty(max(a * b for a, b in shapes), np.uint16)
     tensor = torch.from_numpy(memory.view(np.int16)).view(torch.bfloat16)
 
     def fill_all() -> None:
         for i, (a, b) in enumerate(shapes):
-            out = memory[: a * b].reshape(a, b)
-            fill(out, Normal(0.02), seed=0, name=str(i), dtype="bfloat16", threads=threads)
+            fill(memory[: a * b].reshape(a, b), Normal(0.02), seed=0, name=str(i), dtype="bfloat16")
 
     def torch_all() -> None:
         for a, b in shapes:
@@ -247,104 +186,79 @@ def whole_model(threads: int, rounds: int) -> list[Result]:
 
     def set_all() -> None:
         for a, b in shapes:
-            memory[: a * b].fill(1)
+            memory[: a * b].view(np.uint8).fill(1)
 
     contenders = {"fanwise": fill_all, "torch": torch_all, "memory set": set_all}
-    task = "normal bfloat16, a model of 1.2·10⁹"
-    return summarize(task, threads, size, race(contenders, max(3, rounds // 2)))
+    size = sum(a * b for a, b in shapes)
+    task = "normal bfloat16, all matrices of Llama 3.2 1B"
+    yield from race(task, threads, "main", size, rounds, contenders)
 
 
-def summarize(
-    task: str, threads: int, size: int, seconds: dict[str, list[float]]
-) -> Iterator[Result]:
-    """Yield a result for each contender."""
-    for name, times in seconds.items():
-        low, median, high = statistics.quantiles(times, n=4) if len(times) > 1 else (times[0],) * 3
-        rates = [size / value / 1e9 for value in (median, high, low)]
-        yield Result(task, name, threads, *rates)
+def measure_keras(rounds: int) -> Iterator[Result]:
+    """Yield the results of Keras on the backend that this process has."""
+    import keras
+
+    process = f"Keras on {keras.backend.backend()}"
+    for threads in dict.fromkeys((1, cpus())):
+        for task, draw, shape, dtype in tasks(KERAS_SHAPES):
+            if dtype == "float32":
+                out = np.empty(shape, dtype)
+                contenders = dict(peers.ours(draw, shape, dtype, out))
+                contenders |= dict(peers.keras_fills(draw, shape, dtype, out))
+                set_threads(threads)
+                yield from race(task, threads, process, out.size, rounds, contenders)
 
 
-def table(results: list[Result]) -> str:
-    """Return the results as a table, a task after the other."""
-    lines = []
-    for key in dict.fromkeys((r.task, r.threads) for r in results):
-        rows = [r for r in results if (r.task, r.threads) == key]
-        rate = {r.contender: r.rate for r in rows}
-        lines.append(f"\n{key[0]}, {key[1]} thread(s)")
-        for r in rows:
-            ratio = rate["fanwise"] / r.rate
-            lines.append(
-                f"  {r.contender:20s} {r.rate:8.3f} ·10⁹/s  ({r.low:.3f} to {r.high:.3f})"
-                f"   fanwise is {ratio:6.2f} ×   {r.rate / rate['memory set']:6.1%} of memory"
-            )
-    return "\n".join(lines)
+def keras_process(backend: str, rounds: int) -> list[Result]:
+    """Return the results of Keras on a backend, from a process of its own; none where it fails."""
+    command = [sys.executable, "-m", "benchmarks.fill", "--keras", "--rounds", str(rounds)]
+    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+    if done.returncode:
+        print(f"Keras on {backend} is left out: exit status {done.returncode}", file=sys.stderr)
+        return []
+    return [Result(**values) for values in json.loads(done.stdout)]
 
 
-def machine() -> dict[str, str]:
+def machine() -> dict[str, Any]:
     """Return what must be known of the machine."""
-    model = platform.processor()
-    info = Path("/proc/cpuinfo")
+    model, info = platform.processor(), Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].partition(":")[2].strip() if lines else model
     return {
         "processor": model,
-        "cpus": str(cpus),
+        "cpus": cpus(),
         "system": platform.system(),
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
+        "load": [round(load, 1) for load in os.getloadavg()] if hasattr(os, "getloadavg") else [],
     }
 
 
-def chart(results: list[Result], path: Path) -> None:
-    """Draw rates at 4096×4096 as bars, in float32 and bfloat16; skipped without Matplotlib."""
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot as plt
-    except ImportError:
-        return
-    shown = [r for r in results if "4096×4096" in r.task and r.contender != "memory set"]
-    tasks = list(dict.fromkeys((r.task, r.threads) for r in shown))
-    names = list(dict.fromkeys(r.contender for r in shown))
-    figure, axes = plt.subplots(figsize=(11, 5.5), layout="constrained")
-    width = 0.85 / len(names)
-    for i, name in enumerate(names):
-        rates = {(r.task, r.threads): r.rate for r in shown if r.contender == name}
-        places = [j for j, task in enumerate(tasks) if task in rates]
-        axes.bar(
-            [j + (i - len(names) / 2) * width for j in places],
-            [rates[tasks[j]] for j in places],
-            width,
-            label=name,
-        )
-    labels = [f"{t.removesuffix(' 4096×4096')}\n{n} thread(s)" for t, n in tasks]
-    axes.set_xticks(range(len(tasks)), labels, rotation=35, ha="right", fontsize=8)
-    axes.set_yscale("log")
-    axes.set_ylabel("10⁹ values a second")
-    axes.set_title("Filling a 4096×4096 tensor")
-    axes.legend(ncols=3, fontsize=8, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-
-
 def main() -> None:
-    """Run all tasks, print the table, write JSON and the chart."""
+    """Run all tasks, print the table, write JSON, table and chart."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="leave out what takes gigabytes")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--keras", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    results = measure(options.rounds, options.quick)
-    print(table(results))
-    options.output.mkdir(parents=True, exist_ok=True)
-    data = {"machine": machine(), "results": [asdict(r) for r in results]}
-    (options.output / "fill.json").write_text(json.dumps(data, indent=1, ensure_ascii=False))
-    chart(results, options.output / "fill.png")
+    if options.keras:
+        print(json.dumps([asdict(result) for result in measure_keras(options.rounds)]))
+        return
+    start, before = time.perf_counter(), machine()
+    cost = costs.measure()
+    results = list(measure(options.rounds, options.quick))
+    results += measure_fastest()
+    for backend in BACKENDS:
+        results += keras_process(backend, options.rounds)
+    after = {
+        "load at the end": machine()["load"],
+        "minutes": round((time.perf_counter() - start) / 60, 1),
+    }
+    described = before | after
+    report.write(options.output, described, cost, results)
 
 
 if __name__ == "__main__":

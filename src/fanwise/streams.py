@@ -8,6 +8,7 @@ numbers: as easy as 1, 2, 3" (SC'11). A change to anything here is a new version
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from operator import index
 from typing import Any, TypeAlias
@@ -52,6 +53,7 @@ def key_words(seed: int) -> tuple[int, int]:
     return value & 0xFFFFFFFF, value >> 32
 
 
+@lru_cache(maxsize=1024)
 def stream_words(name: str) -> tuple[int, int]:
     """Return the counter words that belong to `name`: BLAKE2b over its UTF-8 bytes, low, high.
 

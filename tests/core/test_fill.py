@@ -2,10 +2,12 @@
 
 import math
 import os
+import platform
 import re
 import subprocess
 import sys
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
@@ -260,6 +262,96 @@ def test_memory_that_is_not_aligned(dtype):
     assert same_bits(shifted.copy(), fw.draw(Normal(), (1000,), seed=0, dtype=dtype))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ["OI", "IO"])
+def test_memory_that_starts_anywhere_in_a_cache_line(layout, dtype):
+    shape = (67, 301) if layout == "OI" else (301, 67)
+    expected = fw.draw(Normal(), shape, seed=0, layout=layout, dtype=dtype)
+    for skip in range(18):
+        memory = np.full(expected.size + 36, 7.0, expected.dtype)
+        out = memory[skip : skip + expected.size].reshape(shape)
+        fw.draw(Normal(), shape, seed=0, layout=layout, dtype=dtype, out=out)
+        assert same_bits(out, expected)
+        assert (memory[:skip] == 7.0).all()
+        assert (memory[skip + expected.size :] == 7.0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("element", "word"),
+    [  # of the first 4·10⁸ words of this stream the most extreme, found by search
+        (250_871_792, 0xFFFFFFFF),
+        (299_848_325, 0x00000009),
+        (77_373_971, 0xFFFFFFE4),
+        (147_797_886, 0x00000069),
+    ],
+)
+def test_the_rarest_words(element, word, dtype):
+    # One word in 2¹⁵ takes the vector code's other path, with all four segments of the quantile.
+    assert fw.words(1, "w", element, 1)[0] == word
+    for draw in (Normal(0.3), TruncatedNormal(0.3, 0.0, -math.inf, math.inf)):
+        region = (slice(element - 300, element + 300),)
+        drawn = fw.draw(draw, (2**40,), seed=1, name="w", region=region, dtype=dtype)
+        expected = by_reference(draw, (2**40,), "O", 1, "w", dtype, region)
+        assert same_bits(drawn, expected)
+        assert abs(drawn[300]) > 5.4 * 0.3
+
+
+def test_all_paths_of_the_quantile_meet():
+    draw = Normal(2.0**-8)
+    drawn = fw.draw(draw, (1 << 20,), seed=1, name="w")
+    words = fw.words(1, "w", 0, 1 << 20)
+    assert same_bits(drawn, reference_engine.values(words, draw.variate(), "float32"))
+    assert (np.abs(drawn) > 4.3 * 2.0**-8).sum() > 5
+
+
+@pytest.mark.slow
+def test_other_vector_units_draw_the_same(tmp_path):
+    """Code for units of 128 and 256 bits, where fewer tiles are made at a time."""
+    script = """
+import sys, hashlib
+import numpy as np
+from fanwise.fill import tiles
+if sys.argv[1] != "host":
+    tiles.TOGETHER, tiles.ENTRIES = 1, tiles.TILE
+import fanwise as fw
+from fanwise.schemes import Normal, TruncatedNormal, Uniform
+digest = hashlib.sha256()
+for draw in (Uniform(-1, 1), Normal(2.0, 1.0), TruncatedNormal()):
+    for dtype in ("float32", "float16", "bfloat16", "float64"):
+        for layout in ("OI", "IO"):
+            drawn = fw.draw(draw, (301, 403), seed=1, layout=layout, dtype=dtype)
+            digest.update(np.ascontiguousarray(drawn).tobytes())
+print(digest.hexdigest())
+"""
+    digests = set()
+    for cpu in ("host", "haswell", "x86-64") if platform.machine() == "x86_64" else ("host",):
+        unit = {} if cpu == "host" else {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
+        done = subprocess.run(
+            [sys.executable, "-c", script, cpu],
+            env=os.environ | unit | {"NUMBA_CACHE_DIR": str(tmp_path / cpu)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(done.stdout)
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("layout", ["OI", "IO"])
+def test_a_fill_takes_no_memory_to_speak_of(layout, dtype):
+    roomy = np.empty((2048, 2 * 2049), numpy_dtype(dtype))
+    for out in (roomy[:, :2048], roomy[:, ::2]):
+        fw.draw(Normal(), out.shape, seed=0, layout=layout, dtype=dtype, out=out, threads=2)
+        tracemalloc.start()
+        try:
+            fw.draw(Normal(), out.shape, seed=0, layout=layout, dtype=dtype, out=out, threads=2)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()
+
+
 def test_the_environment_may_say_how_many_threads(monkeypatch):
     expected = fw.draw(Normal(), (300, 1000), seed=2)
     for count in ("1", "3"):
@@ -481,7 +573,20 @@ def test_nothing_is_written_where_arguments_do_not_fit():
         (
             view(lambda a: np.lib.stride_tricks.as_strided(a, shape, (0, 4))),
             {},
-            "out has overlapping memory (strides (0, 4)): pass a copy, not a broadcast view.",
+            "the memory to fill overlaps itself (shape (4, 6), strides (0, 4)): pass a copy, not "
+            "a broadcast or expanded view.",
+        ),
+        (
+            view(lambda a: np.lib.stride_tricks.as_strided(a, shape, (8, 4))),
+            {},
+            "the memory to fill overlaps itself (shape (4, 6), strides (8, 4)): pass a copy, not "
+            "a broadcast or expanded view.",
+        ),
+        (
+            view(lambda a: np.lib.stride_tricks.as_strided(a[0, 5:], shape, (4, -3))),
+            {},
+            "the memory to fill overlaps itself (shape (4, 6), strides (4, -3)): pass a copy, not "
+            "a broadcast or expanded view.",
         ),
         (
             view(lambda a: a[:, :5]),

@@ -7,77 +7,14 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from layers import SIGMOID, SUM, TANH, WIDTH, layer, network, only
 
-from fanwise.fans import Fans
 from fanwise.gains import activation, second_moments
-from fanwise.signal import Layer, judge, predicted_backward, predicted_forward, trend
-from fanwise.uses import Neighbour
-
-WIDTH = 64
-
-
-def curve_of(name):
-    grid = [10.0 ** (k / 4) for k in range(-24, 13)]
-    moments = [second_moments(activation(name), q) for q in grid]
-    return tuple(
-        (math.log(q), math.log(m.value), math.log(m.slope))
-        for q, m in zip(grid, moments, strict=True)
-    )
-
-
-RELU = Neighbour("relu", "rectifier", "linear", 0.5, 0.5)
-TANH = Neighbour("tanh", "saturating", "linear", 0.394294, 0.464403, curve_of("tanh"))
-SIGMOID = Neighbour("sigmoid", "saturating", "linear", 0.293379, 0.0448, curve_of("sigmoid"))
-INPUT = Neighbour("the model's input", "input", "input")
-OUTPUT = Neighbour("the model's output", "output")
-SUM = Neighbour("a residual sum", "mixed", "mixed")
-
-
-def layer(i, **changes):
-    """A healthy layer: unit rms both ways, weights as planned."""
-    planned = changes.pop("planned_rms", math.sqrt(2.0 / WIDTH))
-    scale = changes.pop("scale", 1.0)
-    rms = changes.get("rms", 1.0)
-    values = {
-        "name": f"layers.{i}",
-        "parameter": f"layers.{i}.weight",
-        "feeds": RELU,
-        "follows": RELU,
-        "input_rms": 1.0,
-        "rms": 1.0,
-        "mean": 0.0,
-        "spread": rms,
-        "varying": rms,
-        "gradient_rms": 1.0,
-        "saturated": None,
-        "dead": 0.0,
-        "weight_rms": scale * (planned or 1.0),
-        "planned_rms": planned,
-        "planned_scheme": "he_normal" if planned else "",
-        "fans": Fans(WIDTH, WIDTH),
-    }
-    return Layer(**{**values, **changes})
-
-
-def network(forward, backward=None, **changes):
-    """Layers with these rms, and these gradient rms from the first layer to the last."""
-    backward = backward or [1.0] * len(forward)
-    return [
-        layer(i, rms=rms, gradient_rms=gradient, **changes)
-        for i, (rms, gradient) in enumerate(zip(forward, backward, strict=True))
-    ]
+from fanwise.signal import judge, predicted_backward, predicted_forward, trend
 
 
 def powers(rate, n):
     return [rate**i for i in range(n)]
-
-
-def only(layers):
-    """Return the one verdict on these layers."""
-    signal = judge(layers)
-    assert not signal.healthy
-    assert len(signal.verdicts) == 1
-    return signal.verdicts[0]
 
 
 # --- drifts -------------------------------------------------------------------------------------
@@ -219,7 +156,7 @@ def test_a_signal_that_is_lost_all_at_once(kept):
     layers = biased([0.1] * kept + [0.0] * 4)
     verdict = only(layers)
     assert str(verdict) == (
-        f"vanishing forward, from 'layers.{kept}' on. The output of layers.{kept}.weight is the "
+        f"collapsed forward, from 'layers.{kept}' on. The output of layers.{kept}.weight is the "
         "same for every sample of the batch: only biases are left of the signal. "
         "fanwise.torch.init_(model, inputs, seed=0) draws it by he_normal."
     )
@@ -273,8 +210,9 @@ def test_weights_of_zero():
     layers = network([1.0, 1.0, 0.0, 0.0])
     layers[2] = layer(2, rms=0.0, scale=0.0)
     assert str(only(layers)) == (
-        "vanishing forward, from 'layers.2' on. The output of layers.2.weight is exactly zero: "
-        "its weights are all zero. fanwise.torch.init_(model, inputs, seed=0) draws them."
+        "wrong scale, from 'layers.2' on. All weights of layers.2.weight are zero: what lies "
+        "before it gets no gradient. fanwise.torch.init_(model, inputs, seed=0) draws them by he_normal "
+        "(std 0.177). Its output is then as strong as its neighbours'."
     )
 
 
@@ -295,8 +233,8 @@ def test_saturated():
     assert str(only(layers)) == (
         "saturated, from 'layers.2' on. 81% of tanh's inputs after layers.2 lie where its slope is "
         "below 5 % of the steepest: their rms is 12, 2 layers are so. "
-        "fanwise.torch.init_(model, inputs, seed=0) draws layers.2.weight by he_normal: predicted "
-        "rms 1.2."
+        "fanwise.torch.init_(model, inputs, seed=0) draws layers.2.weight by he_normal. "
+        "Predicted after it: rms 1.2."
     )
 
 
@@ -313,7 +251,8 @@ def test_dead():
         "dead, from 'layers.3' on. 77% of the units of relu after layers.3 have no slope on any "
         "sample of the batch: their inputs have mean -5 and spread 1.25. "
         "fanwise.torch.init_(model, inputs, seed=0) draws zero biases and zero-mean weights; if "
-        "the model's input has a large mean, centre it."
+        "the model's input has a large mean, centre it. Predicted after it: each unit has a slope "
+        "on half of the samples."
     )
 
 
@@ -344,7 +283,7 @@ def test_weights_too_small():
         "vanishing forward and backward, from 'layers.1' on. The signal shrinks by 0.408 a layer. "
         "layers.15.weight, fed by relu, has weights of std 0.0722 where 0.177 keeps the signal: "
         "the typical factor over 29 layers is 0.408. fanwise.torch.init_(model, inputs, seed=0) "
-        "draws them by he_normal; predicted after it: a factor 1 a layer, 1 in all."
+        "draws them by he_normal. Predicted after it: a factor 1 a layer, 1 in all."
     )
 
 
@@ -352,7 +291,7 @@ def test_weights_too_large():
     layers = network(powers(3.0, 12), scale=3.0)
     verdict = only(layers)
     assert "the typical factor over 11 layers is 3." in verdict.cause
-    assert verdict.fix.endswith("predicted after it: a factor 1 a layer, 1 in all.")
+    assert verdict.after == "Predicted after it: a factor 1 a layer, 1 in all."
 
 
 NO_SCALE = (
@@ -383,8 +322,8 @@ def test_a_redraw_that_would_not_be_enough_says_so():
     )
     verdict = only(layers)
     assert verdict.fix.startswith("fanwise.torch.init_(model, inputs, seed=0) draws them by")
-    assert verdict.fix.endswith(f"in all. That is not enough: {NO_SCALE}")
-    factor = float(verdict.fix.split("a factor ")[1].split()[0])
+    assert verdict.after.endswith(f"in all. That is not enough: {NO_SCALE}")
+    factor = float(verdict.after.split("a factor ")[1].split()[0])
     assert 0.2 < factor < 0.25  # σ′ ≤ ¼
 
 
@@ -398,10 +337,9 @@ def test_a_redraw_that_mends_one_direction_only_says_so():
         planned_rms=math.sqrt(1.0 / WIDTH),
         scale=0.4,
     )
-    fix = only(layers).fix
-    start = (
-        "fanwise.torch.init_(model, inputs, seed=0) draws them by he_normal; predicted after it: "
-    )
+    verdict = only(layers)
+    assert verdict.fix == "fanwise.torch.init_(model, inputs, seed=0) draws them by he_normal."
+    start, fix = "Predicted after it: ", verdict.after
     end = f" in all backward. That is not enough: {NO_SCALE}"
     assert fix.startswith(start)
     assert fix.endswith(end)

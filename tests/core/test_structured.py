@@ -2,6 +2,7 @@
 
 import math
 import re
+import tracemalloc
 
 import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import fanwise as fw
 from fanwise import schemes
 from fanwise.errors import ArgumentError
+from fanwise.haar import CHUNK, PANEL
 from fanwise.schemes import DeltaOrthogonal, Dirac, Identity, Normal, Orthogonal, Sparse
 
 seeds = st.integers(0, 2**64 - 1)
@@ -132,6 +134,80 @@ def test_rectangles_are_parts_of_haar_matrices():
         entry = drawn[:, 0, 0]
         assert scipy.stats.kstest(entry**2, scipy.stats.beta(0.5, 3.0).cdf).pvalue > 1e-6
         assert abs(np.sign(entry).mean()) < 5.0 / math.sqrt(5000)
+
+
+# Large matrices are factored panel by panel, in their own memory.
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.3])
+@pytest.mark.parametrize("stack", [1, 2])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (PANEL, PANEL),
+        (PANEL + 1, PANEL + 1),
+        (2 * PANEL, 2 * PANEL),
+        (2 * PANEL + 5, 2 * PANEL + 4),
+        (3 * PANEL - 1, PANEL + 7),
+        (PANEL + 7, 3 * PANEL - 1),
+        (700, 3),
+        (3, 700),
+    ],
+)
+def test_large_matrices_are_the_q_of_lapacks_whole_qr(shape, stack, gain):
+    # With a positive diagonal of R, Q is unique: no other panels, signs or order would agree.
+    how = {"seed": 4, "name": "w", "layout": "BOI", "dtype": float}
+    drawn = fw.draw(Orthogonal(gain), (stack, *shape), **how)
+    normals = fw.draw(Normal(), (stack, *shape), **how)
+    tall = normals if shape[0] >= shape[1] else normals.swapaxes(1, 2)
+    q, r = np.linalg.qr(tall)
+    q = q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :]
+    expected = gain * (q if shape[0] >= shape[1] else q.swapaxes(1, 2))
+    assert np.abs(drawn - expected).max() < 1e-11
+
+
+@pytest.mark.parametrize("dtype", PRECISION)
+def test_large_matrices_of_any_dtype_and_storage(dtype):
+    shape = (2 * PANEL + 3, PANEL + 50)
+    drawn = fw.draw("orthogonal", shape, seed=4, dtype=dtype)
+    assert np.abs(gram(drawn) - np.eye(min(shape))).max() < PRECISION[dtype]
+    if dtype in ("float16", "bfloat16"):
+        single = fw.draw("orthogonal", shape, seed=4)
+        assert np.array_equal(drawn, single.astype(drawn.dtype))
+    for _ in range(2):
+        assert np.array_equal(drawn, fw.draw("orthogonal", shape, seed=4, dtype=dtype))
+    stored = fw.draw("orthogonal", shape[::-1], seed=4, layout="IO", dtype=dtype)
+    assert np.array_equal(stored.T, drawn)
+    strided = np.full((shape[0], 2 * shape[1]), 7.0, drawn.dtype)
+    fw.draw("orthogonal", shape, seed=4, dtype=dtype, out=strided[:, ::2])
+    assert np.array_equal(strided[:, ::2], drawn)
+    assert (strided[:, 1::2] == 7.0).all()
+
+
+@pytest.mark.parametrize("shape", [(1600, 1600), (2500, 500), (500, 2500), (40, 200, 200)])
+def test_orthogonal_memory_is_bounded(shape):
+    out = np.empty(shape, np.float32)
+    layout = "BOI"[-len(shape) :]
+    fw.draw("orthogonal", shape, seed=4, layout=layout, out=out)
+    tracemalloc.start()
+    try:
+        fw.draw("orthogonal", shape, seed=4, layout=layout, out=out)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * (4 * PANEL * sum(shape[-2:]) + 2 * CHUNK)
+
+
+def test_sparse_memory_is_bounded():
+    out = np.empty((2000, 2000), np.float32)
+    tracemalloc.start()
+    try:
+        fw.draw(Sparse(0.1), out.shape, seed=4, out=out)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+    assert ((out == 0).sum(axis=0) == 200).all()
 
 
 # Identity, Dirac, delta-orthogonal, sparse.

@@ -223,8 +223,8 @@ def test_overlapping_memory_is_refused(shape, strides):
     memory = torch.full((24,), 7.0, device=DEVICE)
     out = memory.as_strided(shape, strides)
     message = (
-        f"the tensor has overlapping memory (shape {shape}, strides {strides}): pass a copy, not "
-        "an expanded view."
+        f"the memory to fill overlaps itself (shape {shape}, strides {strides}): pass a copy, not "
+        "a broadcast or expanded view."
     )
     with pytest.raises(fw.ArgumentError, match=f"^{re.escape(message)}$"):
         check(out, DRAWS[0], 3, "w", shape, (0, 0))
@@ -317,7 +317,7 @@ def test_nothing_is_written_where_arguments_do_not_fit(engine):
     ):
         with pytest.raises(fw.ArgumentError, match=f"^{re.escape(message)}$"):
             tensors.fill_(out, schemes.Normal(), **{"seed": 0, **how})
-    with pytest.raises(fw.ArgumentError, match=r"^the tensor has overlapping memory \(shape"):
+    with pytest.raises(fw.ArgumentError, match=r"^the memory to fill overlaps itself \(shape"):
         tensors.fill_(out[:1].expand(4, 6), schemes.Normal(), seed=0)
     assert (out == 7.0).all()
     with pytest.raises(fw.ArgumentError) as error:

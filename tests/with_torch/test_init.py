@@ -533,7 +533,8 @@ FLOAT_DTYPES = "float32, float64, float16, bfloat16"
         ),
         (
             lambda: init.normal_(torch.empty(1).expand(3)),
-            "out has overlapping memory (strides (0,)): pass a copy, not a broadcast view.",
+            "the memory to fill overlaps itself (shape (3,), strides (0,)): pass a copy, not a "
+            "broadcast or expanded view.",
         ),
     ],
 )

@@ -1209,3 +1209,29 @@ def test_a_lazy_model():
     assert str(error.value) == (
         "'0.weight' is lazy and has no shape yet: run the model once on a batch first."
     )
+
+
+def test_a_correction_of_low_rank_starts_at_zero():
+    model = Function(
+        lambda self, x: F.linear(x, self.w + 0.5 * (self.b @ self.a)),
+        w=randn(6, 5),
+        b=randn(6, 2),
+        a=randn(2, 5),
+    )
+    seen = rows(model, randn(3, 5))
+    assert (seen["w"].role, seen["w"].layout) == (DENSE, "OI")
+    assert seen["b"].scheme == "zeros"
+    assert (seen["a"].fan_in, seen["a"].fan_out) == (5, 2)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_weight_that_is_a_product_is_two_kernels(transposed):
+    model = Function(
+        lambda self, x: x @ (self.u @ self.v) if transposed else F.linear(x, self.u @ self.v),
+        u=randn(40, 3) if transposed else randn(60, 3),
+        v=randn(3, 60) if transposed else randn(3, 40),
+    )
+    seen = rows(model, randn(3, 40))
+    first, second = ("u", "v") if transposed else ("v", "u")
+    assert (seen[first].fan_in, seen[first].fan_out) == (40, 3)
+    assert (seen[second].fan_in, seen[second].fan_out) == (3, 60)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,22 +15,40 @@ from fanwise.draws import Constant, Draw, EntrywiseDraw, Normal, Variate
 from fanwise.dtypes import DType, as_bits, check_dtype, numpy_dtype, store
 from fanwise.errors import ArgumentError
 from fanwise.fans import Fans, canonical_axes, check_layout, fans
+from fanwise.fill.geometry import check_overlap
 from fanwise.schemes import Scheme, VarianceScaling, get
 from fanwise.streams import check_seed
 from fanwise.structured import build
 
 Region = Sequence[slice]
 """One slice an axis, step 1, within the whole shape."""
+Shape: TypeAlias = tuple[int, ...]
 
 
-def check_region(shape: Sequence[int], region: Region | None) -> tuple[list[int], list[int]]:
-    """Return (offsets, sizes) of a region of `shape`; the whole where it is None."""
+@lru_cache(maxsize=1024)
+def _whole(shape: Shape) -> tuple[Shape, Shape]:
+    """Return (offsets, sizes) of the whole of `shape`, or raise where no tensor has that shape."""
     if any(n < 0 for n in shape):
-        raise ArgumentError(f"shape {tuple(shape)} has a negative size.")
+        raise ArgumentError(f"shape {shape} has a negative size.")
     if prod(shape) > 1 << 64:
-        raise ArgumentError(f"shape {tuple(shape)} has more elements than a stream's 2**64 words.")
+        raise ArgumentError(f"shape {shape} has more elements than a stream's 2**64 words.")
+    return (0,) * len(shape), shape
+
+
+@lru_cache(maxsize=1024)
+def _order(shape: Shape, layout: str | None) -> tuple[tuple[int, ...], Shape]:
+    """Return (axes, shape): the canonical order of a tensor's axes, and its shape in that order."""
+    if layout is None:
+        return tuple(range(len(shape))), shape
+    axes = canonical_axes(check_layout(shape, layout))
+    return axes, tuple(shape[axis] for axis in axes)
+
+
+def check_region(shape: Sequence[int], region: Region | None) -> tuple[Shape, Shape]:
+    """Return (offsets, sizes) of a region of `shape`; the whole where it is None."""
+    whole = _whole(tuple(shape))
     if region is None:
-        return [0] * len(shape), list(shape)
+        return whole
     if len(region) != len(shape):
         raise ArgumentError(
             f"region has {len(region)} slices and shape {tuple(shape)} has {len(shape)} axes: "
@@ -44,12 +63,12 @@ def check_region(shape: Sequence[int], region: Region | None) -> tuple[list[int]
             )
         offsets.append(start)
         sizes.append(stop - start)
-    return offsets, sizes
+    return tuple(offsets), tuple(sizes)
 
 
 def canonical(
     sizes: Sequence[int], shape: Sequence[int], layout: str | None, region: Region | None
-) -> tuple[tuple[int, ...], list[int], list[int]]:
+) -> tuple[tuple[int, ...], Shape, Shape]:
     """Return (axes, shape, offsets): the canonical order of axes, and the region's place in it.
 
     Args:
@@ -62,28 +81,18 @@ def canonical(
         ArgumentError: arguments that don't fit each other.
     """
     offsets, wanted = check_region(shape, region)
-    if tuple(wanted) != tuple(sizes):
-        raise ArgumentError(
-            f"out has shape {tuple(sizes)}, and the region wanted has {tuple(wanted)}."
-        )
-    if layout is None:
-        return tuple(range(len(shape))), list(shape), offsets
-    axes = canonical_axes(check_layout(shape, layout))
-    return axes, [shape[axis] for axis in axes], [offsets[axis] for axis in axes]
+    if wanted != tuple(sizes):
+        raise ArgumentError(f"out has shape {tuple(sizes)}, and the region wanted has {wanted}.")
+    axes, ordered = _order(tuple(shape), layout)
+    return axes, ordered, offsets if layout is None else tuple(offsets[axis] for axis in axes)
 
 
-def _check_memory(out: npt.NDArray[Any]) -> None:
-    flags = out.flags
-    if not flags.writeable:
-        raise ArgumentError("out is read-only: pass a writable array, or a copy of it.")
-    if flags.c_contiguous:
-        return
-    overlaps = any(step == 0 and n > 1 for step, n in zip(out.strides, out.shape, strict=True))
-    if out.size and overlaps:  # NumPy gives an empty array strides of zero
-        raise ArgumentError(
-            f"out has overlapping memory (strides {out.strides}): pass a copy, "
-            "not a broadcast view."
-        )
+@lru_cache(maxsize=1)
+def _engine() -> ModuleType:
+    """Return the CPU engine; it compiles, so it isn't imported before something is drawn."""
+    from fanwise.fill import cpu
+
+    return cpu
 
 
 @lru_cache(maxsize=256)
@@ -126,38 +135,100 @@ def fill(
     """
     dtype = check_dtype(out.dtype if dtype is None else dtype)
     shape = tuple(out.shape if shape is None else shape)
-    axes, ordered, offsets = canonical(out.shape, shape, layout, region)
-    _check_memory(out)
-    seed = check_seed(seed)
+    if not out.flags.writeable:
+        raise ArgumentError("out is read-only: pass a writable array, or a copy of it.")
+    check_overlap(out.shape, out.strides, out.itemsize)
     target = as_bits(out, dtype)
-    if layout is not None:
-        target = target.transpose(axes)
-    if isinstance(draw, Constant):
-        store(target, np.array(draw.value), dtype)
-    elif isinstance(draw, EntrywiseDraw):
-        from fanwise.fill.cpu import fill_entries  # compiles: not before something is drawn
-
-        fill_entries(
-            target,
-            _variate(draw),
-            dtype,
+    if isinstance(draw, EntrywiseDraw):
+        plain = out.flags.aligned and out.dtype.isnative
+        memory = target if plain else np.empty(out.shape, target.dtype.newbyteorder("="))
+        item = memory.itemsize
+        fill_at(
+            memory.ctypes.data,
+            memory.shape,
+            tuple([step // item for step in memory.strides]),
+            draw,
             seed=seed,
             name=name,
-            shape=ordered,
-            offsets=offsets,
+            shape=shape,
+            layout=layout,
+            region=region,
+            dtype=dtype,
             threads=threads,
         )
-    else:
-        precision = np.float64 if dtype == "float64" else np.float32
+        if not plain:
+            target[...] = memory
+        return
+    axes, ordered, offsets = canonical(out.shape, shape, layout, region)
+    seed = check_seed(seed)
+    target = target.transpose(axes)
+    if isinstance(draw, Constant):
+        store(target, np.array(draw.value), dtype)
+        return
+    precision = np.float64 if dtype == "float64" else np.float32
+    in_place = target.dtype == precision and target.shape == ordered and target.flags.carray
+    whole = target if in_place else np.empty(ordered, precision)
 
-        def normals(sub: tuple[int, ...], suffix: str) -> npt.NDArray[np.floating[Any]]:
-            result = np.empty(sub, precision)
-            fill(result, Normal(), seed=seed, name=name + suffix, threads=threads)
-            return result
+    def normals(
+        out: npt.NDArray[Any],
+        suffix: str = "",
+        shape: Shape | None = None,
+        region: Region | None = None,
+    ) -> None:
+        own = name + suffix
+        fill(out, Normal(), seed=seed, name=own, shape=shape, region=region, threads=threads)
 
-        whole = build(draw, shape, check_layout(shape, layout), normals)
+    build(draw, shape, check_layout(shape, layout), normals, whole)
+    if not in_place:
         part = tuple(slice(at, at + n) for at, n in zip(offsets, target.shape, strict=True))
         store(target, whole[part], dtype)
+
+
+def fill_at(
+    address: int,
+    sizes: Shape,
+    strides: Shape,
+    draw: EntrywiseDraw,
+    *,
+    seed: int,
+    name: str,
+    shape: Shape,
+    layout: str | None,
+    region: Region | None,
+    dtype: DType,
+    threads: int | None,
+) -> None:
+    """Do as `fill` with writable memory that isn't an array of NumPy's.
+
+    Args:
+        address: of the first item; a multiple of the item's size.
+        sizes: of the memory.
+        strides: of the memory, in items.
+        draw: what to sample, entry by entry.
+        seed: as in `fill`, and so the others.
+        name: of the stream.
+        shape: of the whole.
+        layout: of the whole.
+        region: of the whole.
+        dtype: of the memory.
+        threads: at most this many.
+    """
+    axes, ordered, offsets = canonical(sizes, shape, layout, region)
+    check_overlap(sizes, strides)
+    if layout is not None:
+        sizes, strides = (tuple([along[axis] for axis in axes]) for along in (sizes, strides))
+    _engine().fill_entries(
+        address,
+        sizes,
+        strides,
+        _variate(draw),
+        dtype,
+        seed=check_seed(seed),
+        name=name,
+        shape=ordered,
+        offsets=offsets,
+        threads=threads,
+    )
 
 
 def draw(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from math import prod
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +23,12 @@ import numpy.typing as npt
 from fanwise.draws import Variate
 from fanwise.dtypes import DType
 from fanwise.errors import ArgumentError
-from fanwise.fill import kernels
-from fanwise.fill.geometry import Axis, merge
+from fanwise.fill import kernels, tiles
+from fanwise.fill.geometry import merge
 from fanwise.streams import key_words, stream_words
 
-KINDS = {"uniform": 0, "normal": 1, "truncated_normal": 2}
+Shape: TypeAlias = tuple[int, ...]
+
 SERIAL = 1 << 15
 """Fewer elements than this are not worth a second thread."""
 SHARES = 4
@@ -108,74 +110,77 @@ def _scratch(dtype: DType) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _constants(variate: Variate) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return what `kernels` takes as bounds and scale."""
+def _constants(variate: Variate) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, float]]:
+    """Return what `tiles.write` takes as what, bounds and scale."""
+    what = {"uniform": tiles.UNIFORM, "normal": tiles.NORMAL}.get(variate.kind, tiles.MAPPED)
+    if what == tiles.MAPPED and variate.count == 1 << 32:
+        what = tiles.CLIPPED
     bounds = (variate.first, variate.count, variate.lowest, variate.highest)
-    return (
-        np.array([KINDS[variate.kind], *bounds], dtype=np.int64),
-        np.array([variate.multiplier, variate.mean]),
-    )
+    # Adding −0 changes nothing, not even the sign of a zero.
+    return (0,) * what, bounds, (float(variate.multiplier), float(variate.mean) or -0.0)
 
 
-def _panelled(axes: list[Axis]) -> tuple[npt.NDArray[np.int64], bool]:
-    """Return axes as `kernels` takes them, and whether for `panels`.
+@lru_cache(maxsize=1024)
+def _geometry(
+    sizes: Shape, strides: Shape, shape: Shape, offsets: Shape, item: int, past: int
+) -> tuple[Callable[..., None], int, np.uint64, npt.NDArray[np.int64]]:
+    """Return (kernel, units of work, first element, axes) that fill a region, as `kernels` say.
 
-    That is where memory is contiguous along another axis than the last, which then comes last but
-    one.
+    `panels` is the kernel where memory is contiguous along another axis than the last, which then
+    comes last but one. The arguments are those of `merge` and of `panel_units`.
     """
-    panel = False
+    first, axes = merge(sizes, strides, shape, offsets)
+    panels = False
     if axes[-1].stride != 1:
         for i, axis in enumerate(axes[:-1]):
             if axis.stride == 1 and axis.size > 1:
                 axes = [*axes[:i], *axes[i + 1 : -1], axis, axes[-1]]
-                panel = True
+                panels = True
                 break
-    return np.array(axes, dtype=np.int64), panel
+    known = np.array(axes, dtype=np.int64)
+    if panels:
+        return kernels.panels, kernels.panel_units(known, item, past), np.uint64(first), known
+    return kernels.rows, kernels.row_units(known), np.uint64(first), known
 
 
 def fill_entries(
-    out: npt.NDArray[Any],
+    address: int,
+    sizes: Shape,
+    strides: Shape,
     variate: Variate,
     dtype: DType,
     *,
     seed: int,
     name: str,
-    shape: Sequence[int],
-    offsets: Sequence[int],
+    shape: Shape,
+    offsets: Shape,
     threads: int | None = None,
 ) -> None:
-    """Write the region of `shape` that starts at `offsets` into `out`; axes in canonical order."""
+    """Write the region of `shape` that starts at `offsets` into memory; axes in canonical order.
+
+    Args:
+        address: of the region's first item; a multiple of the item's size.
+        sizes: of the region.
+        strides: of its memory, in items; no two of them overlap.
+        variate: what to write.
+        dtype: of the memory.
+        seed: of the stream.
+        name: of the stream.
+        shape: of the whole.
+        offsets: of the region within it.
+        threads: at most this many.
+    """
     count = thread_count(threads)
-    if not out.size:
+    size = prod(sizes)
+    if not size:
         return
-    item = out.itemsize
-    if not (out.flags.aligned and out.dtype.isnative):
-        aligned = np.empty(out.shape, out.dtype.newbyteorder("="))
-        fill_entries(
-            aligned,
-            variate,
-            dtype,
-            seed=seed,
-            name=name,
-            shape=shape,
-            offsets=offsets,
-            threads=threads,
-        )
-        out[...] = aligned
-        return
-    if out.flags.c_contiguous and out.shape == tuple(shape):
-        origin, merged = 0, [Axis(out.size, 1, 1)]
-    else:
-        origin, merged = merge(out.shape, [step // item for step in out.strides], shape, offsets)
-    axes, panel = _panelled(merged)
-    kernel = kernels.panels if panel else kernels.rows
-    units = (kernels.panel_units if panel else kernels.row_units)(axes)
-    key = np.array([*key_words(seed), *stream_words(name)], dtype=np.uint32)
-    bounds, scale = _constants(variate)
-    address, first = out.ctypes.data, np.uint64(origin)
+    item = kernels.EXAMPLES[dtype].itemsize
+    past = address % kernels.LINE // item
+    kernel, units, first, axes = _geometry(sizes, strides, shape, offsets, item, past)
+    key = (*key_words(seed), *stream_words(name))
+    what, bounds, scale = _constants(variate)
 
     def work(low: int, high: int) -> None:
-        scratch, numbers = _scratch(dtype)
-        kernel(address, axes, first, key, bounds, scale, scratch, numbers, low, high)
+        kernel(address, axes, first, key, what, bounds, scale, _scratch(dtype), low, high)
 
-    _run(work, units, 1 if out.size < SERIAL else count)
+    _run(work, units, 1 if size < SERIAL else count)

@@ -31,7 +31,7 @@ import triton.language as tl
 from fanwise import quantiles, streams
 from fanwise.draws import Variate
 from fanwise.errors import ArgumentError
-from fanwise.fill.geometry import Axis, merge
+from fanwise.fill.geometry import Axis, check_overlap, merge
 from fanwise.streams import key_words, stream_words
 
 MOST = 1 << 30
@@ -451,14 +451,7 @@ def check_memory(out: Any) -> None:
             f"the GPU engine fills CUDA tensors, and this one is on {out.device}: use "
             "fanwise.torch.draw(..., out=tensor), which fills any."
         )
-    reach = 0  # of the axes so far: the next must step over it
-    for stride, size in sorted(zip(out.stride(), out.shape, strict=True)):
-        if size > 1 and stride <= reach and out.numel():
-            raise ArgumentError(
-                f"the tensor has overlapping memory (shape {tuple(out.shape)}, strides "
-                f"{tuple(out.stride())}): pass a copy, not an expanded view."
-            )
-        reach += stride * (size - 1)
+    check_overlap(out.shape, out.stride())
 
 
 def fill_entries(

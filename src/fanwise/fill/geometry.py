@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
+
+from fanwise.errors import ArgumentError
 
 
 class Axis(NamedTuple):
@@ -47,3 +50,27 @@ def merge(
     if not axes or axes[-1].step != 1:
         axes.append(Axis(1, 1, 1))
     return first, axes
+
+
+@lru_cache(maxsize=1024)
+def check_overlap(sizes: tuple[int, ...], strides: tuple[int, ...], item: int = 1) -> None:
+    """Raise `ArgumentError` where entries of memory may share some of it.
+
+    They don't where each axis steps over all that the axes of smaller strides reach. Memory that
+    interlocks otherwise counts as overlapping.
+
+    Args:
+        sizes: of the memory.
+        strides: in items, or in bytes.
+        item: size of an item, in the unit of the strides.
+    """
+    if 0 in sizes:
+        return
+    reach = item  # of the axes so far
+    for stride, size in sorted((abs(s), n) for s, n in zip(strides, sizes, strict=True) if n > 1):
+        if stride < reach:
+            raise ArgumentError(
+                f"the memory to fill overlaps itself (shape {tuple(sizes)}, strides "
+                f"{tuple(strides)}): pass a copy, not a broadcast or expanded view."
+            )
+        reach += stride * (size - 1)

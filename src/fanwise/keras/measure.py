@@ -21,7 +21,7 @@ from fanwise.keras.plan import look, named_variables, parameters_of
 from fanwise.keras.trace import Contraction, all_layers
 from fanwise.neighbours import at, steepness
 from fanwise.plan import Row, Rule
-from fanwise.signal import Layer, Signal, judge
+from fanwise.signal import Layer, Moments, Signal, judge
 from fanwise.uses import Use
 
 FLAT = 0.05
@@ -48,13 +48,13 @@ class Reading:
 
     Attributes:
         layer: that layer.
-        fed: (rms, mean, standard deviation) of what feeds it; None where it is no tensor of floats.
+        fed: of what feeds it; None where it is no tensor of floats.
         value: index of its output among the watched values.
         activated: the same for the input of the activation that follows, where it isn't that.
     """
 
     layer: Any
-    fed: tuple[float, float, float] | None
+    fed: Moments | None
     value: int = -1
     activated: int = -1
 
@@ -164,7 +164,7 @@ class Recorder:
 _MISSING = object()
 
 
-def _moments_of(args: Sequence[Any]) -> tuple[float, float, float] | None:
+def _moments_of(args: Sequence[Any]) -> Moments | None:
     leaf = next((x for x in tree.flatten(args) if hasattr(x, "dtype")), None)
     if leaf is None or "float" not in keras.backend.standardize_dtype(leaf.dtype):
         return None
@@ -178,11 +178,10 @@ def _rms(values: Array) -> float:
     return float(np.sqrt(np.mean(np.square(values)))) if values.size else 0.0
 
 
-def _moments(values: Array) -> tuple[float, float, float]:
-    """Return (rms, mean, standard deviation)."""
+def _moments(values: Array) -> Moments:
     if not values.size:
-        return 0.0, 0.0, 0.0
-    return _rms(values), float(values.mean()), float(values.std())
+        return Moments(0.0, 0.0, 0.0)
+    return Moments(_rms(values), float(values.mean()), float(values.std()))
 
 
 def _shares(z: Array, activation: Expression, channels: int) -> tuple[float | None, float | None]:
@@ -314,28 +313,19 @@ def _layers(
         before = values[reading.activated] if reading.activated >= 0 else z
         first = getattr(reading.layer, "data_format", None) == "channels_first"
         saturated, dead = _shares(before, activations[id(reading.layer)], 1 if first else -1)
-        rms, mean, spread = _moments(z)
-        fed = reading.fed or (None, None, None)
-        back = _moments(gradient) if gradient is not None else (None, None, None)
         yield Layer(
             name=short if calls[name] == 1 else f"{short}#{calls[name]}",
             parameter=name,
             feeds=use.feeds,
             follows=use.follows,
-            input_rms=fed[0],
-            rms=rms,
-            mean=mean,
-            spread=spread,
+            input=reading.fed,
+            output=_moments(z),
+            gradient=_moments(gradient) if gradient is not None else None,
             varying=_rms(z - z.mean(0, keepdims=True)) if z.ndim > 1 and len(z) > 1 else None,
-            gradient_rms=back[0],
             saturated=saturated,
             dead=dead,
             weight_rms=_rms(to_array(variables[name])),
             planned_rms=row.std,
             planned_scheme=row.scheme if row.draws else "",
             fans=use.fans,
-            input_mean=fed[1],
-            input_spread=fed[2],
-            gradient_mean=back[1],
-            gradient_spread=back[2],
         )

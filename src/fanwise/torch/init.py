@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Container
+from functools import lru_cache
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -59,6 +60,7 @@ __all__ = [
     "zeros_",
 ]
 
+CPU = torch.device("cpu")
 TWO_OR_MORE = range(2, 65)
 """Counts of axes; a tensor has 64 at most."""
 
@@ -68,7 +70,7 @@ _R = TypeVar("_R")
 
 def _seed(generator: Generator | None) -> int:
     """Return 64 bits of a generator, by default the one that `torch.manual_seed` sets."""
-    device = "cpu" if generator is None else generator.device
+    device = CPU if generator is None else generator.device
     bits = torch.empty((), dtype=torch.int64, device=device)
     return int(bits.random_(-(2**63), None, generator=generator)) % 2**64
 
@@ -204,6 +206,12 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     return tensor
 
 
+@lru_cache(maxsize=1024)
+def _fans(sizes: tuple[int, ...]) -> tuple[int, int]:
+    fan_in, fan_out = fans(sizes)
+    return int(fan_in), int(fan_out)
+
+
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
     """Return (size(1)·k, size(0)·k) with k the product of the other sizes: PyTorch's fans.
 
@@ -219,8 +227,7 @@ def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
         "fan_in and fan_out need at least 2 axes",
         "Biases are usually zeros: use zeros_, or uniform_ and normal_, which need no fans.",
     )
-    fan_in, fan_out = fans(tensor.shape)
-    return int(fan_in), int(fan_out)
+    return _fans(tuple(tensor.shape))
 
 
 def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
@@ -238,13 +245,19 @@ def _calculate_correct_fan(tensor: Tensor, mode: str) -> int:
     return fan_in if mode.lower() == "fan_in" else fan_out
 
 
+@lru_cache(maxsize=256)
+def _scaled(scheme: VarianceScaling, fans: tuple[int, int]) -> Draw:
+    """Return the draw of a scheme for these fans."""
+    return scheme.resolve(Fans(*fans))
+
+
 def _xavier_(
     tensor: Tensor, distribution: Distribution, gain: float, generator: Generator | None
 ) -> Tensor:
     if gain < 0:
         raise ArgumentError(f"gain must not be negative, got {gain:g}.")
-    scheme = Xavier(distribution, float(gain))
-    return _apply(tensor, scheme.resolve(Fans(*_calculate_fan_in_and_fan_out(tensor))), generator)
+    fans = _calculate_fan_in_and_fan_out(tensor)
+    return _apply(tensor, _scaled(Xavier(distribution, float(gain)), fans), generator)
 
 
 def xavier_uniform_(
@@ -294,7 +307,7 @@ def _kaiming_(
         return tensor
     fan = _calculate_correct_fan(tensor, mode)
     scheme = VarianceScaling(calculate_gain(nonlinearity, a) ** 2, "fan_in", distribution)
-    return _apply(tensor, scheme.resolve(Fans(fan, fan)), generator)
+    return _apply(tensor, _scaled(scheme, (fan, fan)), generator)
 
 
 def kaiming_uniform_(
@@ -340,8 +353,10 @@ def kaiming_normal_(
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
     """Fill with gain × a Haar-distributed orthogonal matrix of size(0) rows; return the tensor.
 
-    Rows are orthogonal where there are no more of them than columns, else columns are. Drawn in
-    float64 and rounded once, in any dtype and memory format.
+    Rows are orthogonal where there are no more of them than columns, else columns are. Computed in
+    float64 for float64 and in float32 for the others, which are rounded once; any memory format.
+    Where a CPU tensor is float32 or float64 and contiguous, it is computed in its own memory, and
+    what that takes besides is bounded (`fanwise.haar`).
 
     Raises:
         ArgumentError: fewer than 2 axes.

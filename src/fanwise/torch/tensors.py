@@ -11,15 +11,16 @@ from typing import Any, cast, get_args
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import Parameter, is_lazy
 
 from fanwise.draws import Draw, EntrywiseDraw
 from fanwise.dtypes import DType
 from fanwise.errors import ArgumentError
-from fanwise.fill import Region, canonical, fill
+from fanwise.fill import Region, canonical, fill, fill_at
 from fanwise.streams import check_seed
 
 DTYPES = {getattr(torch, dtype): cast(DType, dtype) for dtype in get_args(DType)}
+CPU = torch.device("cpu")
 
 
 def _label(name: str) -> str:
@@ -85,9 +86,14 @@ def memory(tensor: Tensor, name: str = "") -> tuple[npt.NDArray[Any], DType]:
             f"{_label(name)} is on {tensor.device}, and NumPy sees the CPU's memory only: "
             "use fill_, which fills tensors on any device."
         )
+    return _view(tensor, dtype, name), dtype
+
+
+def _view(tensor: Tensor, dtype: DType, name: str) -> npt.NDArray[Any]:
+    """Return the memory of a CPU tensor that has been checked."""
     own = tensor.detach()
     try:
-        return (own.view(torch.uint16) if dtype == "bfloat16" else own).numpy(), dtype
+        return (own.view(torch.uint16) if dtype == "bfloat16" else own).numpy()
     except (RuntimeError, TypeError) as error:
         raise ArgumentError(
             f"{_label(name)} ({type(tensor).__name__}, {tensor.layout}) is no plain memory that "
@@ -106,6 +112,17 @@ def _engine(device: torch.device) -> ModuleType | None:
     from fanwise.fill import cuda  # imports Triton: not before something is drawn on a GPU
 
     return cuda if cuda.works() else None
+
+
+def _address(tensor: Tensor) -> int | None:
+    """Return where a plain CPU tensor's memory starts; None where only NumPy can tell."""
+    if type(tensor) not in (Tensor, Parameter) or tensor.device != CPU or tensor.is_neg():
+        return None
+    try:
+        address = tensor.data_ptr()
+    except RuntimeError:  # sparse, or within a transformation such as vmap
+        return None
+    return address if address and address % tensor.element_size() == 0 else None
 
 
 def _on_device(tensor: Tensor, name: str) -> Tensor:
@@ -170,12 +187,28 @@ def fill_(
             )
         torch.autograd.graph.increment_version(tensor)
         return tensor
+    if isinstance(draw, EntrywiseDraw) and (address := _address(tensor)):
+        fill_at(
+            address,
+            tensor.shape,
+            tensor.stride(),
+            draw,
+            seed=seed,
+            name=name,
+            shape=tuple(tensor.shape if shape is None else shape),
+            layout=layout,
+            region=region,
+            dtype=dtype,
+            threads=threads,
+        )
+        torch.autograd.graph.increment_version(tensor)
+        return tensor
     in_place = tensor.device.type == "cpu" and not tensor.is_neg()
     target = (
         tensor if in_place else torch.empty(tuple(tensor.shape), dtype=tensor.dtype, device="cpu")
     )
     fill(
-        memory(target, name)[0],
+        _view(target, dtype, name),
         draw,
         seed=seed,
         name=name,
