@@ -211,8 +211,8 @@ def test_weights_of_zero():
     layers[2] = layer(2, rms=0.0, scale=0.0)
     assert str(only(layers)) == (
         "wrong scale, from 'layers.2' on. All weights of layers.2.weight are zero: what lies "
-        "before it gets no gradient. fanwise.torch.init_(model, inputs, seed=0) draws them by he_normal "
-        "(std 0.177). Its output is then as strong as its neighbours'."
+        "before it gets no gradient. fanwise.torch.init_(model, inputs, seed=0) draws them by "
+        "he_normal (std 0.177). Its output is then as strong as its neighbours'."
     )
 
 

@@ -1,0 +1,77 @@
+"""Plant defects, measure, and score: found, located, and false alarms on healthy models.
+
+    python -m benchmarks.diagnosis [--seeds 100:110] [--only NAME] [--output benchmarks/results]
+
+Cases were written and thresholds set on seeds 0 to 6; a score that is published uses others. A
+defect is found where the gravest verdict is of the planted kind, or of one that the case accepts as
+another true name for it; located where that verdict names the planted layer (or one of the few that
+the case accepts); a healthy model with any verdict is a false alarm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.diagnosis import defects, healthy  # noqa: F401  (they register their cases)
+from benchmarks.diagnosis.cases import CASES, HEALTHY
+from benchmarks.diagnosis.score import alarms, outcomes, plain, table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", default="100:110", help="first:last, the last not included")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--output", type=Path, help="folder for diagnosis.md and diagnosis.json")
+    options = parser.parse_args()
+    first, last = (int(end) for end in options.seeds.split(":"))
+    started = time.process_time()
+    results = []
+    for outcome in outcomes(range(first, last), options.only):
+        results.append(outcome)
+        if not outcome.located:
+            what = outcome.defect or "healthy"
+            print(f"{outcome.case} [{outcome.seed}] {what}: {outcome.said or 'nothing'} "
+                  f"({outcome.note.strip()})", file=sys.stderr)  # fmt: skip
+        elif not outcome.found:
+            print(f"{outcome.case} [{outcome.seed}] {outcome.said}", file=sys.stderr)
+    seconds = time.process_time() - started
+    well = [case for case in CASES if case.defect == HEALTHY]
+    parts = [
+        "# Planted defects",
+        f"`python -m benchmarks.diagnosis --seeds {options.seeds}`, torch {torch.__version__}: "
+        f"{len(well)} kinds of healthy models and {len(CASES) - len(well)} of defective ones, "
+        f"each at {last - first} seeds that were not used while verdicts were written "
+        f"({seconds:.0f} s of CPU time). Found: the gravest verdict is of the planted kind, or of "
+        "one that the case accepts as another true name; located: it names the planted layer, or "
+        "one of the few that the case accepts (benchmarks/diagnosis/defects.py). The seeds draw "
+        "widths, depths, factors, places, activations and data; the kinds of models are those on "
+        "which thresholds were set, so this says nothing of architectures that aren't there.",
+    ]
+    sick = [r for r in results if r.defect != HEALTHY]
+    if sick:
+        parts += [table(results, "defect"), table(results, "family")]
+    if len(sick) < len(results):
+        parts.append(alarms(results))
+    misses = [r for r in results if not (r.found and r.located)]
+    if misses:
+        lines = ["Every miss:", "", "| case | seed | planted | said |", "|---|---|---|---|"]
+        lines += [
+            f"| {r.case} | {r.seed} | {r.defect or '–'} | {r.said or 'healthy'} |" for r in misses
+        ]
+        parts.append("\n".join(lines))
+    text = "\n\n".join(parts) + "\n"
+    print(text)
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "diagnosis.md").write_text(text)
+        (options.output / "diagnosis.json").write_text(json.dumps(plain(results), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What a case is, and the list of them all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+HEALTHY = ""
+
+
+@dataclass
+class Specimen:
+    """One model made by one seed, and what may be said of it.
+
+    Attributes:
+        model, inputs, loss: what is measured.
+        where: the layers, any of which is the right place; empty for a healthy model.
+        note: what was drawn for it.
+    """
+
+    model: nn.Module
+    inputs: Any
+    loss: Callable[[Any], Tensor] | None = None
+    where: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way of making models with one defect, or with none.
+
+    Attributes:
+        name: unique.
+        family: mlp, cnn, residual, recurrent or transformer.
+        defect: the planted kind; `HEALTHY` for none.
+        accepted: other kinds that name the same fault truly: a layer of the wrong scale that
+            saturates what follows is both. "kind direction" where the direction counts.
+        make: from a source of chance to a specimen. PyTorch's generator is seeded as well.
+    """
+
+    name: str
+    family: str
+    defect: str
+    accepted: tuple[str, ...]
+    make: Callable[[random.Random], Specimen]
+
+    def build(self, seed: int) -> Specimen:
+        """Return the specimen of a seed; the same bits each time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hash_of(f"{self.name}/{seed}"))
+            return self.make(random.Random(hash_of(f"{seed}/{self.name}")))
+
+
+def hash_of(text: str) -> int:
+    """Return 63 bits that depend on a text alone."""
+    import hashlib
+
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+CASES: list[Case] = []
+
+
+def case(
+    family: str, defect: str = HEALTHY, *accepted: str
+) -> Callable[[Callable[[random.Random], Specimen]], Callable[[random.Random], Specimen]]:
+    """Register a maker under its function's name."""
+
+    def register(make: Callable[[random.Random], Specimen]) -> Any:
+        name = make.__name__
+        if any(known.name == name for known in CASES):
+            raise ValueError(f"two cases are called {name}")
+        CASES.append(Case(name, family, defect, (defect, *accepted) if defect else (), make))
+        return make
+
+    return register
+
+
+def images(n: int = 32, size: int = 16, channels: int = 3) -> Tensor:
+    """Return normalized images with the smoothness of natural ones."""
+    x = torch.randn(n, channels, size, size)
+    x = x + 2.0 * nn.functional.avg_pool2d(x, 5, 1, 2)
+    return (x - x.mean()) / x.std()
+
+
+def tokens(n: int = 16, length: int = 24, vocabulary: int = 128) -> Tensor:
+    """Return random tokens."""
+    return torch.randint(vocabulary, (n, length))

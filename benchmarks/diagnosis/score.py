@@ -1,0 +1,97 @@
+"""Measure every case at every seed, compare with what was planted, and tabulate."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+from benchmarks.diagnosis.cases import CASES, HEALTHY, Case
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was said of one specimen.
+
+    Attributes:
+        found: whether the gravest verdict is of an accepted kind; for a healthy model, whether
+            there is none.
+        located: whether that verdict names an accepted layer.
+        extra: how many further verdicts there are.
+        said: the gravest verdict's kind, direction and place.
+    """
+
+    case: str
+    family: str
+    defect: str
+    seed: int
+    found: bool
+    located: bool
+    extra: int
+    said: str
+    note: str
+
+
+def judge(case: Case, seed: int) -> Outcome:
+    """Return the outcome of one specimen."""
+    import fanwise.torch as fwt
+
+    specimen = case.build(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        signal = fwt.measure(specimen.model, specimen.inputs, loss=specimen.loss)
+    verdicts = signal.verdicts
+    said = "; ".join(f"{v.kind} {v.direction}".strip() + f" at {v.where}" for v in verdicts)
+    if case.defect == HEALTHY:
+        found = not verdicts
+        located = True
+    else:
+        found = bool(verdicts) and any(
+            verdicts[0].kind == kind.split()[0]
+            and all(word in verdicts[0].direction for word in kind.split()[1:])
+            for kind in case.accepted
+        )
+        located = found and verdicts[0].where in specimen.where
+    extra = max(len(verdicts) - 1, 0)
+    note = specimen.note if located else f"{specimen.note} expected {specimen.where[:3]}"
+    return Outcome(case.name, case.family, case.defect, seed, found, located, extra, said, note)
+
+
+def outcomes(seeds: Iterable[int], only: str = "") -> Iterator[Outcome]:
+    """Yield the outcome of every case whose name or defect contains `only`, at every seed."""
+    seeds = list(seeds)
+    for case in CASES:
+        if only in case.name or only == case.defect:
+            for seed in seeds:
+                yield judge(case, seed)
+
+
+def table(results: list[Outcome], key: str) -> str:
+    """Return a Markdown table: one row a value of `key`."""
+    lines = [f"| {key} | models | found | located | extra verdicts |", "|---|---|---|---|---|"]
+    sick = [r for r in results if r.defect != HEALTHY]
+    for value in [*sorted({getattr(r, key) for r in sick}), "all"]:
+        rows = [r for r in sick if value in ("all", getattr(r, key))]
+        found, located = sum(r.found for r in rows), sum(r.located for r in rows)
+        extra = sum(r.extra for r in rows)
+        lines.append(
+            f"| {value} | {len(rows)} | {found / len(rows):.1%} | {located / len(rows):.1%} "
+            f"| {extra} |"
+        )
+    return "\n".join(lines)
+
+
+def alarms(results: list[Outcome]) -> str:
+    """Return a Markdown table of false alarms on healthy models, by family."""
+    lines = ["| family | healthy models | false alarms |", "|---|---|---|"]
+    well = [r for r in results if r.defect == HEALTHY]
+    for value in [*sorted({r.family for r in well}), "all"]:
+        rows = [r for r in well if value in ("all", r.family)]
+        false = sum(not r.found for r in rows)
+        lines.append(f"| {value} | {len(rows)} | {false} ({false / len(rows):.1%}) |")
+    return "\n".join(lines)
+
+
+def plain(results: list[Outcome]) -> list[dict[str, object]]:
+    """Return the outcomes as JSON values."""
+    return [asdict(r) for r in results]
