@@ -312,6 +312,8 @@ def init(
 
     from fanwise.torch import plan as plan_model
 
+    if saved is not None and (policy != "auto" or rule):
+        raise ArgumentError("--plan says it all: leave --policy and --rule out.")
     if saved is not None:
         planned = _read_plan(saved)
     else:

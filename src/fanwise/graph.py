@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from fanwise.steps import (
+    UNIT,
     Average,
     Kernel,
     Lookup,
+    Normalized,
     Recurrence,
     Scaled,
     Shifted,
@@ -76,6 +78,8 @@ class Graph:
             feeds = [found[i] for i in node.inputs]
             known = [feed for feed in feeds if feed is not None]
             made = step.forward(*known) if len(known) == len(feeds) else None
+            if made is None and isinstance(step, Normalized):
+                made = UNIT  # whatever it is given
             found.append(made if made is not None and made.square < LARGEST else None)
         return found
 
@@ -84,7 +88,7 @@ class Graph:
     ) -> list[float | None]:
         """Return E[g²] at each node, for a unit gradient at the outputs.
 
-        Zero where no output depends on a node; None where an operation behind it is unknown.
+        None where an operation behind it is unknown.
         """
         gradients: list[float | None] = [0.0] * len(self.nodes)
         for i in self.outputs:
@@ -106,6 +110,17 @@ class Graph:
                 ratio = node.size / self.nodes[j].size if steps[i].by_entry else 1.0
                 gradients[j] = before + part * ratio
         return gradients
+
+    def used(self) -> set[int]:
+        """Return the nodes on which an output depends."""
+        found: set[int] = set()
+        open_ = list(self.outputs)
+        while open_:
+            i = open_.pop()
+            if i not in found:
+                found.add(i)
+                open_ += self.nodes[i].inputs
+        return found
 
     def before(self, start: int, stop: int) -> set[int]:
         """Return the nodes from which `start` can be reached, itself included, from `stop` on."""

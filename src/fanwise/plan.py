@@ -199,9 +199,14 @@ def _unpacked(use: Use) -> Use:
     """Return the use of several kernels packed along O, with an axis of their own for them."""
     layout = use.layout or ""
     axis = layout.index("O")
-    n = use.view[axis]
-    view = (*use.view[:axis], use.blocks, n // use.blocks, *use.view[axis + 1 :])
-    return replace(use, view=view, layout=f"{layout[:axis]}B{layout[axis:]}", blocks=1)
+    n, blocks = use.view[axis], use.blocks
+    sizes: tuple[int, ...] = blocks, n // blocks
+    letters = "BO"
+    if use.together:
+        sizes, letters = (n // blocks // use.together, blocks, use.together), "OBO"
+    view = (*use.view[:axis], *sizes, *use.view[axis + 1 :])
+    layout = f"{layout[:axis]}{letters}{layout[axis + 1 :]}"
+    return replace(use, view=view, layout=layout, blocks=1, together=0)
 
 
 def skipped_row(name: str, shape: tuple[int, ...], reason: str) -> Row:
@@ -411,7 +416,11 @@ def decide(
         )
     for i, rule in enumerate(rules):
         if i not in matched:
-            raise ArgumentError(f"the rule {rule.where!r} matches no parameter of this model.")
+            near = get_close_matches(rule.where, rows, n=3)
+            hint = f" Near it: {', '.join(near)}." if near else ""
+            raise ArgumentError(
+                f"the rule {rule.where!r} matches no parameter of this model.{hint}"
+            )
     return tuple(rows.values())
 
 
@@ -438,14 +447,19 @@ def _by_rule(parameter: Parameter, rule: Rule) -> Row:
 def _changed(choice: Choice, use: Use, change: Change) -> Choice:
     """Return a choice as a policy changes it."""
     base = choice.schemes if change.scheme is None else (change.scheme,)
-    if change.parts and use.packed > 1:
+    if change.parts and use.packed < 2:
+        raise ArgumentError(
+            f"a policy scales parts of a kernel ({change.reason}) that isn't seen to pack several."
+        )
+    if change.parts:
         base = base * use.packed if len(base) == 1 else base
         schemes = tuple(scaled(s, change.parts.get(i, 1.0)) for i, s in enumerate(base))
         if len(set(schemes)) == 1:
             schemes = schemes[:1]
     else:
         schemes = tuple(scaled(scheme, change.factor) for scheme in base)
-    return Choice(schemes, f"{choice.reason}; {change.reason}")
+    reason = change.reason if change.scheme is not None else f"{choice.reason}; {change.reason}"
+    return Choice(schemes, reason)
 
 
 def _length_row(parameter: Parameter, rows: Mapping[str, Row]) -> Row:
@@ -462,12 +476,13 @@ def _length_row(parameter: Parameter, rows: Mapping[str, Row]) -> Row:
 
 
 def _drawn(row: Row) -> tuple[object, ...]:
-    return row.shape, row.view, row.layout, row.draws
+    return row.shape, row.view, row.layout, row.draws, row.rate
 
 
 def _described(row: Row) -> str:
     std = "" if row.std is None else f", std {row.std:.3g}"
-    return f"{row.shape} {row.scheme}{std}"
+    rate = "" if row.rate == 1.0 else f", learning rate × {row.rate:.3g}"
+    return f"{row.shape} {row.scheme}{std}{rate}"
 
 
 def weights_of(

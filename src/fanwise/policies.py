@@ -95,11 +95,6 @@ def _by_parameter(
     return found
 
 
-def _last(structure: Structure, factor: float, reason: str) -> Changes:
-    packed = [p for branch in structure.branches for p in branch.last]
-    return _by_parameter(structure, packed, factor, reason)
-
-
 def _hidden(structure: Structure, uses: Uses) -> list[str]:
     """Return the dense kernels within residual branches, in execution order."""
     names = [structure.parameters[k] for b in structure.branches for k in b.kernels]
@@ -141,18 +136,20 @@ class GPT2:
             reason = f"1/√{n}: the last of a branch, one of {n} that the stream sums (GPT-2)"
             for name, change in _by_parameter(structure, branch.last, factor, reason).items():
                 changes.setdefault(name, change)
+        depths = sorted({structure.depth(branch.stream) for branch in structure.branches})
+        roots = " and ".join(f"√{n}" for n in depths)
         n = len(structure.branches)
-        return changes, f"gpt2: the last kernels of {n} residual branches are divided by √{n}."
+        return changes, f"gpt2: the last kernels of {n} residual branches are divided by {roots}."
 
 
-def _width(uses: Uses, names: Iterable[str]) -> dict[str, float]:
-    """Return the narrower side of each dense kernel: the model's width."""
-    widths = {}
-    for name in names:
-        fans = uses[name].fans
-        if fans is not None:
-            widths[name] = min(fans.fan_in, fans.fan_out)
-    return widths
+def _width(structure: Structure, uses: Uses) -> float:
+    """Return how wide the residual stream is: as wide as what its branches put out."""
+    for branch in structure.branches:
+        for contraction, _ in branch.last:
+            use = uses.get(structure.parameters[contraction])
+            if use is not None and use.fans is not None:
+                return use.fans.fan_out
+    raise ArgumentError("the width of this model's residual stream isn't known: use rules.")
 
 
 @dataclass(frozen=True)
@@ -166,10 +163,9 @@ class SmallInit:
     def changes(self, structure: Structure, uses: Uses) -> tuple[Changes, str]:
         """See `Policy`."""
         _needs_branches("small_init", structure)
-        changes = {}
-        for name, d in _width(uses, _hidden(structure, uses)).items():
-            std = math.sqrt(2.0 / (5.0 * d))
-            changes[name] = Change(f"√(2/(5·{d:g})) (SmallInit)", scheme=Normal(std))
+        d = _width(structure, uses)
+        change = Change(f"√(2/(5·{d:g})) (SmallInit)", scheme=Normal(math.sqrt(2.0 / (5.0 * d))))
+        changes = dict.fromkeys(_hidden(structure, uses), change)
         return changes, "small_init: dense kernels within branches have std √(2/(5d))."
 
 
@@ -185,11 +181,12 @@ class NeoX:
         """See `Policy`."""
         changes, _ = SmallInit().changes(structure, uses)
         blocks = max(len(structure.branches) / 2.0, 1.0)
-        for name in _last(structure, 1.0, ""):
-            d = _width(uses, [name]).get(name)
-            if d:
-                std = 2.0 / (blocks * math.sqrt(d))
-                changes[name] = Change(f"2/({blocks:g}·√{d:g}) (GPT-NeoX)", scheme=Normal(std))
+        d = _width(structure, uses)
+        std = 2.0 / (blocks * math.sqrt(d))
+        for branch in structure.branches:
+            for contraction, _ in branch.last:
+                change = Change(f"2/({blocks:g}·√{d:g}) (GPT-NeoX)", scheme=Normal(std))
+                changes[structure.parameters[contraction]] = change
         return changes, "neox: std √(2/(5d)) within branches, 2/(L√d) for their last kernels."
 
 
@@ -278,7 +275,7 @@ class TFixup:
 
 @dataclass(frozen=True)
 class Fixup:
-    """The last kernel of each branch zero, the m − 1 others He's times L^(−1/(2m−2)).
+    """The last kernel of each branch zero, the m − 1 others as chosen, times L^(−1/(2m−2)).
 
     Zhang, Dauphin and Ma (2019), "Fixup initialization", section 3: L residual branches of m
     kernels each; the last kernel of the model is zero too.
@@ -358,20 +355,28 @@ class MuP:
 
     Hidden kernels have variance 1/fan_in and a learning rate of base/fan_in; the last kernel has
     variance base/fan_in² and that learning rate too; vectors and embeddings keep theirs. Yang et
-    al. (2022), "Tensor programs V", table 8. `Plan.parameter_groups` gives the groups.
+    al. (2022), "Tensor programs V", table 3. `Plan.parameter_groups` gives the groups. Attention's
+    scores are to be divided by d there, not by √d: the model's code must do that.
 
     Args:
         base: the width at which the learning rate was found.
+
+    Raises:
+        ArgumentError: a base that isn't positive.
     """
 
     base: float = 128.0
+
+    def __post_init__(self) -> None:
+        if not self.base > 0:
+            raise ArgumentError(f"MuP: base must be a positive width, got {self.base}.")
 
     def changes(self, structure: Structure, uses: Uses) -> tuple[Changes, str]:
         """See `Policy`."""
         changes: Changes = {}
         for name, use in uses.items():
             fans = use.fans
-            if fans is None or use.feeds.kind in ("input", "embedding"):
+            if fans is None or use.feeds.kind == "input":
                 continue
             rate = self.base / fans.fan_in
             if use.follows.kind == "output" or use.logits:
@@ -405,7 +410,9 @@ class Auto:
             return {}, "none: there are no residual branches."
         kinds: dict[str, list[Branch]] = {}
         for branch in structure.branches:
-            kind: str = "gated" if branch.gates else branch.norm or "bare"
+            kind: str = branch.norm or "bare"
+            if branch.gates and kind != "last":
+                kind = "gated"
             kinds.setdefault(kind, []).append(branch)
         changes: Changes = {}
         said = []
@@ -498,6 +505,8 @@ def get(policy: Policy | str) -> Policy:
                 "fanwise.policies."
             )
         return POLICIES[policy]()
+    if isinstance(policy, type):
+        raise ArgumentError(f"{policy.__name__} is a class: pass a value, {policy.__name__}().")
     if not hasattr(policy, "changes"):
         raise ArgumentError(
             f"{policy!r} is no policy: pass a name, or a value from fanwise.policies."

@@ -28,8 +28,8 @@ class Branch:
         values: those that make attention's values; empty where it has no attention.
         norm: where it is normalized: its input ``"first"``, its output ``"last"``, the sum
             ``"after"``, or nowhere.
-        gates: parameters that its output is multiplied by, entry by entry, as ReZero's and
-            LayerScale's.
+        gates: parameters that its output is multiplied by, entry by entry: ReZero's, LayerScale's,
+            or the scale of a normalization at its end. At zero they close the branch.
         stream: which of the model's streams it belongs to.
     """
 
@@ -98,9 +98,10 @@ def _ends(graph: Graph, node: int) -> tuple[Norm, tuple[str, ...]]:
     while True:
         step, inputs = graph.nodes[node].step, graph.nodes[node].inputs
         if isinstance(step, Normalized):
-            return "last", ()  # its scale is no gate
+            return "last", tuple(gates)
         if isinstance(step, Scaled):
-            gates.append(step.parameter)
+            if step.line[1] == 0.0:  # 1 + w leaves the branch whole at zero
+                gates.append(step.parameter)
         elif not isinstance(step, Pass | Shifted | Pointwise):
             return "", tuple(gates)
         if not inputs:

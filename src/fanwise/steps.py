@@ -310,30 +310,27 @@ class Pass(Step):
 
 
 @dataclass(frozen=True)
-class Added(Step):
-    """x plus a constant."""
-
-    constant: Statistics
-
-    def forward(self, *feeds: Statistics) -> Statistics | None:
-        return Sum().forward(feeds[0], self.constant)
-
-    def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
-        return (gradient,)
-
-
-@dataclass(frozen=True)
 class Sum(Step):
-    """The sum of signals that different weights have made: their means alone go together."""
+    """The sum of signals that different weights have made: their means alone go together.
+
+    Attributes:
+        factors: of each signal; empty for 1 throughout.
+    """
+
+    factors: tuple[float, ...] = ()
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
-        mean = sum(x.mean for x in feeds)
-        cross = mean**2 - sum(x.mean**2 for x in feeds)
-        square = sum(x.square for x in feeds) + cross
-        return Statistics(square, sum(x.shared for x in feeds) + cross, mean)
+        terms = list(zip(self.factors or (1.0,) * len(feeds), feeds, strict=True))
+        mean = sum(f * x.mean for f, x in terms)
+        cross = mean**2 - sum((f * x.mean) ** 2 for f, x in terms)
+        square, shared = (
+            sum(f * f * value for (f, _), value in zip(terms, values, strict=True)) + cross
+            for values in ([x.square for x in feeds], [x.shared for x in feeds])
+        )
+        return Statistics(square, shared, mean)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
-        return (gradient,) * len(feeds)
+        return tuple(f * f * gradient for f in self.factors or (1.0,) * len(feeds))
 
 
 @dataclass(frozen=True)
@@ -446,9 +443,15 @@ class Largest(Step):
 
 @dataclass(frozen=True)
 class Mix(Step):
-    """Tensors side by side, with these shares of the entries."""
+    """Entries of several tensors, with these shares of the result's.
+
+    Attributes:
+        shares: of each tensor.
+        whole: whether all entries of each are there, side by side; else some of each are picked.
+    """
 
     shares: tuple[float, ...]
+    whole: bool = True
     by_entry: ClassVar[bool] = False
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
@@ -460,7 +463,7 @@ class Mix(Step):
         )
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
-        return (gradient,) * len(feeds)
+        return tuple(gradient * (1.0 if self.whole else share) for share in self.shares)
 
 
 @dataclass(frozen=True)

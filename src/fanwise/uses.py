@@ -92,6 +92,8 @@ class Use:
             packs several (gates, heads).
         layout: role of each axis of `view`; None for a parameter that is no kernel.
         groups, blocks, stride, transposed: as `fanwise.fans` takes them.
+        together: units of one packed kernel that lie side by side, where they are dealt out head
+            by head; 0 where each kernel's all do.
         feeds: what feeds it.
         follows: what follows it.
         gates: names of the packed kernels along `view`'s first axis, for recurrent parameters.
@@ -111,6 +113,7 @@ class Use:
     blocks: int = 1
     stride: tuple[int, ...] | int = 1
     transposed: bool = False
+    together: int = 0
     feeds: Neighbour = UNSEEN
     follows: Neighbour = UNSEEN
     gates: tuple[str, ...] = field(default=())

@@ -13,7 +13,6 @@ import pytest
 
 from fanwise.graph import Graph
 from fanwise.steps import (
-    Added,
     Average,
     Centred,
     Curve,
@@ -150,7 +149,6 @@ def test_what_is_linear(statistics):
     check(Shifted("b", weight=weight).forward(statistics), x + scale)
     own = np.random.default_rng(2).normal(0.5, 0.3, x.shape)
     check(Shifted("b", shared=False, weight=weight).forward(statistics), x + own)
-    check(Added(Statistics(0.34, 0.34, 0.5)).forward(statistics), x + scale)
 
 
 @pytest.mark.parametrize("first", SIGNALS, ids=str)
@@ -159,6 +157,9 @@ def test_two_signals(first, second):
     x, y = signal(first, 1), signal(second, 2)
     check(Sum().forward(first, second), x + y)
     check(Product().forward(first, second), x * y, rel=0.08)
+    check(Sum((1.0, -2.0)).forward(first, second), x - 2.0 * y, rel=0.06)
+    assert Sum((1.0, -2.0)).backward(1.0, first, second) == (1.0, 4.0)
+    assert Mix((0.25, 0.75), whole=False).backward(2.0, first, second) == (0.5, 1.5)
     side = Mix((0.25, 0.75)).forward(first, second)
     assert side.square == pytest.approx(0.25 * first.square + 0.75 * second.square)
     assert Product().backward(2.0, first, second) == (2.0 * second.square, 2.0 * first.square)

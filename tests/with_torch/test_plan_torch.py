@@ -230,6 +230,14 @@ def test_a_parameter_whose_use_nobody_knows(recwarn):
     assert plan["curve"].reason == "left alone by the rule 'curve'"
 
 
+def test_a_compiled_model_is_drawn_as_the_one_that_it_wraps():
+    model, twin = Mixed(), Mixed()
+    fwt.init_(model, mixed_inputs(), seed=3)
+    compiled = torch.compile(twin)
+    assert fwt.init_(compiled, mixed_inputs(), seed=3) is compiled
+    assert weights(model) == weights(twin)
+
+
 def test_many_unknown_parameters_are_counted():
     model = Function(lambda self, x: x, **{f"p{i:02}": randn(2) for i in range(11)})
     with pytest.raises(ModelError) as error:

@@ -78,6 +78,41 @@ def test_branches_are_found_with_where_they_are_normalized(norm, packed):
     assert values == [f"{i}.{'qkv' if packed else 'parts.2'}.weight" for i in range(DEPTH)]
 
 
+HEADS = {
+    "reshape, permute, unbind": lambda t: (
+        t.unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    ),
+    "slices": lambda t: [p.unflatten(-1, (4, -1)).transpose(1, 2) for p in t.split(WIDTH, -1)],
+    "select": lambda t: [t.view(*t.shape[:2], 3, 4, -1)[:, :, i].transpose(1, 2) for i in range(3)],
+    "head by head": lambda t: t.unflatten(-1, (4, 3, -1)).transpose(1, 2).unbind(3),
+}
+
+
+@pytest.mark.parametrize("way", HEADS)
+def test_packed_projections_are_told_apart_however_they_are_taken_apart(way):
+    """Each third has fans of its own, and DeepNorm scales the value's alone."""
+
+    def forward(self, x):
+        q, k, v = HEADS[way](self.qkv(x))
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.norm(x + self.out(y))
+
+    model = Function(
+        forward,
+        qkv=nn.Linear(WIDTH, 3 * WIDTH),
+        out=nn.Linear(WIDTH, WIDTH),
+        norm=nn.LayerNorm(WIDTH),
+    )
+    plan = fwt.plan(model, sequence())
+    assert (plan["qkv.weight"].fan_in, plan["qkv.weight"].fan_out) == (WIDTH, WIDTH)
+    fwt.init_(model, sequence(), seed=0, policy="deepnorm")
+    weight = model.qkv.weight.detach()
+    thirds = weight.view(4, 3, -1, WIDTH).transpose(0, 1) if way == "head by head" else weight
+    q, k, v = thirds.reshape(3, -1).std(1).tolist()
+    gain = 8.0**-0.25
+    assert (k / q, v / q) == pytest.approx((1.0, gain), rel=0.1)
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_queries_keys_and_values_are_told_apart(packed):
     found = structure(tower("first", 1, packed=packed), sequence())
@@ -266,8 +301,52 @@ def test_policies_that_dont_fit_say_so():
         ArgumentError, match="unknown policy 'xavier': pass one of auto, none, gpt2"
     ):
         fwt.plan(model, torch.randn(3, 4), policy="xavier")
+    with pytest.raises(ArgumentError, match=r"GPT2 is a class: pass a value, GPT2\(\)\."):
+        fwt.plan(model, torch.randn(3, 4), policy=policies.GPT2)
+    with pytest.raises(ArgumentError, match="MuP: base must be a positive width, got 0"):
+        policies.MuP(0)
     with pytest.raises(ArgumentError, match="3 is no policy"):
         fwt.plan(model, torch.randn(3, 4), policy=3)
+
+
+def test_a_branch_that_ends_in_a_norm_is_closed_by_the_norms_scale():
+    """A kernel of zeros before it would be divided by √eps (Goyal et al. 2017 zero the scale)."""
+
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = (nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(2))
+            self.norm = nn.BatchNorm2d(8)
+
+        def forward(self, x):
+            return x + self.norm(self.b(F.relu(self.a(x))))
+
+    model = nn.Sequential(Normed(), Normed())
+    x = torch.randn(4, 8, 6, 6, generator=torch.Generator().manual_seed(0))
+    for policy in ("rezero", "fixup", "zero"):
+        plan = fwt.plan(model, x, policy=policy)
+        assert plan["0.norm.weight"].scheme == "zeros", policy
+        assert plan["0.b.weight"].scheme != "zeros", policy
+    assert fwt.plan(model, x).policy == "auto: none, for 2 branches normalized at the end."
+
+
+def test_what_is_zero_at_first_is_not_thrown_away():
+    for policy in ("rezero", "fixup"):
+        plan = fwt.plan(tower("first"), sequence(), policy=policy)
+        assert not any("thrown away" in finding for finding in plan.findings)
+
+
+def test_a_gate_of_one_plus_w_is_no_rezero():
+    class Offset(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.g = nn.Linear(WIDTH, WIDTH), nn.Parameter(torch.zeros(WIDTH))
+
+        def forward(self, x):
+            return x + self.inner(x) * (1.0 + self.g)
+
+    plan = fwt.plan(nn.Sequential(Offset(), Offset()), sequence())
+    assert plan.policy == "auto: gpt2, for 2 branches without normalization."
 
 
 def test_a_policy_of_ones_own():

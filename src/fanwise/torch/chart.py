@@ -21,7 +21,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.graph import Graph
 from fanwise.steps import (
-    Added,
     Average,
     Centred,
     Kernel,
@@ -63,7 +62,7 @@ from fanwise.torch.operations import (
     SOFTMAX,
 )
 from fanwise.torch.outputs import Outputs, memory
-from fanwise.torch.pointwise import POINTWISE, Call, Expression, Z, curve_of
+from fanwise.torch.pointwise import POINTWISE, Call, Expression, Z, curve_of, inverts
 
 AVERAGES = frozenset(
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d "
@@ -87,6 +86,7 @@ class Mark:
         place: which views it has been through; two marks combine entry by entry where it agrees.
         units: the axis along which the units of the kernel before it lie; None where several do.
         statistic: ``"mean"``, ``"var"``… over the units, which a hand-written norm divides by.
+        count: of how many entries.
         weights: whether it is a softmax's output.
         counts: how many entries a mask leaves to each query; empty where there is none.
     """
@@ -96,6 +96,7 @@ class Mark:
     place: tuple[Any, ...] = ()
     units: int | None = None
     statistic: str = ""
+    count: float = 1.0
     weights: bool = False
     counts: tuple[int, ...] = ()
 
@@ -279,7 +280,7 @@ class Chart:
         node = made(None, 1, result.numel())
         self.put(result, self._fresh(node, units))
         if result.dim():
-            self.outputs.register(result, units, made)
+            self.outputs.register(result, units, index, made)
 
     def convolution(
         self, parameter: str, index: int, args: tuple[Any, ...], result: torch.Tensor
@@ -454,11 +455,11 @@ class Chart:
             feed = self.at(data)
             node = self.add(Mean(count, total, over_units), (feed,), result)
             left = None if over_units else units - sum(d < units for d in dims) * (not keeps)
-            self.put(result, self._fresh(node, left, statistic=statistic))
+            self.put(result, self._fresh(node, left, statistic=statistic, count=count))
         else:
             first = tree_flatten(result)[0][0]
             node = self.add(Unknown(name), (self.at(data),), first)
-            self.put(result, self._fresh(node, None, statistic=statistic))
+            self.put(result, self._fresh(node, None, statistic=statistic, count=count))
 
     # — pointwise —
 
@@ -490,16 +491,21 @@ class Chart:
         elif name in COMPARISONS:
             return
         elif len(given) == 1:
-            self._with_constant(name, args, others, result)
+            self._with_constant(name, args, kwargs, others, result)
         else:
-            self._together(name, args, given, result)
+            self._together(name, args, kwargs, given, result)
 
     def _shifted(self, step: Step, node: int, size: int) -> int:
         """Add a step after the node of a kernel's part."""
         return self.graph.add(step, (node,), size)
 
     def _with_constant(
-        self, name: str, args: tuple[Any, ...], others: Sequence[torch.Tensor], result: torch.Tensor
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Any,
+        others: Sequence[torch.Tensor],
+        result: torch.Tensor,
     ) -> None:
         """Data with a parameter or a constant tensor."""
         data = next(a for a in args if self.mark(a) is not None)
@@ -517,18 +523,21 @@ class Chart:
         step: Step = Pass()
         if name == "mul" and derived is not None and value is None:
             step = Unknown(name) if line is None else Scaled(derived.names[0], line)
-        elif name == "mul" and known is not None and 0 < known.square < MASK:
+        elif name in ("mul", "div") and known is not None and 0 < known.square < MASK:
+            if name == "div" and args[0] is data:
+                known = constant_statistics(1.0 / value.double())  # type: ignore[union-attr]
             step, nodes = Product(), [*nodes, self.add(Source(known), (), other)]
         elif name in ("add", "sub", "rsub"):
             if derived is not None and value is None:
                 step = Shifted(derived.names[0], line or (1.0, 0.0), shared=not wide)
             elif known is not None and known.square < MASK:
-                step = Added(known)
+                step = Sum(_factors(name, kwargs, swapped=args[0] is not data))
+                nodes = [*nodes, self.add(Source(known), (), other)]
             elif wide:
                 counts = self.constants.counts(other, int(data.shape[-2]), int(data.shape[-1]))
         elif name == "where" and wide and isinstance(args[0], torch.Tensor):
             counts = self.constants.counts(args[0], int(data.shape[-2]), int(data.shape[-1]))
-        elif name not in ("mul", "div", "where", "maximum", "minimum"):
+        elif not (name == "where" or (name == "mul" and known is not None)):
             step = Unknown(name)
         if isinstance(step, Shifted) and mark.since is Z:
             self.outputs.copied(data, result, partial(self._shifted, step))
@@ -536,29 +545,36 @@ class Chart:
         self.put(result, replace(mark, node=node, since=Z, place=(object(),), counts=counts))
 
     def _together(
-        self, name: str, args: tuple[Any, ...], given: Sequence[Mark], result: torch.Tensor
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Any,
+        given: Sequence[Mark],
+        result: torch.Tensor,
     ) -> None:
         """Several signals entry by entry: a sum, a gate, or a norm written by hand."""
         data = [a for a in args if self.mark(a) is not None]
         whole = [a for a in data if not getattr(self.mark(a), "statistic", "")]
         units = next((m.units for m in given if not m.statistic), -1)
         if whole and len(whole) < len(data) and name in ("mul", "div", "add", "sub", "rsub"):
-            statistic = next(m.statistic for m in given if m.statistic)
-            if name in ("mul", "div"):
+            divisor = next(m for m in given if m.statistic)
+            if name == "div" or (name == "mul" and inverts(divisor.since)):
                 step: Step = Normalized(centred=False)
                 node = self.add(step, (self.at(whole[0]),), result)
-                if statistic in ("linalg_vector_norm", "sum"):
-                    n = self.graph.nodes[node].size / max(min(int(a.numel()) for a in data), 1)
-                    node = self.add(Pass(1.0 / n), (node,), result)
+                if divisor.statistic in ("linalg_vector_norm", "sum"):
+                    node = self.add(Pass(1.0 / divisor.count), (node,), result)
+            elif name == "mul":
+                node = self.add(Product(), [self.at(a) for a in data], result)
             else:
                 node = self.add(Centred(), (self.at(whole[0]),), result)
         elif name in ("add", "sub", "rsub"):
-            node = self.add(Sum(), [self.at(a) for a in data], result)
+            node = self.add(Sum(_factors(name, kwargs)), [self.at(a) for a in data], result)
         elif name == "mul":
             node = self.add(Product(), [self.at(a) for a in data], result)
         elif name in ("where", "maximum", "minimum"):
             data = [a for a in data if a.is_floating_point()]
-            node = self.add(Mix((1.0 / len(data),) * len(data)), [self.at(a) for a in data], result)
+            step = Mix((1.0 / len(data),) * len(data), whole=False)
+            node = self.add(step, [self.at(a) for a in data], result)
         elif name == "div" and not whole:
             node = self.add(Source(Statistics(1.0, 1.0, 1.0)), (), result)
             self.put(result, self._fresh(node, units))
@@ -671,6 +687,13 @@ class Chart:
             if name in ("clone", "contiguous", "_to_copy"):
                 self.outputs.copied(first, part)
             self.put(part, replace(mark, node=node, place=(*place, i), units=units))
+
+
+def _factors(name: str, kwargs: Any, *, swapped: bool = False) -> tuple[float, ...]:
+    """Return the factors of a sum's two terms; `swapped` where the second is listed first."""
+    alpha = float(kwargs.get("alpha", 1.0))
+    factors = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}[name]
+    return factors[::-1] if swapped else factors
 
 
 def _units_after(

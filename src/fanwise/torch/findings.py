@@ -45,13 +45,14 @@ def identical(model: nn.Module) -> Iterator[str]:
         )
 
 
-def unused(trace: Trace, gradients: Sequence[float | None]) -> Iterator[str]:
+def unused(trace: Trace) -> Iterator[str]:
     """Yield what is said of kernels on which no output depends, though the forward pass ran."""
+    used = trace.graph.used()
     reached: dict[str, bool] = {}
-    for node, gradient in zip(trace.graph.nodes, gradients, strict=True):
+    for i, node in enumerate(trace.graph.nodes):
         if isinstance(node.step, Kernel):
             name = node.step.parameter
-            reached[name] = reached.get(name, False) or gradient != 0.0
+            reached[name] = reached.get(name, False) or i in used
     lost = [name for name, seen in reached.items() if not seen]
     if lost:
         yield f"no output depends on {_listed(lost)}: computed, and thrown away."
@@ -98,13 +99,11 @@ def helpers_fans(rows: Iterable[Row]) -> Iterator[str]:
         )
 
 
-def findings(
-    model: nn.Module, rows: Sequence[Row], trace: Trace | None, gradients: Sequence[float | None]
-) -> tuple[str, ...]:
+def findings(model: nn.Module, rows: Sequence[Row], trace: Trace | None = None) -> tuple[str, ...]:
     """Return what looks wrong in a model, a sentence each."""
     found = list(identical(model))
     if trace is not None:
         found += unreached(rows, trace)
-        found += unused(trace, gradients)
+        found += unused(trace)
         found += two_roles(trace)
     return (*found, *helpers_fans(rows))

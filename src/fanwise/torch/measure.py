@@ -30,7 +30,14 @@ from fanwise.signal import (
 from fanwise.torch.plan import plan
 from fanwise.torch.pointwise import Z, base_name
 from fanwise.torch.recorder import Recorder, Store
-from fanwise.torch.run import Inputs, as_call, check_materialized, forward_error, undisturbed
+from fanwise.torch.run import (
+    Inputs,
+    as_call,
+    check_materialized,
+    forward_error,
+    undisturbed,
+    unwrapped,
+)
 from fanwise.torch.statistics import moments
 from fanwise.torch.tensors import fill_
 from fanwise.torch.trace import Contraction, Tracer, run_traced, tensors_of
@@ -392,6 +399,7 @@ def measure(
         ModelError: NaN in the input, an empty batch or none, a forward that fails, a loss that
             isn't one number, no gradient, or a parameter without memory.
     """
+    model = unwrapped(model)
     check_materialized(model)
     meta = [name for name, p in model.named_parameters() if p.is_meta]
     if meta:

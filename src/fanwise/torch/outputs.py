@@ -33,6 +33,7 @@ class Output:
     """A kernel's output, or a copy of it.
 
     Attributes:
+        contraction: the kernel's place among the model's contractions.
         offset: where the tensor begins in its memory.
         axes: of the tensor.
         start: where it begins in the kernel's own output.
@@ -40,6 +41,7 @@ class Output:
         made: makes the node of a part.
     """
 
+    contraction: int
     offset: int
     axes: tuple[Axis, ...]
     start: int
@@ -53,20 +55,29 @@ def memory(tensor: torch.Tensor) -> StorageWeakRef:
 
 
 class Outputs:
-    """The outputs that a run has made so far."""
+    """The outputs that a run has made so far.
+
+    Attributes:
+        packing: of each contraction whose output was taken apart: how many kernels it packs, and
+            how many units of one lie together: all of them, or those of a head.
+        seen: which of them were taken.
+    """
 
     def __init__(self) -> None:
+        self.packing: dict[int, tuple[int, int]] = {}
+        self.seen: dict[int, set[int]] = {}
         self.known: dict[StorageWeakRef, Output] = {}
         self.nodes: dict[tuple[Made, int, int, int], int] = {}
 
-    def register(self, result: torch.Tensor, units: int, made: Made) -> None:
+    def register(self, result: torch.Tensor, units: int, contraction: int, made: Made) -> None:
         """Keep sight of a kernel's output whose units lie along the axis `units`."""
         axes = tuple(
             Axis(int(n), int(step), int(step))
             for n, step in zip(result.shape, result.stride(), strict=True)
         )
         spread = int(result.shape[units]), int(result.stride(units))
-        self.known[memory(result)] = Output(int(result.storage_offset()), axes, 0, spread, made)
+        offset = int(result.storage_offset())
+        self.known[memory(result)] = Output(contraction, offset, axes, 0, spread, made)
 
     def part(self, tensor: torch.Tensor) -> int | None:
         """Return the node of a tensor that is one of several kernels' outputs, else None."""
@@ -85,10 +96,20 @@ class Outputs:
                 break
             edge = own * size
         part = (start % (apart * units)) // edge % n
+        self.packing[output.contraction] = n, edge // apart
+        self.seen.setdefault(output.contraction, set()).add(part)
         key = output.made, part, n, tensor.numel()
         if key not in self.nodes:
             self.nodes[key] = output.made(part, n, tensor.numel())
         return self.nodes[key]
+
+    def packed(self) -> dict[int, tuple[int, int]]:
+        """Return the packing of the kernels of which every part was taken."""
+        return {
+            index: (n, together)
+            for index, (n, together) in self.packing.items()
+            if self.seen[index] == set(range(n))
+        }
 
     def _origin(self, tensor: torch.Tensor) -> tuple[Output, tuple[Axis, ...], int] | None:
         """Return the kernel's output that a view shows, its axes there, and where it begins."""

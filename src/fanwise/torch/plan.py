@@ -25,9 +25,9 @@ from fanwise.streams import check_seed
 from fanwise.torch.findings import findings
 from fanwise.torch.modules import uses_by_module
 from fanwise.torch.parametrized import effects, in_use, undone
-from fanwise.torch.run import Inputs, check_materialized
+from fanwise.torch.run import Inputs, check_materialized, unwrapped
 from fanwise.torch.tensors import check, fill_
-from fanwise.torch.trace import trace
+from fanwise.torch.trace import Trace, trace
 from fanwise.uses import KERNELS, Use
 
 UNSEEN_NOTE = (
@@ -65,6 +65,7 @@ class Plan(core.Plan):
             ArgumentError: a seed outside [0, 2⁶⁴), or a parameter that can't be written.
         """
         check_seed(seed)
+        whole, model = model, unwrapped(model)
         parameters = dict(model.named_parameters())
         check_materialized(model)
         for row in self.rows:
@@ -88,7 +89,7 @@ class Plan(core.Plan):
             for fill in parts:
                 fill()
             progress()
-        return model
+        return whole
 
     def parameter_groups(self, model: nn.Module, lr: float, **options: Any) -> list[dict[str, Any]]:
         """Return an optimizer's parameter groups, each with the learning rate that the policy says.
@@ -174,9 +175,18 @@ def _as_it_is(model: nn.Module) -> Callable[[str], Weight | None]:
     return weight
 
 
-def _named_parts(uses: Mapping[str, Use], structure: Structure) -> dict[str, Use]:
-    """Return the uses with the names of what they pack: query, key and value."""
+def _named_parts(uses: Mapping[str, Use], seen: Trace, structure: Structure) -> dict[str, Use]:
+    """Return the uses with what they pack, and its names: query, key and value."""
     named = dict(uses)
+    for contraction, (n, together) in seen.packed.items():
+        name = structure.parameters[contraction]
+        use = named.get(name)
+        if use is None or use.layout is None or use.packed > 1 or use.layout.count("O") != 1:
+            continue
+        units = use.view[use.layout.index("O")]
+        if units % n == 0:
+            apart = 0 if together == units // n else together
+            named[name] = replace(use, blocks=n, together=apart)
     words: dict[str, dict[int, str]] = {}
     for (contraction, part), word in structure.parts.items():
         if part is not None:
@@ -211,6 +221,7 @@ def plan(
         ArgumentError: a rule that matches nothing or doesn't fit, an unknown policy, or one that
             is for other models.
     """
+    model = unwrapped(model)
     check_materialized(model)
     policy = policies.get(policy)
     uses = uses_by_module(model)
@@ -219,13 +230,13 @@ def plan(
         changes, said = policy.changes(structure, uses)
         rows = core.decide(_parameters(model, uses), rules, changes)
         said = said if changes else ""  # what isn't seen has no depth to speak of
-        return Plan(rows, UNSEEN_NOTE, said, findings(model, rows, None, ()))
+        return Plan(rows, UNSEEN_NOTE, said, findings(model, rows))
     seen = trace(model, example_inputs)
     by_module = {name: replace(use, seen="not reached") for name, use in uses.items()}
     structure = structure_of(
         seen.graph, {i: made.parameter for i, made in enumerate(seen.contractions)}
     )
-    uses = _named_parts(by_module | seen.uses, structure)
+    uses = _named_parts(by_module | seen.uses, seen, structure)
     parameters = _parameters(model, uses, seen.strange)
     uses = {p.name: p.use for p in parameters if p.use is not None and not p.skip}
     changes, said = policy.changes(structure, uses)
@@ -254,7 +265,7 @@ def plan(
     return Plan(
         rows,
         policy=said,
-        findings=findings(model, rows, seen, backward),
+        findings=findings(model, rows, seen),
         predicted=predictions(seen.graph, kernels, seen.nodes, forward, backward),
     )
 

@@ -113,6 +113,11 @@ def _operations(expression: Expression) -> list[str]:
     return [*inner, base_name(expression.func)]
 
 
+def inverts(expression: Expression) -> bool:
+    """Return whether an expression divides by its variable, as a norm written by hand does."""
+    return not {"rsqrt", "reciprocal", "pow"}.isdisjoint(_operations(expression))
+
+
 def label_of(expression: Expression) -> str:
     """Return an activation's usual name, or the operations it is made of."""
     if isinstance(expression, Call) and _operations(expression) == [base_name(expression.func)]:

@@ -19,6 +19,17 @@ Inputs = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
 """A tensor, a tuple of positional or a mapping of keyword arguments."""
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module that a compiled or data-parallel one wraps: its names name the streams."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
 def as_call(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return (args, kwargs) of a call with these inputs."""
     if isinstance(inputs, Mapping):
@@ -105,7 +116,7 @@ def forward_error(model: nn.Module, error: Exception) -> ModelError:
     """Return the error to raise where a model's own forward fails."""
     kind = type(model).__name__
     message = f"{kind}.forward failed: {type(error).__name__}: {error}"
-    if isinstance(error, TypeError):
+    if isinstance(error, TypeError | ValueError):
         message += f" — its signature is {kind}{inspect.signature(model.forward)}"
     if isinstance(error, NameError | AttributeError | ImportError):
         return ModelError(f"{message}. The fault lies in the model's own code.")

@@ -122,6 +122,8 @@ class Trace:
         contractions: in execution order.
         graph: the steps between the inputs and the outputs.
         nodes: for each contraction the nodes that stand for it: all of it, then its parts.
+        packed: of contractions whose output was taken apart: how many kernels, and how many units
+            of one lie together.
         strange: of parameters that met data in a way that nobody knows: the operation, and where.
         fake: whether it ran without arithmetic, on fake tensors.
     """
@@ -130,6 +132,7 @@ class Trace:
     contractions: list[Contraction]
     graph: Graph
     nodes: dict[int, list[int]]
+    packed: dict[int, tuple[int, int]]
     strange: dict[str, str]
     fake: bool = True
 
@@ -137,8 +140,15 @@ class Trace:
     def of(cls, tracer: Tracer, *, fake: bool = True) -> Trace:
         """Return what a tracer has seen."""
         chart = tracer.chart or Chart(tracer.root, tracer.derived)
-        made = tracer.uses, tracer.contractions, chart.graph, chart.nodes, tracer.strange
-        return cls(*made, fake)
+        return cls(
+            tracer.uses,
+            tracer.contractions,
+            chart.graph,
+            chart.nodes,
+            chart.outputs.packed(),
+            tracer.strange,
+            fake,
+        )
 
 
 def steps_of(tensor: torch.Tensor) -> Steps:
