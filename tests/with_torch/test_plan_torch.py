@@ -230,6 +230,7 @@ def test_a_parameter_whose_use_nobody_knows(recwarn):
     assert plan["curve"].reason == "left alone by the rule 'curve'"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler deprecates itself
 def test_a_compiled_model_is_drawn_as_the_one_that_it_wraps():
     model, twin = Mixed(), Mixed()
     fwt.init_(model, mixed_inputs(), seed=3)
