@@ -192,7 +192,9 @@ class Chart:
         """Note what an operation on data does; contractions with parameters come by `kernel`."""
         tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
         data = [t for t in tensors if self.mark(t) is not None]
-        if name in FACTORIES or not data:
+        if name in ("randn_like", "normal") and data:
+            self.put(result, self._fresh(self.add(Source(), (), result)))
+        elif name in FACTORIES or not data:
             self.constants.fold(func, args, kwargs, result)
         elif name in ("index_add", "scatter_add", "scatter_reduce"):
             self._gathered(args, result)
@@ -517,6 +519,8 @@ class Chart:
         if derived is not None and line is None:
             value = self.constants.as_it_is(derived)
         known = constant_statistics(value) if value is not None and others else None
+        if known is None and derived is None and others:
+            known = self.constants.statistics(other)
         wide = sum(n > 1 for n in other.shape) > 1
         counts = mark.counts
         nodes = [self.at(data)]
@@ -524,8 +528,8 @@ class Chart:
         if name == "mul" and derived is not None and value is None:
             step = Unknown(name) if line is None else Scaled(derived.names[0], line)
         elif name in ("mul", "div") and known is not None and 0 < known.square < MASK:
-            if name == "div" and args[0] is data:
-                known = constant_statistics(1.0 / value.double())  # type: ignore[union-attr]
+            if name == "div" and args[0] is data and value is not None:
+                known = constant_statistics(1.0 / value.double())
             step, nodes = Product(), [*nodes, self.add(Source(known), (), other)]
         elif name in ("add", "sub", "rsub"):
             if derived is not None and value is None:

@@ -18,8 +18,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.steps import Statistics
 from fanwise.torch.derived import Derived
-from fanwise.torch.pointwise import evaluate
+from fanwise.torch.pointwise import base_name, evaluate
 
+ROTATION = Statistics(0.5, 0.4)
+"""Of a cosine or sine of positions whose values nobody has: those of a model without memory."""
 LARGEST = 1 << 20
 """Most entries of a constant that is made for real."""
 MASKED = -1e4
@@ -76,6 +78,7 @@ class Constants:
         self.is_data = is_data
         self.derived = derived
         self.values: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.rotations: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.parameters: dict[str, torch.Tensor] = {}
         self.frozen: dict[str, torch.Tensor] = {}
 
@@ -89,7 +92,7 @@ class Constants:
 
     def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the values of a constant, also where it is fake; None where nobody knows them."""
-        if self.is_data(tensor) or not tensor.numel():
+        if not isinstance(tensor, torch.Tensor) or self.is_data(tensor) or not tensor.numel():
             return None
         known: torch.Tensor | None = self.values.get(tensor)
         if known is not None:
@@ -100,8 +103,20 @@ class Constants:
             return frozen if frozen is not None and frozen.shape == tensor.shape else None
         return None if is_fake(tensor) or tensor.is_meta else tensor
 
+    def statistics(self, tensor: torch.Tensor) -> Statistics | None:
+        """Return what is known of a constant; None where that is nothing."""
+        value = self.value(tensor)
+        if value is not None:
+            return constant_statistics(value)
+        return ROTATION if self.rotations.get(tensor) else None
+
     def fold(self, func: Any, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
         """Make what an operation has made of constants alone for real."""
+        if isinstance(result, torch.Tensor) and (
+            base_name(func) in ("cos", "sin")
+            or (args and isinstance(args[0], torch.Tensor) and self.rotations.get(args[0]))
+        ):
+            self.rotations[result] = True
         made = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
         if not made or not any(is_fake(t) for t in made):
             return
