@@ -365,12 +365,13 @@ def check(
 
     look = measure_histograms if html else measure
     with progress(_console(stderr=True), "measuring", 3) as advance:
-        planned = plan_model(model, inputs, policy=policy, rules=_rules(rule))
-        before = look(model, inputs)
+        wanted: dict[str, Any] = {"policy": policy, "rules": _rules(rule)}
+        planned = plan_model(model, inputs, **wanted)
+        before = look(model, inputs, **wanted)
         advance()
         planned.apply(model, seed=seed)
         advance()
-        after = look(model, inputs)
+        after = look(model, inputs, **wanted)
         advance()
     if html:
         _write_whole(html, lambda p: before.to_html(p, after, plan=planned, target=target))

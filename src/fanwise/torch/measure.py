@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten
 from fanwise.draws import Normal
 from fanwise.errors import ModelError
 from fanwise.plan import Plan, Rule
+from fanwise.policies import Policy
 from fanwise.predict import Prediction
 from fanwise.signal import (
     Layer,
@@ -377,6 +378,7 @@ def measure(
     *,
     loss: Callable[[Any], Tensor] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    policy: Policy | str = "auto",
     rules: Sequence[Rule] = (),
 ) -> Signal:
     """Return what forward and backward passes do, layer by layer, with the verdicts on it.
@@ -393,7 +395,8 @@ def measure(
             back from every output, so that the loss doesn't colour what the weights do.
         optimizer: one that has the model's parameters: `Weights.update_rms` is then what its first
             step would change. It makes no step.
-        rules: as for `plan`, which says what each weight's deviation should be.
+        policy: as for `plan`, which says what each weight's deviation should be.
+        rules: likewise.
 
     Raises:
         ModelError: NaN in the input, an empty batch or none, a forward that fails, a loss that
@@ -411,7 +414,7 @@ def measure(
     for batch in batches_of(inputs):
         check_inputs(batch)
         if passes is None:
-            passes = _Passes(model, loss, plan(model, batch, rules=rules))
+            passes = _Passes(model, loss, plan(model, batch, policy=policy, rules=rules))
         with as_in_training(model), torch.enable_grad():
             passes.run(batch)
     if passes is None:
