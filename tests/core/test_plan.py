@@ -277,7 +277,7 @@ def test_a_plan_as_a_table():
     )
     text = str(plan)
     assert "\x1b" not in text
-    assert "3 parameters, 2,112 values drawn, 1 left alone. A note." in text
+    assert text.endswith("3 parameters, 2,112 values drawn, 1 left alone.\nA note.")
     (line,) = [line for line in text.splitlines() if line.lstrip().startswith("p0")]
     columns = re.split(r"\s{2,}", line.strip())
     assert columns[:7] == ["p0", "64×32", "dense", "32, 64", "relu → tanh", "he_normal", "0.25"]

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -96,8 +97,14 @@ def test_other_names_would_show(monkeypatch):
 
 def test_tensorflow_and_triton_never_meet():
     """They abort side by side; PyTorch imports Triton only for what it compiles."""
-    outputs("mlp")
-    assert "triton" not in sys.modules or "tensorflow" not in sys.modules
+    program = (
+        "import runpy, sys; sys.path.insert(0, sys.argv[1]); "
+        "runpy.run_path(sys.argv[1] + '/__main__.py', run_name='example')['outputs']('mlp'); "
+        "assert 'triton' not in sys.modules or 'tensorflow' not in sys.modules"
+    )
+    command = [sys.executable, "-c", program, str(FOLDER)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @ONCE
