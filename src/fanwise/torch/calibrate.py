@@ -20,9 +20,9 @@ from fanwise.draws import Orthogonal
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.plan import Rule
 from fanwise.streams import check_seed
-from fanwise.torch.measure import as_in_training, batches_of, check_inputs
+from fanwise.torch.measure import batches_of, check_inputs
 from fanwise.torch.plan import plan
-from fanwise.torch.run import Inputs, as_call, check_materialized, forward_error
+from fanwise.torch.run import Inputs, as_call, check_materialized, forward_error, undisturbed
 from fanwise.torch.statistics import Tally
 from fanwise.torch.tensors import fill_
 from fanwise.torch.trace import Contraction, Tracer, run_traced
@@ -127,7 +127,7 @@ def _run(
     for batch in batches:
         args, kwargs = as_call(batch)
         tracer = _Deviations(model, parameters, outputs, only, calls)
-        with as_in_training(model), torch.no_grad():
+        with undisturbed(model), torch.no_grad():
             try:
                 run_traced(tracer, model, args, kwargs)
             except _Far:

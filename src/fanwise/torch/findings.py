@@ -21,22 +21,28 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:3])}{more}"
 
 
+def copies(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, ...]]:
+    """Return the names of tensors that are equal, bit for bit, each group of two or more."""
+    groups: dict[object, list[tuple[str, torch.Tensor]]] = {}
+    for name, tensor in tensors:
+        first = tuple(tensor.reshape(-1)[:SAMPLE].tolist())
+        groups.setdefault((tensor.shape, tensor.dtype, first), []).append((name, tensor))
+    same = [
+        tuple(name for name, tensor in group if torch.equal(tensor, group[0][1]))
+        for group in groups.values()
+    ]
+    return [names for names in same if len(names) > 1]
+
+
 def identical(model: nn.Module) -> Iterator[str]:
     """Yield what is said of kernels with the same random values: a layer that was deep-copied."""
-    groups: dict[tuple[object, ...], list[tuple[str, torch.Tensor]]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.dim() < 2 or parameter.is_meta or not parameter.numel():
-            continue
-        if not parameter.is_floating_point():
-            continue
-        first = parameter.detach().reshape(-1)[:SAMPLE].tolist()
-        if len(set(first)) > 2:  # zeros, ones and masks may well agree
-            groups.setdefault((tuple(parameter.shape), *first), []).append((name, parameter))
-    found = []
-    for group in groups.values():
-        same = [name for name, tensor in group if torch.equal(tensor, group[0][1])]
-        if len(same) > 1:
-            found.append(same)
+    kernels = [
+        (name, parameter.detach())
+        for name, parameter in model.named_parameters()
+        if parameter.dim() > 1 and not parameter.is_meta and parameter.is_floating_point()
+    ]
+    # Zeros, ones and masks may well agree.
+    found = copies((n, w) for n, w in kernels if len(set(w.reshape(-1)[:SAMPLE].tolist())) > 2)
     if found:
         yield (
             f"{sum(map(len, found))} kernels start as copies of one another: {_listed(found[0])} "

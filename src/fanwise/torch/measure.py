@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +27,7 @@ from fanwise.signal import (
     Weights,
     judge,
 )
+from fanwise.torch.findings import SAMPLE, copies
 from fanwise.torch.plan import plan
 from fanwise.torch.pointwise import Z, base_name
 from fanwise.torch.recorder import Recorder, Store
@@ -80,17 +80,6 @@ def check_inputs(inputs: Inputs) -> None:
                     f"input {i}, shape {tuple(leaf.shape)}, is an empty batch: pass one sample "
                     "at least."
                 )
-
-
-@contextmanager
-def as_in_training(model: nn.Module) -> Iterator[None]:
-    """Run as the first training step does, batch statistics included, but without dropout."""
-    with undisturbed(model):
-        model.train()
-        for module in model.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.eval()
-        yield
 
 
 class _LossWatch(TorchDispatchMode):
@@ -348,12 +337,12 @@ def _logits(logits: Tensor, layer: str) -> Output:
 
 def twins_of(planned: Plan, parameters: Mapping[str, Tensor]) -> Iterator[Twins]:
     """Yield the drawn kernels that are copies of one another, or whose units or blocks are."""
-    seen: dict[Any, list[str]] = {}
+    whole: list[tuple[str, Tensor]] = []
     for row in planned.rows:
         weight = parameters[row.name].detach()
         if row.fan_in is None or weight.dim() < 2 or weight.numel() < 4:
             continue
-        first = weight.flatten()[:64]
+        first = weight.flatten()[:SAMPLE]
         if not bool(torch.isfinite(first).all()) or not bool(weight.any()):
             continue
         units = len(weight) > 1 and bool((weight[0] == weight[-1]).all())
@@ -364,12 +353,9 @@ def twins_of(planned: Plan, parameters: Mapping[str, Tensor]) -> Iterator[Twins]
             blocks = weight.reshape(row.view)
             if bool((blocks == blocks[:1]).all()):
                 yield Twins((row.name,), "blocks")
-        key = (row.shape, weight.dtype, tuple(first.tolist()))
-        seen.setdefault(key, []).append(row.name)
-    for names in seen.values():
-        same = [n for n in names if torch.equal(parameters[n], parameters[names[0]])]
-        if len(same) > 1:
-            yield Twins(tuple(same))
+        whole.append((row.name, weight))
+    for names in copies(whole):
+        yield Twins(names)
 
 
 def measure(
@@ -415,7 +401,7 @@ def measure(
         check_inputs(batch)
         if passes is None:
             passes = _Passes(model, loss, plan(model, batch, policy=policy, rules=rules))
-        with as_in_training(model), torch.enable_grad():
+        with undisturbed(model), torch.enable_grad():
             passes.run(batch)
     if passes is None:
         raise ModelError("inputs has no batch: pass one at least.")

@@ -159,7 +159,7 @@ class Recorder(Tracer):
         first, second = self.flow(a), self.flow(b)
         if first is None or second is None or not a.is_floating_point() or a.dim() < 2:
             return None, None
-        if first.reduced or second.reduced or _together(first, second):
+        if first.reduced or second.reduced or first.one_with(second):
             return None, None
         ages = self.born.get(a, 0), self.born.get(b, 0)
         stream, branch = (a, b) if ages[0] <= ages[1] else (b, a)
@@ -310,11 +310,6 @@ class Recorder(Tracer):
                 reading.units = Units(edges, kind == "saturating")
             spatial = "convolution" in source.use.role and z.dim() > 2
             reading.units.add(real(z), 1 if spatial else z.dim() - 1)
-
-
-def _together(a: Flow, b: Flow) -> bool:
-    """Return whether two flows are one tensor's, so that their sum is a pointwise function."""
-    return a.contraction is b.contraction and a.label == b.label and a.place == b.place
 
 
 def _gradient_into(reading: Reading) -> Callable[[Tensor], None]:

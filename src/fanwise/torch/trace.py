@@ -20,7 +20,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, is_fake
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map_only
@@ -47,6 +46,7 @@ from fanwise.torch.operations import (
     SPLITS,
     VIEWS,
 )
+from fanwise.torch.outputs import memory
 from fanwise.torch.pointwise import POINTWISE, Call, Expression, Z, base_name, neighbour_of
 from fanwise.torch.recurrent import GATES, recurrent_uses
 from fanwise.torch.roles import Root, Steps, along, roles_of
@@ -102,6 +102,14 @@ class Flow:
     expression: Expression = Z
     place: tuple[Any, ...] = field(default=(), compare=False)
     reduced: bool = False
+
+    def one_with(self, other: Flow) -> bool:
+        """Return whether two flows are one tensor's, so that they combine entry by entry."""
+        return (
+            self.contraction is other.contraction
+            and self.label == other.label
+            and self.place == other.place
+        )
 
     def neighbour(self) -> Neighbour:
         """Return this flow as what feeds the kernel that consumes it."""
@@ -168,7 +176,6 @@ class Tracer(TorchDispatchMode):
         self.contractions: list[Contraction] = []
         self.flows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.roots: dict[Any, list[tuple[int, Root]]] = {}
-        self.kept: list[torch.Tensor] = []
         self.written: dict[Any, Flow] = {}
         self.constants: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.derives: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -190,13 +197,11 @@ class Tracer(TorchDispatchMode):
     # — parameters: known by their memory —
 
     def _add_root(self, tensor: torch.Tensor, root: Root) -> None:
-        self.kept.append(tensor)  # so that its memory isn't reused while we look
-        memory = StorageWeakRef(tensor.untyped_storage()).cdata
-        self.roots.setdefault(memory, []).append((int(tensor.storage_offset()), root))
+        self.roots.setdefault(memory(tensor), []).append((int(tensor.storage_offset()), root))
 
     def root(self, tensor: torch.Tensor) -> Root | None:
         """Return the parameter whose memory a tensor shows, if it shows one."""
-        entries = self.roots.get(StorageWeakRef(tensor.untyped_storage()).cdata)
+        entries = self.roots.get(memory(tensor))
         if not entries or tensor in self.flows:
             return None
         start = tensor.storage_offset()
@@ -233,7 +238,7 @@ class Tracer(TorchDispatchMode):
             return None
         found: Flow | None = self.flows.get(tensor)
         if found is None and self.written:
-            return self.written.get(StorageWeakRef(tensor.untyped_storage()).cdata)
+            return self.written.get(memory(tensor))
         return found
 
     def set_flow(self, result: Any, flow: Flow) -> None:
@@ -313,7 +318,7 @@ class Tracer(TorchDispatchMode):
 
     def _start(self, tensor: torch.Tensor) -> int:
         """Return where the parameter whose memory a tensor shows begins."""
-        entries = self.roots[StorageWeakRef(tensor.untyped_storage()).cdata]
+        entries = self.roots[memory(tensor)]
         return max(start for start, _ in entries if start <= tensor.storage_offset())
 
     def _is(self, tensor: torch.Tensor, parameter: str) -> bool:
@@ -352,9 +357,7 @@ class Tracer(TorchDispatchMode):
     def _write(self, target: torch.Tensor, flow: Flow) -> None:
         """Note that data is written into memory that held a constant: padding, a cache."""
         if self.root(target) is None:
-            self.kept.append(target)
-            memory = StorageWeakRef(target.untyped_storage()).cdata
-            self.written[memory] = replace(flow, place=(object(),))
+            self.written[memory(target)] = replace(flow, place=(object(),))
 
     def _constant(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the one value of a constant tensor, in double precision, if it is known."""
@@ -676,10 +679,7 @@ class Tracer(TorchDispatchMode):
         flows: list[Flow],
     ) -> None:
         first = flows[0]
-        together = all(
-            f.contraction is first.contraction and f.label == first.label and f.place == first.place
-            for f in flows
-        )
+        together = all(f.one_with(first) for f in flows)
         if name == "where" and not (together and self.flow(args[0]) is not None):
             flows = [f for a in args[1:] if (f := self.flow(a)) is not None]
             if len(flows) == 1:  # a mask from elsewhere
