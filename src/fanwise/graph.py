@@ -17,6 +17,7 @@ from fanwise.steps import (
     Lookup,
     Normalized,
     Recurrence,
+    Sampled,
     Scaled,
     Shifted,
     Statistics,
@@ -63,7 +64,7 @@ class Graph:
             step = node.step
             if isinstance(step, Kernel):
                 step = replace(step, weight=weights(step.parameter, step.part))
-            elif isinstance(step, Recurrence):
+            elif isinstance(step, Recurrence | Sampled):
                 found = tuple(weights(name, None) for name in step.parameters)
                 step = replace(step, weights=found)
             elif isinstance(step, Lookup | Scaled | Shifted):

@@ -10,10 +10,10 @@ Weights are independent with mean zero, so a kernel's outputs are normal over it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -656,9 +656,47 @@ def _sigmoid(z: Array) -> Array:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))
 
 
+class Sampler(Protocol):
+    """What runs operations on samples of what feeds them; see `Sampled`."""
+
+    def forward(
+        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
+    ) -> Statistics | None:
+        """Return the statistics of the result."""
+
+    def backward(
+        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
+    ) -> tuple[float | None, ...]:
+        """Return E[g²] at each input for a unit gradient at the result."""
+
+
+@dataclass(frozen=True)
+class Sampled(Step):
+    """Operations without an equation of their own, run on samples of what feeds them.
+
+    Attributes:
+        operation: the last of them.
+        sampler: runs them.
+        parameters: the parameters among what they are given, in the order of `weights`.
+    """
+
+    operation: str
+    sampler: Sampler
+    parameters: tuple[str, ...] = ()
+    weights: tuple[Weight | None, ...] = ()
+    by_entry: ClassVar[bool] = False
+
+    def forward(self, *feeds: Statistics) -> Statistics | None:
+        return self.sampler.forward(feeds, self.weights)
+
+    def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
+        found = self.sampler.backward(feeds, self.weights)
+        return tuple(None if unit is None else gradient * unit for unit in found)
+
+
 @dataclass(frozen=True)
 class Unknown(Step):
-    """An operation that nobody has an equation for."""
+    """An operation that nobody has an equation for, and that can't be run on samples."""
 
     operation: str
 

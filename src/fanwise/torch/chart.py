@@ -7,8 +7,9 @@ An operation that is no pointwise function of one variable makes a node of what 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from math import prod
 from typing import Any
 
@@ -50,6 +51,7 @@ from fanwise.torch.constants import (
     statistics_of,
 )
 from fanwise.torch.derived import Derived
+from fanwise.torch.marks import Mark
 from fanwise.torch.operations import (
     COMPARISONS,
     CONTRACTIONS,
@@ -60,9 +62,11 @@ from fanwise.torch.operations import (
     REDUCTIONS,
     SAME_PLACE,
     SOFTMAX,
+    SPLITS,
 )
 from fanwise.torch.outputs import Outputs, memory
-from fanwise.torch.pointwise import POINTWISE, Call, Expression, Z, curve_of, inverts
+from fanwise.torch.pointwise import POINTWISE, Call, Z, curve_of, inverts
+from fanwise.torch.regions import Regions
 
 AVERAGES = frozenset(
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d "
@@ -74,31 +78,6 @@ MAXIMA = frozenset(
 )
 MASK = 1e6
 """A constant of more than this is a mask: it picks entries, and scales none."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Where a tensor of data stands.
-
-    Attributes:
-        node: of the graph.
-        since: the pointwise operations since that node.
-        place: which views it has been through; two marks combine entry by entry where it agrees.
-        units: the axis along which the units of the kernel before it lie; None where several do.
-        statistic: ``"mean"``, ``"var"``… over the units, which a hand-written norm divides by.
-        count: of how many entries.
-        weights: whether it is a softmax's output.
-        counts: how many entries a mask leaves to each query; empty where there is none.
-    """
-
-    node: int
-    since: Expression = Z
-    place: tuple[Any, ...] = ()
-    units: int | None = None
-    statistic: str = ""
-    count: float = 1.0
-    weights: bool = False
-    counts: tuple[int, ...] = ()
 
 
 def _pairs(n: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
@@ -122,11 +101,16 @@ class Chart:
         self,
         root: Callable[[torch.Tensor], Any],
         derived: Callable[[torch.Tensor], Derived | None],
+        kept: Callable[[str], bool] = lambda name: False,
     ) -> None:
         self.graph = Graph()
+        self.regions = Regions(
+            self.graph, lambda name: self.constants.parameters.get(name) if kept(name) else None
+        )
         self.root = root
         self.derived = derived
-        self.constants = Constants(lambda tensor: self.mark(tensor) is not None, derived)
+        self.chosen: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # indices made of data
+        self.constants = Constants(self._is_data, derived)
         self.outputs = Outputs()
         self.marks: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.written: dict[Any, Mark] = {}
@@ -140,9 +124,14 @@ class Chart:
         if not isinstance(tensor, torch.Tensor):
             return None
         found: Mark | None = self.marks.get(tensor)
-        if found is None and self.written:
-            return self.written.get(memory(tensor))
+        if self.written:
+            written = self.written.get(memory(tensor))
+            if found is None or (written is not None and written.pending):
+                return written
         return found
+
+    def _is_data(self, tensor: torch.Tensor) -> bool:
+        return self.mark(tensor) is not None or tensor in self.chosen
 
     def put(self, result: Any, mark: Mark) -> None:
         """Mark the tensors of floats of a result."""
@@ -161,6 +150,8 @@ class Chart:
             value = self.constants.value(tensor)
             known = None if value is None else constant_statistics(value)
             return self.add(Source(known), (), tensor)
+        if mark.pending:
+            return self._sampled(tensor, mark)
         size = max(tensor.numel(), 1)
         if mark.since is Z and self.graph.nodes[mark.node].size == size:
             return mark.node
@@ -174,6 +165,8 @@ class Chart:
         """Mark the model's input; `like` has its values."""
         if tensor.is_floating_point():
             node = self.add(Source(statistics_of(like)), (), tensor)
+            if not is_fake(like) and not like.is_meta:
+                self.regions.values[self.regions.tape.number(tensor)] = like
             self.put(tensor, Mark(node, place=(object(),), units=1 if tensor.dim() > 3 else -1))
         elif not is_fake(like) and not like.is_meta:
             self.constants.values[tensor] = like
@@ -191,15 +184,33 @@ class Chart:
     def see(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
         """Note what an operation on data does; contractions with parameters come by `kernel`."""
         tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
-        data = [t for t in tensors if self.mark(t) is not None]
+        self.regions.look(tensors, self._known)
+        self._see(func, name, args, kwargs, result, [t for t in tensors if self.mark(t)])
+        if any(self._is_data(t) for t in tensors):
+            for leaf in tree_flatten(result)[0]:
+                if isinstance(leaf, torch.Tensor) and not leaf.is_floating_point():
+                    self.chosen[leaf] = True
+        self.regions.tape.note(func, args, kwargs, result)
+
+    def _see(
+        self,
+        func: Any,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Any,
+        result: Any,
+        data: Sequence[torch.Tensor],
+    ) -> None:
         if name in ("randn_like", "normal") and data:
             self.put(result, self._fresh(self.add(Source(), (), result)))
         elif name in FACTORIES or not data:
             self.constants.fold(func, args, kwargs, result)
         elif name in ("index_add", "scatter_add", "scatter_reduce"):
-            self._gathered(args, result)
-        elif args and result is args[0] and self.mark(result) is None:
-            self._write(result, data[-1])
+            self._gathered(name, args, result)
+        elif args and result is args[0] and self._is_part(result, data, name):
+            self._write(name, result, data)
+        elif self._is_pending(name, data):
+            self._later(name, args, data, result)
         elif name in CONTRACTIONS:
             self._products(name, args, kwargs, result)
         elif name in NORMS:
@@ -221,21 +232,84 @@ class Chart:
         elif name in PASSES:
             self._pass(name, args, kwargs, data[0], result)
         else:
-            self._unknown(name, data, result)
+            self._later(name, args, data, result)
 
-    def _unknown(self, name: str, data: Sequence[torch.Tensor], result: Any) -> None:
-        floats = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
-        floats = [t for t in floats if t.is_floating_point()]
-        if floats:
-            node = self.add(Unknown(name), [self.at(t) for t in data], floats[0])
-            self.put(result, Mark(node, place=(object(),), units=-1))
+    def _known(self, tensor: torch.Tensor) -> Mark | str | torch.Tensor | None:
+        """Return a tensor's mark, the parameter that it is, or its value."""
+        mark = self.mark(tensor)
+        if mark is not None:
+            return mark
+        derived = self.derived(tensor)
+        return derived.names[0] if derived is not None else self.constants.value(tensor)
 
-    def _write(self, target: torch.Tensor, data: torch.Tensor) -> None:
-        """Note that data is written into memory that held a constant."""
-        if self.root(target) is None:
-            mark = self.mark(data)
-            assert mark is not None
-            self.written[memory(target)] = Mark(self.at(data), place=(object(),), units=mark.units)
+    def _is_pending(self, name: str, data: Sequence[torch.Tensor]) -> bool:
+        """Return whether an operation on these tensors has no equation since one of them has none.
+
+        Norms and attention have one whatever they are given, and so has the sum of all of a
+        stream with what shares nothing with it.
+        """
+        marks = [mark for t in data if (mark := self.mark(t)) is not None]
+        if not any(mark.pending and not mark.statistic for mark in marks) or name in NORMS:
+            return False
+        if name in ("add", "sub") and len(marks) == 2:
+            whole = any(
+                not m.pending and self.graph.nodes[m.node].size == t.numel()
+                for t, m in zip(data, marks, strict=True)
+            )
+            return not whole or self.regions.entangled(*marks)
+        return "attention" not in name
+
+    def _later(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        data: Sequence[torch.Tensor],
+        result: Any,
+        **more: Any,
+    ) -> None:
+        """Mark a result for which there is no equation: it is sampled where a step needs it."""
+        first, origins = self.mark(data[0]), 0
+        assert first is not None
+        for tensor in data:
+            mark = self.mark(tensor)
+            origins |= 0 if mark is None else self.regions.origins(mark)
+        for leaf in tree_flatten(result)[0]:
+            if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
+                units = _units_after(name, args, first.units, data[0].shape, leaf.shape)
+                self.marks[leaf] = self._fresh(-1, units, pending=name, origins=origins, **more)
+
+    def _sampled(self, tensor: torch.Tensor, mark: Mark) -> int:
+        """Return the node of a pending tensor."""
+        key = (self.regions.tape.number(tensor), "sampled")
+        if key not in self.cache:
+            found = self.regions.sampled(tensor, mark)
+            step, feeds = found if found is not None else (Unknown(mark.pending), [])
+            self.cache[key] = self.add(step, feeds, tensor)
+        return self.cache[key]
+
+    def _is_part(self, target: torch.Tensor, data: Sequence[torch.Tensor], name: str) -> bool:
+        """Return whether data is written into a constant's memory, or into a part of data's."""
+        if self.mark(target) is None:
+            return True
+        whole = target.untyped_storage().nbytes() // max(target.element_size(), 1)
+        return target.numel() < whole and (len(data) > 1 or name not in SAME_PLACE)
+
+    def _write(self, name: str, target: torch.Tensor, data: Sequence[torch.Tensor]) -> None:
+        """Note that data is written into memory that holds something else."""
+        if self.root(target) is not None:
+            return
+        mark, before = self.mark(data[-1]), self.written.get(memory(target))
+        assert mark is not None
+        units = None if mark.units is None else mark.units % data[-1].dim() - data[-1].dim()
+        if mark.pending or before is not None or self.mark(target) is not None:
+            origins = self.regions.origins(mark)
+            origins |= 0 if before is None else self.regions.origins(before)
+            own = self.marks.get(target)
+            origins |= 0 if own is None else self.regions.origins(own)
+            now = self._fresh(-1, units, pending=name, origins=origins)
+        else:
+            now = self._fresh(self.at(data[-1]), units)
+        self.written[memory(target)] = now
 
     def _fresh(self, node: int, units: int | None = -1, **more: Any) -> Mark:
         return Mark(node, place=(object(),), units=units, **more)
@@ -365,7 +439,9 @@ class Chart:
         terms = int(left.shape[letters.index("I")])
         marks = self.mark(left), self.mark(right)
         if self.root(left) is not None or self.root(right) is not None:
-            self._unknown(name, [t for t in (left, right) if self.mark(t) is not None], result)
+            self._later(name, args, [t for t in (left, right) if self.mark(t) is not None], result)
+        elif marks[0] and marks[1] and self.regions.entangled(marks[0], marks[1]):
+            self._later(name, args, [left, right], result)
         elif marks[0] is not None and marks[0].weights:
             step: Step = Average(terms, left.shape[-2], right.shape[-1])
             node = self.add(step, (self.at(left), self.at(right)), result)
@@ -459,9 +535,7 @@ class Chart:
             left = None if over_units else units - sum(d < units for d in dims) * (not keeps)
             self.put(result, self._fresh(node, left, statistic=statistic, count=count))
         else:
-            first = tree_flatten(result)[0][0]
-            node = self.add(Unknown(name), (self.at(data),), first)
-            self.put(result, self._fresh(node, None, statistic=statistic, count=count))
+            self._later(name, args, [data], result, statistic=statistic, count=count)
 
     # — pointwise —
 
@@ -489,7 +563,7 @@ class Chart:
             if call.size <= LONGEST:
                 self.put(result, replace(first, since=call))
             else:
-                self._unknown("many times over", [a for a in args if self.mark(a)], result)
+                self._later(name, args, [a for a in args if self.mark(a)], result)
         elif name in COMPARISONS:
             return
         elif len(given) == 1:
@@ -513,6 +587,9 @@ class Chart:
         data = next(a for a in args if self.mark(a) is not None)
         mark = self.mark(data)
         assert mark is not None
+        if mark.pending:
+            self._later(name, args, [data], result, statistic=mark.statistic, count=mark.count)
+            return
         other = others[-1] if others else data
         derived, value = self.derived(other), self.constants.value(other)
         line = derived.line() if derived is not None and value is None else None
@@ -524,9 +601,9 @@ class Chart:
         wide = sum(n > 1 for n in other.shape) > 1
         counts = mark.counts
         nodes = [self.at(data)]
-        step: Step = Pass()
+        step: Step | None = Pass()
         if name == "mul" and derived is not None and value is None:
-            step = Unknown(name) if line is None else Scaled(derived.names[0], line)
+            step = None if line is None else Scaled(derived.names[0], line)
         elif name in ("mul", "div") and known is not None and 0 < known.square < MASK:
             if name == "div" and args[0] is data and value is not None:
                 known = constant_statistics(1.0 / value.double())
@@ -542,7 +619,10 @@ class Chart:
         elif name == "where" and wide and isinstance(args[0], torch.Tensor):
             counts = self.constants.counts(args[0], int(data.shape[-2]), int(data.shape[-1]))
         elif not (name == "where" or (name == "mul" and known is not None)):
-            step = Unknown(name)
+            step = None
+        if step is None:
+            self._later(name, args, [data], result)
+            return
         if isinstance(step, Shifted) and mark.since is Z:
             self.outputs.copied(data, result, partial(self._shifted, step))
         node = self.add(step, nodes, result)
@@ -560,17 +640,20 @@ class Chart:
         data = [a for a in args if self.mark(a) is not None]
         whole = [a for a in data if not getattr(self.mark(a), "statistic", "")]
         units = next((m.units for m in given if not m.statistic), -1)
-        if whole and len(whole) < len(data) and name in ("mul", "div", "add", "sub", "rsub"):
-            divisor = next(m for m in given if m.statistic)
-            if name == "div" or (name == "mul" and inverts(divisor.since)):
-                step: Step = Normalized(centred=False)
-                node = self.add(step, (self.at(whole[0]),), result)
-                if divisor.statistic in ("linalg_vector_norm", "sum"):
-                    node = self.add(Pass(1.0 / divisor.count), (node,), result)
-            elif name == "mul":
-                node = self.add(Product(), [self.at(a) for a in data], result)
-            else:
-                node = self.add(Centred(), (self.at(whole[0]),), result)
+        statistic = next((m for m in given if m.statistic), None) if len(whole) == 1 else None
+        inverse = statistic is not None and (name == "div" or inverts(statistic.since))
+        if statistic is not None and inverse and name in ("mul", "div"):
+            step: Step = Normalized(centred=False)
+            node = self.add(step, (self.at(whole[0]),), result)
+            if statistic.statistic in ("linalg_vector_norm", "sum"):
+                node = self.add(Pass(1.0 / statistic.count), (node,), result)
+        elif statistic is not None and statistic.statistic == "mean" and name in ("sub", "rsub"):
+            node = self.add(Centred(), (self.at(whole[0]),), result)
+        elif any(self.regions.entangled(a, b) for a, b in combinations(given, 2)):
+            statistic = given[0] if not whole else None
+            more = {} if statistic is None else {"statistic": statistic.statistic}
+            self._later(name, args, data, result, **more)
+            return
         elif name in ("add", "sub", "rsub"):
             node = self.add(Sum(_factors(name, kwargs)), [self.at(a) for a in data], result)
         elif name == "mul":
@@ -584,10 +667,10 @@ class Chart:
             self.put(result, self._fresh(node, units))
             return
         else:
-            self._unknown(name, data, result)
+            self._later(name, args, data, result)
             return
-        statistic = given[0].statistic if not whole else ""
-        self.put(result, self._fresh(node, units, statistic=statistic))
+        left = given[0].statistic if not whole else ""
+        self.put(result, self._fresh(node, units, statistic=left))
 
     # — views, pools and the like —
 
@@ -625,10 +708,14 @@ class Chart:
         else:
             self._view(name, args, kwargs, first, mark, result)
 
-    def _gathered(self, args: tuple[Any, ...], result: torch.Tensor) -> None:
+    def _gathered(self, name: str, args: tuple[Any, ...], result: torch.Tensor) -> None:
         """Rows added up where an index says: messages in a graph, what experts give back."""
         target, source = args[0], args[3]
         if self.mark(source) is None:
+            return
+        if self.constants.value(args[2]) is not None:
+            data = [t for t in (source, target) if self.mark(t) is not None]
+            self._later(name, args, data, result)
             return
         count = source.numel() / max(target.numel(), 1)
         feed = self.at(source)
@@ -656,7 +743,7 @@ class Chart:
                 continue
             shares.append(part.numel() / max(result.numel(), 1))
         node = self.add(Mix(tuple(shares)), nodes, result)
-        self.put(result, self._fresh(node, mark.units))
+        self.put(result, self._fresh(node, mark.units, moved=object()))
 
     def _view(
         self,
@@ -682,6 +769,9 @@ class Chart:
                 self.put(part, mark)
                 continue
             units = _units_after(name, args, mark.units, first.shape, part.shape)
+            moved = mark.moved
+            if _picks_units(name, args, mark.units, first.dim()):
+                moved = (moved, name, repr(settings), i)
             packed = (
                 self.outputs.part(part)
                 if mark.since is Z and part.numel() < first.numel()
@@ -690,7 +780,8 @@ class Chart:
             node = mark.node if packed is None else packed
             if name in ("clone", "contiguous", "_to_copy"):
                 self.outputs.copied(first, part)
-            self.put(part, replace(mark, node=node, place=(*place, i), units=units))
+            place_now = (*place, i)
+            self.put(part, replace(mark, node=node, place=place_now, units=units, moved=moved))
 
 
 def _factors(name: str, kwargs: Any, *, swapped: bool = False) -> tuple[float, ...]:
@@ -698,6 +789,20 @@ def _factors(name: str, kwargs: Any, *, swapped: bool = False) -> tuple[float, .
     alpha = float(kwargs.get("alpha", 1.0))
     factors = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}[name]
     return factors[::-1] if swapped else factors
+
+
+AXIS = {"select": 1, "slice": 1, "unbind": 1, "roll": 2, "flip": 1}
+"""Position of the axis along which a view picks or moves entries, where it isn't the third."""
+
+
+def _picks_units(name: str, args: tuple[Any, ...], units: int | None, dims: int) -> bool:
+    """Return whether a view picks some of the units, or puts them in another order."""
+    if name not in AXIS and name not in SPLITS:
+        return False
+    place = AXIS.get(name, 2)
+    axes = args[place] if len(args) > place else 0
+    axes = axes if isinstance(axes, list | tuple) else [axes]
+    return ((-1 if units is None else units) % dims) in {axis % dims for axis in axes}
 
 
 def _units_after(

@@ -184,7 +184,7 @@ class Tracer(TorchDispatchMode):
         self.running: list[nn.Module] = [model]
         self.unseen = 0
         self.strange: dict[str, str] = {}
-        self.chart = Chart(self.root, self.derived) if self.charted else None
+        self.chart = Chart(self.root, self.derived, self._is_kept) if self.charted else None
         self.tables = {
             f"{name}.weight"
             for name, module in model.named_modules()
@@ -216,6 +216,12 @@ class Tracer(TorchDispatchMode):
             root = self.root(tensor)
             found = Derived((root.name,)) if root is not None else None
         return found
+
+    def _is_kept(self, name: str) -> bool:
+        """Return whether a parameter keeps the value that the model's code gives it."""
+        use = self.uses.get(name)
+        frozen = self.chart is not None and name in self.chart.constants.frozen
+        return frozen or (use is not None and use.role == "constant")
 
     def _record(self, name: str, use: Use) -> None:
         """Note a use; of several the kernel's counts, and an embedding that is one is tied."""

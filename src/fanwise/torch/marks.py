@@ -1,0 +1,40 @@
+"""Marks: where a tensor of data stands in the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fanwise.torch.pointwise import Expression, Z
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a tensor of data stands.
+
+    Attributes:
+        node: of the graph.
+        since: the pointwise operations since that node.
+        place: which views it has been through; two marks combine entry by entry where it agrees.
+        units: the axis along which the units of the kernel before it lie; None where several do.
+        statistic: ``"mean"``, ``"var"``… over the units, which a hand-written norm divides by.
+        count: of how many entries.
+        weights: whether it is a softmax's output.
+        counts: how many entries a mask leaves to each query; empty where there is none.
+        moved: which of the units, and in which order; None for all as they were.
+        pending: the operation that has no equation and isn't a node yet: what leads to it is run on
+            samples where a step needs it, which `node` and `since` then say nothing of.
+        origins: of what is pending: the nodes that are sampled.
+    """
+
+    node: int
+    since: Expression = Z
+    place: tuple[Any, ...] = ()
+    units: int | None = None
+    statistic: str = ""
+    count: float = 1.0
+    weights: bool = False
+    counts: tuple[int, ...] = ()
+    moved: Any = None
+    pending: str = ""
+    origins: int = 0
