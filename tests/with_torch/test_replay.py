@@ -17,6 +17,7 @@ from torch import nn  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
 from fanwise.steps import Statistics  # noqa: E402
+from fanwise.torch.replay import Axes, Leaf  # noqa: E402
 from fanwise.torch.tape import Tape, run  # noqa: E402
 from fanwise.torch.trace import trace  # noqa: E402
 
@@ -169,24 +170,20 @@ def test_a_region_is_no_longer_than_it_must_be():
 
 def test_samples_have_the_statistics_that_are_asked_for():
     """What all places share, what is each one's own, and the mean: within 2 %."""
-    from fanwise.torch.replay import Leaf
-
     asked = Statistics(2.0, 0.8, 0.3)
-    x = Leaf(0, (64, 32, 400), 0, 1).draw(asked, torch.Generator().manual_seed(0)).double()
+    x = Leaf(0, (64, 32, 400), 0, Axes(1)).draw(asked, torch.Generator().manual_seed(0)).double()
     places = x.movedim(1, -1).reshape(-1, 32)
     assert float(x.square().mean()) == pytest.approx(2.0, rel=0.25)
     own = places - places.mean(0)
     assert float(own.square().mean()) == pytest.approx(2.0 - 0.8, rel=0.02)
-    many = Leaf(0, (3, 20_000), 0, 1).draw(asked, torch.Generator().manual_seed(0)).double()
+    many = Leaf(0, (3, 20_000), 0, Axes(1)).draw(asked, torch.Generator().manual_seed(0)).double()
     assert float((many[0] * many[1]).mean()) == pytest.approx(0.8, rel=0.04)
     assert float(many.mean()) == pytest.approx(0.3, rel=0.04)
 
 
 def test_rows_of_an_embedding_repeat_where_their_ids_do():
-    from fanwise.torch.replay import Leaf
-
     ids = torch.tensor([[3, 3, 1]])
-    x = Leaf(0, (1, 3, 8), 0, 2, ids=ids).draw(Statistics(1.0), torch.Generator().manual_seed(0))
+    x = Leaf(0, (1, 3, 8), 0, Axes(2), ids).draw(Statistics(1.0), torch.Generator().manual_seed(0))
     assert torch.equal(x[0, 0], x[0, 1])
     assert not torch.equal(x[0, 0], x[0, 2])
 

@@ -163,6 +163,8 @@ class Chart:
 
     def source(self, tensor: torch.Tensor, like: torch.Tensor) -> None:
         """Mark the model's input; `like` has its values."""
+        if tensor.dim() and self.regions.samples == 1:
+            self.regions.samples = int(tensor.shape[0])
         if tensor.is_floating_point():
             node = self.add(Source(statistics_of(like)), (), tensor)
             if not is_fake(like) and not like.is_meta:
@@ -186,11 +188,28 @@ class Chart:
         tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
         self.regions.look(tensors, self._known)
         self._see(func, name, args, kwargs, result, [t for t in tensors if self.mark(t)])
+        self._carry(name, args, tensors, result)
         if any(self._is_data(t) for t in tensors):
             for leaf in tree_flatten(result)[0]:
                 if isinstance(leaf, torch.Tensor) and not leaf.is_floating_point():
                     self.chosen[leaf] = True
         self.regions.tape.note(func, args, kwargs, result)
+
+    def _carry(
+        self, name: str, args: tuple[Any, ...], given: Sequence[torch.Tensor], result: Any
+    ) -> None:
+        """Keep sight of the axis along which the samples of a batch lie."""
+        first = next((t for t in given if self.mark(t) is not None), None)
+        mark = self.mark(first)
+        if first is None or mark is None:
+            return
+        for leaf in tree_flatten(result)[0]:
+            made = self.marks.get(leaf) if isinstance(leaf, torch.Tensor) else None
+            if made is not None and leaf is not first:
+                shapes = first.shape, leaf.shape
+                samples = _samples_after(name, args, mark.samples, self.regions.samples, *shapes)
+                if samples != made.samples:
+                    self.marks[leaf] = replace(made, samples=samples)
 
     def _see(
         self,
@@ -355,6 +374,7 @@ class Chart:
         units %= max(result.dim(), 1)
         node = made(None, 1, result.numel())
         self.put(result, self._fresh(node, units))
+        self._carry("kernel", (), [data], result)
         if result.dim():
             self.outputs.register(result, units, index, made)
 
@@ -458,7 +478,19 @@ class Chart:
             self.put(result, self._fresh(node))
 
     def _softmax(self, args: tuple[Any, ...], result: torch.Tensor) -> None:
-        mark = self.marks[args[0]]
+        mark, start = self.marks[args[0]], self.at(args[0])
+        while True:  # a mask or a bias that is no data leaves scores what they are
+            made = self.graph.nodes[start]
+            masked = isinstance(made.step, Sum) and len(made.inputs) == 2
+            if isinstance(made.step, Pass | Pointwise | Shifted) or (
+                masked and isinstance(self.graph.nodes[made.inputs[1]].step, Source | Lookup)
+            ):
+                start = made.inputs[0]
+            else:
+                break
+        if isinstance(made.step, Mix | Sum | Product):
+            self._later("_softmax", args, [args[0]], result)
+            return
         step = Softmax(int(args[0].shape[args[1]]) if args[0].dim() else 1, mark.counts)
         node = self.add(step, (self.at(args[0]),), result)
         self.put(result, self._fresh(node, weights=True))
@@ -477,6 +509,11 @@ class Chart:
         query, key, value = args[:3]
         width, queries, keys = int(query.shape[-1]), int(query.shape[-2]), int(key.shape[-2])
         mask = kwargs.get("attn_mask", args[3] if len(args) > 3 else None)
+        if isinstance(mask, torch.Tensor) and (
+            self._is_data(mask) or self.derived(mask) is not None
+        ):
+            self._later("attention", args, [*args[:3]], result)
+            return
         counts: tuple[int, ...] = ()
         if any(a is True for a in (*args, *kwargs.values())):
             counts = tuple(range(1, keys + 1))
@@ -803,6 +840,19 @@ def _picks_units(name: str, args: tuple[Any, ...], units: int | None, dims: int)
     axes = args[place] if len(args) > place else 0
     axes = axes if isinstance(axes, list | tuple) else [axes]
     return ((-1 if units is None else units) % dims) in {axis % dims for axis in axes}
+
+
+def _samples_after(
+    name: str, args: tuple[Any, ...], samples: int | None, batch: int, before: Any, after: Any
+) -> int | None:
+    """Return the axis of a batch's samples after an operation; None where they lie apart."""
+    if samples is None or samples >= len(before) or not after:
+        return None
+    if name in ("permute", "transpose", "t", "movedim", "select", "unbind"):
+        return _units_after(name, args, samples, before, after)
+    ahead = prod(before[:samples])
+    fits = (axis for axis, n in enumerate(after) if prod(after[:axis]) == ahead and not n % batch)
+    return next(fits, None)
 
 
 def _units_after(

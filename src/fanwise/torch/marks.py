@@ -17,6 +17,8 @@ class Mark:
         since: the pointwise operations since that node.
         place: which views it has been through; two marks combine entry by entry where it agrees.
         units: the axis along which the units of the kernel before it lie; None where several do.
+        samples: the axis along which the samples of the batch lie, each of them in one piece; None
+            where they don't.
         statistic: ``"mean"``, ``"var"``… over the units, which a hand-written norm divides by.
         count: of how many entries.
         weights: whether it is a softmax's output.
@@ -31,6 +33,7 @@ class Mark:
     since: Expression = Z
     place: tuple[Any, ...] = ()
     units: int | None = None
+    samples: int | None = 0
     statistic: str = ""
     count: float = 1.0
     weights: bool = False

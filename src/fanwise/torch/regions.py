@@ -27,7 +27,7 @@ from fanwise.steps import (
 )
 from fanwise.torch.marks import Mark
 from fanwise.torch.pointwise import Z
-from fanwise.torch.replay import LARGEST, Leaf, Replay
+from fanwise.torch.replay import LARGEST, Axes, Leaf, Replay
 from fanwise.torch.tape import Tape
 
 ROOTS = (Kernel, Lookup, Recurrence, Source)
@@ -42,6 +42,7 @@ class Regions:
     """The tape of a run, and what is known of the tensors on it.
 
     Attributes:
+        samples: how many the batch has.
         ids: of tensors that hold rows of an embedding: which.
         values: of tensors that are the model's input: what is in them.
     """
@@ -50,6 +51,7 @@ class Regions:
         self.graph = graph
         self.kept = kept
         self.tape = Tape()
+        self.samples = 1
         self.ids: dict[int, torch.Tensor] = {}
         self.values: dict[int, torch.Tensor] = {}
         self._marks: dict[int, Mark] = {}
@@ -128,18 +130,20 @@ class Regions:
             shape = self.tape.shapes[number]
             if number in data:
                 own = self._marks[number]
-                units = -1 if own.units is None else own.units
                 more = self.ids.get(number), self.values.get(number)
-                leaves.append(Leaf(number, shape, nodes.index(own.node), units, *more))
+                feed = nodes.index(own.node)
+                leaves.append(Leaf(number, shape, feed, self._axes(own), *more))
             elif number in self._parameters:
                 parameters.append((number, self._parameters[number], shape))
             elif number in self._constants:
                 constants[number] = self._constants[number]
             else:
                 return None
-        units = -1 if mark.units is None else mark.units
-        replay = Replay(entries, target, units, leaves, parameters, constants, self.kept)
+        replay = Replay(entries, target, self._axes(mark), leaves, parameters, constants, self.kept)
         return Sampled(mark.pending, replay, tuple(name for _, name, _ in parameters)), nodes
+
+    def _axes(self, mark: Mark) -> Axes:
+        return Axes(-1 if mark.units is None else mark.units, mark.samples, self.samples)
 
     def _stops(self, number: int) -> bool:
         """Return whether a tensor can be sampled: its node is all of it, and is normal."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
@@ -28,6 +28,42 @@ LARGEST = 1 << 27
 """Most entries of all tensors on the way; beyond that nobody knows."""
 
 
+class Axes(NamedTuple):
+    """What the axes of a tensor of data mean.
+
+    Attributes:
+        units: the axis of the units.
+        samples: the axis along which the samples of the batch lie; None where none is.
+        batch: how many samples there are.
+    """
+
+    units: int
+    samples: int | None = None
+    batch: int = 1
+
+    def grouped(self, x: torch.Tensor) -> torch.Tensor:
+        """Return a tensor as (samples, places of each, units); a view where that can be.
+
+        All places are one sample's where a sample has one place: then what samples share counts.
+        """
+        if x.dim() < 2:
+            return x.reshape(1, 1, -1)
+        units, size = self.units % x.dim(), x.shape[self.units]
+        samples = None if self.samples is None else self.samples % x.dim()
+        if samples in (None, units) or x.shape[samples or 0] % self.batch:
+            return x.movedim(units, -1).reshape(1, -1, size)
+        x = x.movedim((samples or 0, units), (0, -1))
+        count = self.batch if x.numel() > self.batch * size else 1
+        return x.reshape(count, -1, size)
+
+    def ungrouped(self, x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """Return a tensor of `shape` from what `grouped` makes of one."""
+        places = torch.arange(math.prod(shape)).reshape(shape)
+        result = torch.empty(shape)
+        result.view(-1)[self.grouped(places).reshape(-1)] = x.reshape(-1)
+        return result
+
+
 @dataclass(frozen=True)
 class Leaf:
     """A tensor that is sampled.
@@ -36,7 +72,7 @@ class Leaf:
         number: on the tape.
         shape: of the tensor.
         feed: which of the step's inputs it is.
-        units: the axis of its units.
+        axes: what its axes mean.
         ids: where it holds rows of an embedding: which row each place has.
         values: where it is the model's own input: its values.
     """
@@ -44,7 +80,7 @@ class Leaf:
     number: int
     shape: tuple[int, ...]
     feed: int
-    units: int
+    axes: Axes
     ids: torch.Tensor | None = None
     values: torch.Tensor | None = None
 
@@ -54,10 +90,9 @@ class Leaf:
             return self.values.float()
         own = math.sqrt(max(known.square - known.shared, 0.0))
         common = math.sqrt(max(known.shared - known.mean**2, 0.0))
-        level = [1] * len(self.shape)
-        if self.shape:
-            level[self.units] = self.shape[self.units]
-        x = known.mean + common * torch.randn(level, generator=generator)
+        grouped = self.axes.grouped(torch.empty(self.shape, device="meta")).shape
+        level = torch.randn((grouped[0], 1, grouped[2]), generator=generator).expand(grouped)
+        x = known.mean + common * self.axes.ungrouped(level, self.shape)
         if self.ids is None:
             return x + own * torch.randn(self.shape, generator=generator)
         rows, places = self.ids.unique(return_inverse=True)
@@ -72,7 +107,7 @@ class Replay:
     Attributes:
         entries: the operations, in order.
         target: the number of the result.
-        units: the axis of the result's units.
+        axes: what the result's axes mean.
         leaves: what is sampled.
         parameters: (number, parameter, shape), drawn with their own second moments.
         constants: values by number.
@@ -81,7 +116,7 @@ class Replay:
 
     entries: Sequence[Entry]
     target: int
-    units: int
+    axes: Axes
     leaves: Sequence[Leaf]
     parameters: Sequence[tuple[int, str, tuple[int, ...]]]
     constants: dict[int, torch.Tensor]
@@ -119,11 +154,10 @@ class Replay:
                 y = self._run(self._sample(feeds, weights, generator))
                 if y is None or not bool(torch.isfinite(y).all()):
                     return None
-                y = y.double().movedim(self.units, -1) if y.dim() else y.double()
-                y = y.reshape(-1, y.shape[-1] if y.dim() else 1)
-                n = len(y)
-                own, alike = float(y.square().mean()), float(y.mean(0).square().mean())
-                square, mean = square + own, mean + float(y.mean())
+                places = self.axes.grouped(y.double())
+                n = places.shape[1]
+                own, alike = float(places.square().mean()), float(places.mean(1).square().mean())
+                square, mean = square + own, mean + float(places.mean())
                 pairs += (alike * n - own) / (n - 1) if n > 1 else own
                 count, seen = count + 1, seen + y.numel()
         return Statistics(square / count, pairs / count, mean / count)
