@@ -120,8 +120,15 @@ class Graph:
             i = open_.pop()
             if i not in found:
                 found.add(i)
-                open_ += self.nodes[i].inputs
+                open_ += (*self.nodes[i].inputs, *self.takes(i))
         return found
+
+    def takes(self, node: int) -> tuple[int, ...]:
+        """Return what a node is made of: its inputs, or the node that it stands for."""
+        step = self.nodes[node].step
+        if isinstance(step, Sampled) and step.stands_for is not None:
+            return (step.stands_for,)
+        return self.nodes[node].inputs
 
     def before(self, start: int, stop: int) -> set[int]:
         """Return the nodes from which `start` can be reached, itself included, from `stop` on."""

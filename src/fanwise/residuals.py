@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fanwise.graph import Graph
-from fanwise.steps import Average, Kernel, Normalized, Pass, Pointwise, Scaled, Scores, Shifted, Sum
+from fanwise.steps import (
+    Average,
+    Kernel,
+    Normalized,
+    Pass,
+    Pointwise,
+    Scaled,
+    Scores,
+    Shifted,
+    Sum,
+    Unknown,
+)
 
 Packed = tuple[int, int | None]
 """(contraction, part of it): a kernel, or one of several that are packed in a parameter."""
@@ -113,7 +124,7 @@ def structure_of(graph: Graph, parameters: Mapping[int, str]) -> Structure:
     """Return a graph's residual branches and what attention uses its kernels for."""
     consumers: dict[int, list[int]] = {}
     for i, node in enumerate(graph.nodes):
-        for j in node.inputs:
+        for j in node.inputs if not isinstance(node.step, Unknown) else ():  # a name, no step
             consumers.setdefault(j, []).append(i)
     branches: list[Branch] = []
     entered: dict[int, int] = {}  # sum → where its stream was before

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -84,10 +84,13 @@ class Curve:
     Attributes:
         key: equal for equal functions.
         function: on float64 arrays.
+        label: its name, or those of the operations it is made of, with ``·`` between; empty for
+            the identity.
     """
 
     key: str
     function: Function
+    label: str = ""
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -173,9 +176,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Source(Step):
-    """Data that comes from outside: the model's input, a constant."""
+    """Data that comes from outside: the model's input, a constant, rows of a frozen embedding."""
 
     statistics: Statistics | None = UNIT
+    origin: Literal["input", "constant", "embedding"] = "input"
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         return self.statistics
@@ -215,11 +219,15 @@ class Kernel(Step):
 
 @dataclass(frozen=True)
 class Lookup(Step):
-    """Rows of an embedding; `same` is the chance that two places look up the same one."""
+    """Rows of an embedding; `same` is the chance that two places look up the same one.
+
+    A learned `token` is a row that every place has.
+    """
 
     parameter: str
     same: float = 0.0
     weight: Weight | None = None
+    token: bool = False
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         if self.weight is None:
@@ -361,12 +369,14 @@ class Normalized(Step):
         places: how many places a group has.
         centred: whether the group's mean is taken away first.
         eps: added to the second moment.
+        label: its name.
     """
 
     units: float = math.inf
     places: float = 1.0
     centred: bool = True
     eps: float = 0.0
+    label: str = "a normalization"
 
     def _removed(self, x: Statistics) -> float:
         """Return the second moment of the group's mean."""
@@ -676,29 +686,41 @@ class Sampled(Step):
 
     Attributes:
         operation: the last of them.
-        sampler: runs them.
+        sampler: runs them; None where they can't be run.
         parameters: the parameters among what they are given, in the order of `weights`.
+        stands_for: the node that says what the operations are, an `Unknown` say.
+        curve: the pointwise function since that node.
     """
 
     operation: str
-    sampler: Sampler
+    sampler: Sampler | None = None
     parameters: tuple[str, ...] = ()
     weights: tuple[Weight | None, ...] = ()
+    stands_for: int | None = None
+    curve: Curve | None = None
     by_entry: ClassVar[bool] = False
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
-        return self.sampler.forward(feeds, self.weights)
+        return None if self.sampler is None else self.sampler.forward(feeds, self.weights)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
+        if self.sampler is None:
+            return (None,) * len(feeds)
         found = self.sampler.backward(feeds, self.weights)
         return tuple(None if unit is None else gradient * unit for unit in found)
 
 
 @dataclass(frozen=True)
 class Unknown(Step):
-    """An operation that nobody has an equation for, and that can't be run on samples."""
+    """What nobody has an equation for; a `Sampled` stands for it where its numbers are needed.
+
+    Attributes:
+        operation: its name.
+        like: the step that it would be if its inputs shared nothing, if it would be one.
+    """
 
     operation: str
+    like: type[Step] | None = None
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         return None

@@ -6,7 +6,7 @@ A front end (torch, JAX, Keras) sees the use; what follows from it is decided in
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from fanwise.fans import Fans, fans
@@ -130,6 +130,21 @@ class Use:
         if self.blocks > 1:
             return self.blocks
         return self.view[0] if (self.layout or "").startswith("B") else 1
+
+    def taken_apart(self, kernels: int, together: int, units: int) -> Use:
+        """Return the use of a kernel whose output is taken apart, each part a kernel's own.
+
+        Args:
+            kernels: how many.
+            together: units of one that lie side by side.
+            units: of the output.
+        """
+        layout = self.layout or ""
+        whole = self.role in KERNELS and self.blocks == 1 and layout.count("O") == 1
+        if not whole or self.view[layout.index("O")] != units or units % kernels:
+            return self
+        apart = 0 if together == units // kernels else together
+        return replace(self, blocks=kernels, together=apart)
 
     @property
     def fans(self) -> Fans | None:

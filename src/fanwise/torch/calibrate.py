@@ -89,7 +89,7 @@ class _Deviations(Tracer):
         outputs: running moments of each kernel's outputs, over its calls, in execution order.
     """
 
-    charted: ClassVar[bool] = False
+    weighed: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -103,9 +103,8 @@ class _Deviations(Tracer):
         self.outputs, self.only, self.left = outputs, only, calls
         self.calls: dict[str, int] = {}
 
-    def from_kernel(self, contraction: Contraction, result: Any) -> None:
+    def measure(self, contraction: Contraction, data: Any, result: Any) -> None:
         """Take in what a kernel puts out."""
-        super().from_kernel(contraction, result)
         name = contraction.parameter
         self.calls[name] = self.calls.get(name, 0) + 1
         if not self.only or name == self.only:

@@ -34,6 +34,7 @@ from fanwise.steps import (
     Pointwise,
     Product,
     Recurrence,
+    Sampled,
     Scaled,
     Scores,
     Shifted,
@@ -44,6 +45,7 @@ from fanwise.steps import (
     Sum,
     Unknown,
 )
+from fanwise.surroundings import SOURCES, Following, Surroundings
 from fanwise.torch.constants import (
     Constants,
     constant_statistics,
@@ -64,9 +66,10 @@ from fanwise.torch.operations import (
     SOFTMAX,
     SPLITS,
 )
-from fanwise.torch.outputs import Outputs, memory
-from fanwise.torch.pointwise import POINTWISE, Call, Z, curve_of, inverts
+from fanwise.torch.outputs import MOST, Outputs, memory
+from fanwise.torch.pointwise import POINTWISE, Call, Z, after, curve_of, inverts
 from fanwise.torch.regions import Regions
+from fanwise.uses import Neighbour
 
 AVERAGES = frozenset(
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d "
@@ -76,6 +79,10 @@ MAXIMA = frozenset(
     "max_pool1d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d "
     "adaptive_max_pool3d amax max".split()
 )
+SUMS, PRODUCTS = frozenset({"add", "sub", "rsub"}), frozenset({"mul", "div"})
+SCATTERS = frozenset({"index_add", "scatter_add", "scatter_reduce"})
+HANDED_ON = PASSES | REDUCTIONS | SCATTERS
+"""Operations whose result is the signal that they are given: moved, pooled, in part."""
 MASK = 1e6
 """A constant of more than this is a mask: it picks entries, and scales none."""
 
@@ -95,26 +102,39 @@ def _pairs(n: int, outputs: int, kernel: int, stride: int, padding: int, dilatio
 
 
 class Chart:
-    """Makes the graph of a run; `see` takes each operation after it has run."""
+    """Makes the graph of a run; `see` takes each operation after it has run.
+
+    Attributes:
+        graph: so far.
+        around: the way back through it.
+        nodes: of each contraction the nodes that stand for it: all of it, then its parts.
+        names: what the output of each contraction so far goes by.
+        factors: of each node that a learned factor made: the marks after it and before it.
+    """
 
     def __init__(
         self,
         root: Callable[[torch.Tensor], Any],
         derived: Callable[[torch.Tensor], Derived | None],
         kept: Callable[[str], bool] = lambda name: False,
+        *,
+        weighed: bool = True,
     ) -> None:
         self.graph = Graph()
+        self.around = Surroundings(self.graph)
         self.regions = Regions(
             self.graph, lambda name: self.constants.parameters.get(name) if kept(name) else None
         )
         self.root = root
         self.derived = derived
         self.chosen: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # indices made of data
-        self.constants = Constants(self._is_data, derived)
+        self.constants = Constants(self._is_data, derived, weighed=weighed)
         self.outputs = Outputs()
         self.marks: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.written: dict[Any, Mark] = {}
         self.nodes: dict[int, list[int]] = {}
+        self.names: list[str] = []
+        self.factors: dict[int, tuple[Mark, Mark]] = {}
         self.cache: dict[Any, int] = {}
 
     # — marks —
@@ -134,10 +154,31 @@ class Chart:
         return self.mark(tensor) is not None or tensor in self.chosen
 
     def put(self, result: Any, mark: Mark) -> None:
-        """Mark the tensors of floats of a result."""
+        """Mark the tensors of a result, but for integers: counts and places."""
         for leaf in tree_flatten(result)[0]:
-            if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
+            if isinstance(leaf, torch.Tensor) and not _is_integer(leaf):
                 self.marks[leaf] = mark
+
+    def feed(self, tensor: torch.Tensor) -> Neighbour:
+        """Return a tensor as what feeds a kernel."""
+        mark = self.mark(tensor)
+        if mark is None:
+            return SOURCES["input" if tensor in self.constants.given else "constant"]
+        since = () if mark.since is Z else (curve_of(mark.since),)
+        return self.around.feed(mark.node, self.names, since)
+
+    def bias(self, tensor: torch.Tensor) -> str:
+        """Return the parameter that a kernel's output had added to it; empty where none was."""
+        mark = self.mark(tensor)
+        if mark is None or not isinstance(self.around.made(mark.node), Kernel):
+            return ""
+        steps = (self.graph.nodes[i].step for i in self.around.way(mark.node))
+        return next((step.parameter for step in steps if isinstance(step, Shifted)), "")
+
+    def made(self, tensor: torch.Tensor) -> Step | None:
+        """Return the step that made a tensor of data, whatever it has been through since."""
+        mark = self.mark(tensor)
+        return None if mark is None else self.around.made(mark.node)
 
     def add(self, step: Step, inputs: Sequence[int], tensor: torch.Tensor) -> int:
         """Add a node whose output is this tensor."""
@@ -149,7 +190,8 @@ class Chart:
         if mark is None:
             value = self.constants.value(tensor)
             known = None if value is None else constant_statistics(value)
-            return self.add(Source(known), (), tensor)
+            given = tensor in self.constants.given
+            return self.add(Source(known, "input" if given else "constant"), (), tensor)
         if mark.pending:
             return self._sampled(tensor, mark)
         size = max(tensor.numel(), 1)
@@ -165,12 +207,15 @@ class Chart:
         """Mark the model's input; `like` has its values."""
         if tensor.dim() and self.regions.samples == 1:
             self.regions.samples = int(tensor.shape[0])
-        if tensor.is_floating_point():
-            node = self.add(Source(statistics_of(like)), (), tensor)
-            if not is_fake(like) and not like.is_meta:
+        if tensor.is_floating_point() or tensor.is_complex():
+            known = statistics_of(like) if self.constants.weighed else None
+            node = self.add(Source(known), (), tensor)
+            if not is_fake(like) and not like.is_meta and self.constants.weighed:
                 self.regions.values[self.regions.tape.number(tensor)] = like
             self.put(tensor, Mark(node, place=(object(),), units=1 if tensor.dim() > 3 else -1))
-        elif not is_fake(like) and not like.is_meta:
+            return
+        self.constants.given[tensor] = True
+        if not is_fake(like) and not like.is_meta:
             self.constants.values[tensor] = like
 
     def finish(self, tensors: Sequence[torch.Tensor]) -> None:
@@ -181,19 +226,32 @@ class Chart:
                 if node not in self.graph.outputs:
                     self.graph.outputs.append(node)
 
+    def following(self) -> dict[int, Following]:
+        """Return what follows each contraction."""
+        return self.around.following(self.nodes)
+
+    def packed(self) -> dict[int, tuple[int, int, int]]:
+        """Return the packing of the kernels whose output is taken apart, and not used whole too."""
+        used = self.graph.used()
+        packed = self.outputs.packed()
+        return {index: found for index, found in packed.items() if self.nodes[index][0] not in used}
+
     # — operations —
 
     def see(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
         """Note what an operation on data does; contractions with parameters come by `kernel`."""
         tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
-        self.regions.look(tensors, self._known)
+        if self.constants.weighed:
+            self.regions.look(tensors, self._known)
         self._see(func, name, args, kwargs, result, [t for t in tensors if self.mark(t)])
-        self._carry(name, args, tensors, result)
+        if self.constants.weighed:
+            self._carry(name, args, tensors, result)
         if any(self._is_data(t) for t in tensors):
             for leaf in tree_flatten(result)[0]:
                 if isinstance(leaf, torch.Tensor) and not leaf.is_floating_point():
                     self.chosen[leaf] = True
-        self.regions.tape.note(func, args, kwargs, result)
+        if self.constants.weighed:
+            self.regions.tape.note(func, args, kwargs, result)
 
     def _carry(
         self, name: str, args: tuple[Any, ...], given: Sequence[torch.Tensor], result: Any
@@ -221,15 +279,15 @@ class Chart:
         data: Sequence[torch.Tensor],
     ) -> None:
         if name in ("randn_like", "normal") and data:
-            self.put(result, self._fresh(self.add(Source(), (), result)))
+            self.put(result, self._fresh(self.add(Source(origin="constant"), (), result)))
         elif name in FACTORIES or not data:
             self.constants.fold(func, args, kwargs, result)
-        elif name in ("index_add", "scatter_add", "scatter_reduce"):
+        elif name in SCATTERS:
             self._gathered(name, args, result)
         elif args and result is args[0] and self._is_part(result, data, name):
             self._write(name, result, data)
         elif self._is_pending(name, data):
-            self._later(name, args, data, result)
+            self._later(name, args, data, result, self._call(func, name, args, kwargs))
         elif name in CONTRACTIONS:
             self._products(name, args, kwargs, result)
         elif name in NORMS:
@@ -241,7 +299,7 @@ class Chart:
         elif name == "glu":
             self._glu(data[0], result)
         elif name in ("_prelu_kernel", "prelu"):
-            mark = self.marks[args[0]]
+            mark = self._marked(args[0])
             leaky = Call(torch.ops.aten.leaky_relu.default, (mark.since, 0.25))
             self.put(result, replace(mark, since=leaky))
         elif name in REDUCTIONS:
@@ -284,25 +342,87 @@ class Chart:
         args: tuple[Any, ...],
         data: Sequence[torch.Tensor],
         result: Any,
+        call: Call | None = None,
         **more: Any,
     ) -> None:
-        """Mark a result for which there is no equation: it is sampled where a step needs it."""
-        first, origins = self.mark(data[0]), 0
-        assert first is not None
-        for tensor in data:
-            mark = self.mark(tensor)
-            origins |= 0 if mark is None else self.regions.origins(mark)
-        for leaf in tree_flatten(result)[0]:
-            if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
-                units = _units_after(name, args, first.units, data[0].shape, leaf.shape)
-                self.marks[leaf] = self._fresh(-1, units, pending=name, origins=origins, **more)
+        """Mark a result for which there is no equation: it is sampled where a step needs it.
+
+        Where it is one signal handed on, it has that one's node; else a node of its own, which says
+        what it is.
+        """
+        data = [tensor for tensor in data if self.mark(tensor) is not None]
+        marks = [self._marked(tensor) for tensor in data]
+        floats = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
+        floats = [t for t in floats if t.is_floating_point() or t.is_complex()]
+        if not floats:
+            return
+        origins, first = 0, marks[0]
+        for mark in marks:
+            origins |= self.regions.origins(mark)
+        whole = [mark for mark in marks if not self._is_reduced(mark)]
+        if call is not None and call.size <= LONGEST:
+            on = replace(first, since=call)
+        elif name in HANDED_ON or (name in SUMS | PRODUCTS and len(marks) == 1):
+            on = replace(first, place=first.place if name in SAME_PLACE else (object(),))
+        elif name in SUMS and len(whole) == 1:
+            on = replace(whole[0], place=(object(),))
+        else:
+            like = self._like(name, data, len(whole))
+            step = Unknown("many times over" if call else name, like)
+            node = self.add(step, [self._drawn(t) for t in data], floats[0])
+            on = self._fresh(node)
+        for leaf in floats:
+            units = _units_after(name, args, first.units, data[0].shape, leaf.shape)
+            known: dict[str, Any] = {"statistic": "", "count": 1.0, "counts": (), "moved": None}
+            known |= {"units": units, "pending": name, "origins": origins} | more
+            self.marks[leaf] = replace(on, **known)
+
+    def _like(self, name: str, data: Sequence[torch.Tensor], whole: int) -> type[Step] | None:
+        """Return the step that an operation would be if its inputs shared nothing.
+
+        Args:
+            name: of the operation.
+            data: what it is given.
+            whole: how many of these are no mean or variance of what they come from.
+        """
+        if name in SUMS:
+            return Sum
+        if name in PRODUCTS:
+            divides = name == "div" or any(inverts(self._marked(t).since) for t in data)
+            return Normalized if divides and 0 < whole < len(data) else Product
+        if name in SOFTMAX:
+            return Softmax
+        if name in CONTRACTIONS:
+            return Average if any(self._is_weights(t) for t in data) else Scores
+        return Average if "attention" in name else None
+
+    def _is_weights(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor is a softmax's output."""
+        made = self.made(tensor)
+        return isinstance(made, Softmax) or (isinstance(made, Unknown) and made.like is Softmax)
+
+    def _is_reduced(self, mark: Mark) -> bool:
+        """Return whether a tensor is a mean, a variance or the like of what it comes from."""
+        steps = (self.graph.nodes[i].step for i in self.around.way(mark.node))
+        return bool(mark.statistic) or any(isinstance(step, Mean) for step in steps)
+
+    def _drawn(self, tensor: torch.Tensor) -> int:
+        """Return a node that says what a tensor is, if not what its statistics are."""
+        mark = self._marked(tensor)
+        if not mark.pending:
+            return self.at(tensor)
+        if mark.since is Z:
+            return mark.node
+        return self.add(Pointwise(curve_of(mark.since)), (mark.node,), tensor)
 
     def _sampled(self, tensor: torch.Tensor, mark: Mark) -> int:
         """Return the node of a pending tensor."""
         key = (self.regions.tape.number(tensor), "sampled")
         if key not in self.cache:
-            found = self.regions.sampled(tensor, mark)
-            step, feeds = found if found is not None else (Unknown(mark.pending), [])
+            found = self.regions.sampled(tensor, mark) if self.constants.weighed else None
+            step, feeds = found if found is not None else (Sampled(mark.pending), [])
+            curve = None if mark.since is Z else curve_of(mark.since)
+            step = replace(step, stands_for=mark.node, curve=curve)
             self.cache[key] = self.add(step, feeds, tensor)
         return self.cache[key]
 
@@ -325,10 +445,15 @@ class Chart:
             origins |= 0 if before is None else self.regions.origins(before)
             own = self.marks.get(target)
             origins |= 0 if own is None else self.regions.origins(own)
-            now = self._fresh(-1, units, pending=name, origins=origins)
+            now = self._fresh(self._drawn(data[-1]), units, pending=name, origins=origins)
         else:
             now = self._fresh(self.at(data[-1]), units)
         self.written[memory(target)] = now
+
+    def _marked(self, tensor: torch.Tensor) -> Mark:
+        mark = self.mark(tensor)
+        assert mark is not None
+        return mark
 
     def _fresh(self, node: int, units: int | None = -1, **more: Any) -> Mark:
         return Mark(node, place=(object(),), units=units, **more)
@@ -338,7 +463,6 @@ class Chart:
     def kernel(
         self,
         parameter: str,
-        index: int,
         data: torch.Tensor,
         result: torch.Tensor,
         fan_in: float,
@@ -346,11 +470,10 @@ class Chart:
         units: int = -1,
         part: int | None = None,
     ) -> None:
-        """Note that contraction `index` of a parameter with data, plus a bias, gave `result`.
+        """Note that the latest contraction, of a parameter with data, plus a bias, gave `result`.
 
         Args:
             parameter: the kernel's qualified name.
-            index: the contraction's place among all.
             data: what is contracted with it.
             result: what that gives.
             fan_in: how many products an output sums, a mean over the outputs.
@@ -358,7 +481,7 @@ class Chart:
             units: the axis of the result along which its units lie.
             part: which of several kernels that are packed in the parameter.
         """
-        whole = part
+        whole, index = part, len(self.names) - 1
         feed = self.at(data)
         fan_out = fan_in * result.numel() / max(data.numel(), 1)
 
@@ -378,9 +501,7 @@ class Chart:
         if result.dim():
             self.outputs.register(result, units, index, made)
 
-    def convolution(
-        self, parameter: str, index: int, args: tuple[Any, ...], result: torch.Tensor
-    ) -> None:
+    def convolution(self, parameter: str, args: tuple[Any, ...], result: torch.Tensor) -> None:
         """Note a convolution with a parameter; its fans are what its borders leave of them."""
         data, weight, bias, stride, padding, dilation, transposed, _, groups = args[:9]
         axes = weight.dim() - 2
@@ -396,7 +517,7 @@ class Chart:
         root = self.root(bias) if isinstance(bias, torch.Tensor) else None
         fan_in = inputs * pairs / max(places, 1)
         name = root.name if root is not None else None
-        self.kernel(parameter, index, data, result, fan_in, name, -axes - 1)
+        self.kernel(parameter, data, result, fan_in, name, -axes - 1)
 
     def lookup(self, name: str, parameter: str, args: tuple[Any, ...], result: Any) -> None:
         """Note rows of an embedding, or bags of them."""
@@ -405,7 +526,7 @@ class Chart:
         if parameter in self.constants.frozen and ids is not None:
             with _disable_current_modes():
                 rows = self.constants.frozen[parameter][ids.reshape(-1)]
-                node = self.add(Source(statistics_of(rows, 0)), (), first)
+                node = self.add(Source(statistics_of(rows, 0), "embedding"), (), first)
         else:
             same = 0.0 if ids is None else repeats(ids)
             node = self.add(Lookup(parameter, same), (), first)
@@ -413,11 +534,12 @@ class Chart:
             count = args[1].numel() / max(int(first.shape[0]), 1)
             mean = len(args) > 4 and args[4] == 1
             node = self.add(Mean(count, 1.0 if mean else count), (node,), first)
+        self.nodes[len(self.names) - 1] = [node]
         self.put(first, self._fresh(node))
 
     def token(self, parameter: str, tensor: torch.Tensor) -> None:
         """Mark a parameter that is data: every sample has the same."""
-        self.put(tensor, self._fresh(self.add(Lookup(parameter, 1.0), (), tensor)))
+        self.put(tensor, self._fresh(self.add(Lookup(parameter, 1.0, token=True), (), tensor)))
 
     def product(self, data: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return a stand-in for the product of tensors that a bilinear kernel meets."""
@@ -426,10 +548,13 @@ class Chart:
         return stand_in
 
     def recurrent(
-        self, module: nn.Module, prefix: str, index: int, data: torch.Tensor, result: Any
+        self, module: nn.Module, prefix: str, data: torch.Tensor | None, result: Any
     ) -> None:
         """Note a recurrent module, whose inside isn't seen: layer by layer, one direction."""
         first = tree_flatten(result)[0][0]
+        if data is None:
+            self.put(result, self._fresh(self.add(Unknown("a recurrence"), (), first)))
+            return
         kind = type(module).__name__.removesuffix("Cell")
         kind = str(getattr(module, "nonlinearity", kind))
         cell = type(module).__name__.endswith("Cell")
@@ -445,7 +570,7 @@ class Chart:
             layers.append((into, around))
         step = Recurrence(kind, tuple(layers), 1.0, steps)
         node = self.add(step, (node,), first)
-        self.nodes.setdefault(index, []).append(node)
+        self.nodes[len(self.names) - 1] = [node]
         self.put(result, self._fresh(node))
 
     # — data with data —
@@ -462,11 +587,11 @@ class Chart:
             self._later(name, args, [t for t in (left, right) if self.mark(t) is not None], result)
         elif marks[0] and marks[1] and self.regions.entangled(marks[0], marks[1]):
             self._later(name, args, [left, right], result)
-        elif marks[0] is not None and marks[0].weights:
+        elif self._is_weights(left):
             step: Step = Average(terms, left.shape[-2], right.shape[-1])
             node = self.add(step, (self.at(left), self.at(right)), result)
             self.put(result, self._fresh(node))
-        elif marks[1] is not None and marks[1].weights:
+        elif self._is_weights(right):
             step = Average(terms, right.shape[-1], left.shape[-2])
             node = self.add(step, (self.at(right), self.at(left)), result)
             self.put(result, self._fresh(node, -2))
@@ -478,7 +603,7 @@ class Chart:
             self.put(result, self._fresh(node))
 
     def _softmax(self, args: tuple[Any, ...], result: torch.Tensor) -> None:
-        mark, start = self.marks[args[0]], self.at(args[0])
+        mark, start = self._marked(args[0]), self.at(args[0])
         while True:  # a mask or a bias that is no data leaves scores what they are
             made = self.graph.nodes[start]
             masked = isinstance(made.step, Sum) and len(made.inputs) == 2
@@ -493,11 +618,11 @@ class Chart:
             return
         step = Softmax(int(args[0].shape[args[1]]) if args[0].dim() else 1, mark.counts)
         node = self.add(step, (self.at(args[0]),), result)
-        self.put(result, self._fresh(node, weights=True))
+        self.put(result, self._fresh(node))
 
     def _glu(self, data: torch.Tensor, result: torch.Tensor) -> None:
         """One half of the units times the sigmoid of the other (Dauphin et al. 2017)."""
-        mark = self.marks[data]
+        mark = self._marked(data)
         gate = Pointwise(curve_of(Call(torch.ops.aten.sigmoid.default, (mark.since,))))
         halves = [
             self.add(step, (self._before(mark, result),), result)
@@ -531,18 +656,18 @@ class Chart:
     # — normalizations, reductions —
 
     def _norm(self, name: str, args: tuple[Any, ...], result: Any) -> None:
-        data = args[0]
+        data, label = args[0], NORMS[name]
         eps = next((a for a in reversed(args) if isinstance(a, float)), 1e-6)
         if "group_norm" in name:
             channels, places, groups = int(args[4]), int(args[5]), int(args[6])
-            step = Normalized(channels / groups, places, eps=eps)
+            step = Normalized(channels / groups, places, eps=eps, label=label)
             weights = args[1:3]
         elif "batch_norm" in name:
             places = data.numel() / max(int(data.shape[1]), 1)
-            step, weights = Normalized(1.0, places, eps=eps), args[1:3]
+            step, weights = Normalized(1.0, places, eps=eps, label=label), args[1:3]
         else:
             units = float(prod(args[1]))
-            step = Normalized(units, centred="rms" not in name, eps=eps)
+            step = Normalized(units, centred="rms" not in name, eps=eps, label=label)
             weights = args[2:4]
         first = tree_flatten(result)[0][0]
         node = self.add(step, (self.at(data),), first)
@@ -551,11 +676,11 @@ class Chart:
             line = derived.line() if derived is not None else None
             if derived is not None and line is not None:
                 node = self.add(kind(derived.names[0], line), (node,), first)
-        self.put(first, self._fresh(node, self.marks[data].units))
+        self.put(first, self._fresh(node, self._marked(data).units))
 
     def _reduce(self, name: str, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
         data = args[0]
-        mark = self.marks[data]
+        mark = self._marked(data)
         axes = next(
             (a for a in (*args[1:], kwargs.get("dim")) if isinstance(a, list | tuple)), None
         )
@@ -579,34 +704,59 @@ class Chart:
     def _pointwise(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any, result: Any
     ) -> None:
-        marks = [self.mark(a) for a in args]
-        given = [m for m in marks if m is not None]
-        first = given[0]
-        others = [
-            a for a, m in zip(args, marks, strict=True) if m is None and isinstance(a, torch.Tensor)
-        ]
-        single = [a for a in others if a.numel() == 1 and self.constants.number(a) is not None]
-        together = all(m.node == first.node and m.place == first.place for m in given)
-        if together and len(single) == len(others):
-            symbols = [
-                m.since
-                if m is not None
-                else self.constants.number(a)
-                if isinstance(a, torch.Tensor)
-                else a
-                for a, m in zip(args, marks, strict=True)
-            ]
-            call = Call(func, tuple(symbols), tuple(sorted(kwargs.items())))
-            if call.size <= LONGEST:
-                self.put(result, replace(first, since=call))
-            else:
-                self._later(name, args, [a for a in args if self.mark(a)], result)
-        elif name in COMPARISONS:
+        data = [a for a in args if self.mark(a) is not None]
+        if name in COMPARISONS and isinstance(self.made(data[0]), Source):
+            self.constants.given[result] = True  # a mask from outside
             return
-        elif len(given) == 1:
-            self._with_constant(name, args, kwargs, others, result)
+        call = self._call(func, name, args, kwargs)
+        if call is not None and call.size <= LONGEST:
+            mark = next(m for m in self._as_one(name, args) if m is not None)
+            self.put(result, replace(mark, since=call))
+            return
+        if name in COMPARISONS:
+            return
+        signals = data if name != "where" else [a for a in args[1:] if self.mark(a) is not None]
+        if call is not None or not signals:
+            self._later(name, args, data, result, call)
+        elif len(signals) > 1:
+            self._together(name, args, kwargs, signals, result)
         else:
-            self._together(name, args, kwargs, given, result)
+            self._with_constant(name, args, kwargs, signals[0], result)
+
+    def _call(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any) -> Call | None:
+        """Return an operation as a function of the one signal that it is given, if it is one."""
+        marks = self._as_one(name, args)
+        if name not in POINTWISE or not _are_one([m for m in marks if m is not None]):
+            return None
+        if name == "where" and marks[0] is None:
+            return None
+        symbols = []
+        for a, mark in zip(args, marks, strict=True):
+            number = self.constants.number(a) if isinstance(a, torch.Tensor) and not mark else a
+            if number is None and a is not None and mark is None:
+                return None
+            symbols.append(number if mark is None else mark.since)
+        return Call(func, tuple(symbols), tuple(sorted(kwargs.items())))
+
+    def _as_one(self, name: str, args: tuple[Any, ...]) -> list[Mark | None]:
+        """Return the arguments' marks, a product's without learned factors if they differ by those.
+
+        So is z · sigmoid(βz), β learned, a function of z: as β starts, at one.
+        """
+        marks = [self.mark(a) for a in args]
+        if name != "mul" or _are_one([m for m in marks if m is not None]):
+            return marks
+        bare = [m if m is None else self._bare(m) for m in marks]
+        return bare if _are_one([m for m in bare if m is not None]) else marks
+
+    def _bare(self, mark: Mark) -> Mark:
+        """Return a mark as it would be if the learned factors before it were one."""
+        while mark.node in self.factors:
+            then, before = self.factors[mark.node]
+            if mark.place != then.place:
+                break
+            mark = replace(before, since=after(mark.since, before.since))
+        return mark
 
     def _shifted(self, step: Step, node: int, size: int) -> int:
         """Add a step after the node of a kernel's part."""
@@ -617,16 +767,15 @@ class Chart:
         name: str,
         args: tuple[Any, ...],
         kwargs: Any,
-        others: Sequence[torch.Tensor],
+        data: torch.Tensor,
         result: torch.Tensor,
     ) -> None:
         """Data with a parameter or a constant tensor."""
-        data = next(a for a in args if self.mark(a) is not None)
-        mark = self.mark(data)
-        assert mark is not None
+        mark = self._marked(data)
         if mark.pending:
             self._later(name, args, [data], result, statistic=mark.statistic, count=mark.count)
             return
+        others = [a for a in args if isinstance(a, torch.Tensor) and a is not data]
         other = others[-1] if others else data
         derived, value = self.derived(other), self.constants.value(other)
         line = derived.line() if derived is not None and value is None else None
@@ -639,18 +788,18 @@ class Chart:
         counts = mark.counts
         nodes = [self.at(data)]
         step: Step | None = Pass()
-        if name == "mul" and derived is not None and value is None:
-            step = None if line is None else Scaled(derived.names[0], line)
+        if name == "mul" and derived is not None and line is not None:
+            step = Scaled(derived.names[0], line)
         elif name in ("mul", "div") and known is not None and 0 < known.square < MASK:
             if name == "div" and args[0] is data and value is not None:
                 known = constant_statistics(1.0 / value.double())
-            step, nodes = Product(), [*nodes, self.add(Source(known), (), other)]
+            step, nodes = Product(), [*nodes, self._constant(known, other)]
         elif name in ("add", "sub", "rsub"):
             if derived is not None and value is None:
                 step = Shifted(derived.names[0], line or (1.0, 0.0), shared=not wide)
             elif known is not None and known.square < MASK:
                 step = Sum(_factors(name, kwargs, swapped=args[0] is not data))
-                nodes = [*nodes, self.add(Source(known), (), other)]
+                nodes = [*nodes, self._constant(known, other)]
             elif wide:
                 counts = self.constants.counts(other, int(data.shape[-2]), int(data.shape[-1]))
         elif name == "where" and wide and isinstance(args[0], torch.Tensor):
@@ -663,19 +812,25 @@ class Chart:
         if isinstance(step, Shifted) and mark.since is Z:
             self.outputs.copied(data, result, partial(self._shifted, step))
         node = self.add(step, nodes, result)
-        self.put(result, replace(mark, node=node, since=Z, place=(object(),), counts=counts))
+        then = replace(mark, node=node, since=Z, place=(object(),), counts=counts)
+        self.put(result, then)
+        if isinstance(step, Scaled):
+            self.factors[node] = then, mark
+
+    def _constant(self, known: Statistics | None, tensor: torch.Tensor) -> int:
+        return self.add(Source(known, "constant"), (), tensor)
 
     def _together(
         self,
         name: str,
         args: tuple[Any, ...],
         kwargs: Any,
-        given: Sequence[Mark],
+        data: Sequence[torch.Tensor],
         result: torch.Tensor,
     ) -> None:
         """Several signals entry by entry: a sum, a gate, or a norm written by hand."""
-        data = [a for a in args if self.mark(a) is not None]
-        whole = [a for a in data if not getattr(self.mark(a), "statistic", "")]
+        given = [self._marked(a) for a in data]
+        whole = [a for a, m in zip(data, given, strict=True) if not m.statistic]
         units = next((m.units for m in given if not m.statistic), -1)
         statistic = next((m for m in given if m.statistic), None) if len(whole) == 1 else None
         inverse = statistic is not None and (name == "div" or inverts(statistic.since))
@@ -688,15 +843,14 @@ class Chart:
             node = self.add(Centred(), (self.at(whole[0]),), result)
         elif any(self.regions.entangled(a, b) for a, b in combinations(given, 2)):
             statistic = given[0] if not whole else None
-            more = {} if statistic is None else {"statistic": statistic.statistic}
-            self._later(name, args, data, result, **more)
+            more = "" if statistic is None else statistic.statistic
+            self._later(name, args, data, result, statistic=more)
             return
         elif name in ("add", "sub", "rsub"):
             node = self.add(Sum(_factors(name, kwargs)), [self.at(a) for a in data], result)
         elif name == "mul":
             node = self.add(Product(), [self.at(a) for a in data], result)
         elif name in ("where", "maximum", "minimum"):
-            data = [a for a in data if a.is_floating_point()]
             step = Mix((1.0 / len(data),) * len(data), whole=False)
             node = self.add(step, [self.at(a) for a in data], result)
         elif name == "div" and not whole:
@@ -719,8 +873,7 @@ class Chart:
         first: torch.Tensor,
         result: Any,
     ) -> None:
-        mark = self.mark(first)
-        assert mark is not None
+        mark = self._marked(first)
         out = tree_flatten(result)[0][0]
         if name in AVERAGES:
             count = prod(args[1]) if name.startswith("avg") else first.numel() / out.numel()
@@ -771,9 +924,9 @@ class Chart:
     def _side_by_side(self, parts: Sequence[Any], mark: Mark, result: torch.Tensor) -> None:
         nodes, shares = [], []
         for part in parts:
-            root = self.root(part)
-            if root is not None:
-                nodes.append(self.add(Lookup(root.name, 1.0), (), part))
+            derived = self.derived(part)
+            if derived is not None and derived.line() == (1.0, 0.0):
+                nodes.append(self.add(Lookup(derived.names[0], 1.0, token=True), (), part))
             elif part.is_floating_point() and part.numel():
                 nodes.append(self.at(part))
             else:
@@ -799,7 +952,7 @@ class Chart:
             mark = replace(mark, counts=self.constants.counts(args[1], *shape, hides=True))
         parts = result if isinstance(result, list | tuple) else [result]
         for i, part in enumerate(parts):
-            if not isinstance(part, torch.Tensor) or not part.is_floating_point():
+            if not isinstance(part, torch.Tensor) or _is_integer(part):
                 continue
             if name in SAME_PLACE:
                 self.outputs.copied(first, part)
@@ -809,16 +962,23 @@ class Chart:
             moved = mark.moved
             if _picks_units(name, args, mark.units, first.dim()):
                 moved = (moved, name, repr(settings), i)
-            packed = (
-                self.outputs.part(part)
-                if mark.since is Z and part.numel() < first.numel()
-                else None
-            )
+            packed = None
+            if mark.since is Z and part.numel() < first.numel():
+                packed = self.outputs.part(part, len(parts) if name in SPLITS else MOST)
             node = mark.node if packed is None else packed
             if name in ("clone", "contiguous", "_to_copy"):
                 self.outputs.copied(first, part)
             place_now = (*place, i)
             self.put(part, replace(mark, node=node, place=place_now, units=units, moved=moved))
+
+
+def _are_one(marks: Sequence[Mark]) -> bool:
+    return all(mark.one_with(marks[0]) for mark in marks)
+
+
+def _is_integer(tensor: torch.Tensor) -> bool:
+    floats = tensor.is_floating_point() or tensor.is_complex()
+    return not floats and tensor.dtype is not torch.bool
 
 
 def _factors(name: str, kwargs: Any, *, swapped: bool = False) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.steps import Statistics
 from fanwise.torch.derived import Derived
+from fanwise.torch.operations import FILLED
 from fanwise.torch.pointwise import base_name, evaluate
 
 ROTATION = Statistics(0.5, 0.4)
@@ -38,14 +39,15 @@ def statistics_of(tensor: torch.Tensor, axis: int | None = None) -> Statistics:
     if is_fake(tensor) or tensor.is_meta or not tensor.numel():
         return Statistics(1.0)
     with _disable_current_modes(), torch.no_grad():
-        x = tensor.detach().double()
+        x = tensor.detach().to(torch.complex128 if tensor.is_complex() else torch.float64)
         if axis is None:
             axis = {1: 0, 2: 0, 3: 1}.get(x.dim(), x.dim() - 1)
-        square, mean = float(x.square().mean()), float(x.mean())
+        square, mean = float((x * x.conj()).real.mean()), float(x.real.mean())
         n = x.shape[axis] if x.dim() else 1
         shared = mean * mean
         if n > 1:
-            shared = float((x.narrow(axis, 0, n - 1) * x.narrow(axis, 1, n - 1)).mean())
+            pairs = x.narrow(axis, 0, n - 1) * x.narrow(axis, 1, n - 1).conj()
+            shared = float(pairs.real.mean())
         return Statistics(square, shared, mean)
 
 
@@ -68,15 +70,27 @@ def repeats(ids: torch.Tensor) -> float:
 
 
 class Constants:
-    """The constants that a run has made so far."""
+    """The constants that a run has made so far.
+
+    Attributes:
+        weighed: whether their values are looked at; where nothing is predicted, only numbers are.
+        values: of those that are fake, made beside the run.
+        filled: of those that hold one value everywhere: which.
+        given: those made of the model's inputs that are no floats: tokens, masks.
+    """
 
     def __init__(
         self,
         is_data: Callable[[torch.Tensor], bool],
         derived: Callable[[torch.Tensor], Derived | None],
+        *,
+        weighed: bool = True,
     ) -> None:
         self.is_data = is_data
         self.derived = derived
+        self.weighed = weighed
+        self.filled: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.given: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.values: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.rotations: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.parameters: dict[str, torch.Tensor] = {}
@@ -93,6 +107,8 @@ class Constants:
     def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the values of a constant, also where it is fake; None where nobody knows them."""
         if not isinstance(tensor, torch.Tensor) or self.is_data(tensor) or not tensor.numel():
+            return None
+        if not self.weighed and tensor.numel() > 1:
             return None
         known: torch.Tensor | None = self.values.get(tensor)
         if known is not None:
@@ -118,6 +134,11 @@ class Constants:
         ):
             self.rotations[result] = True
         made = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
+        if base_name(func) in FILLED:
+            self.filled[result] = FILLED[base_name(func)]
+        if any(isinstance(t, torch.Tensor) and t in self.given for t in tree_flatten(args)[0]):
+            for tensor in made:
+                self.given[tensor] = True
         if not made or not any(is_fake(t) for t in made):
             return
         if sum(t.numel() for t in made) > LARGEST or any(t.device.type != "cpu" for t in made):
@@ -148,12 +169,14 @@ class Constants:
             return evaluate(derived.expression, real.double())
 
     def number(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return the one value of a constant in double precision, if it is known."""
-        value = self.value(tensor)
-        if value is None or value.numel() != 1:
-            return None
+        """Return the one value that a constant has, in double precision, if it is known."""
+        value, number = self.value(tensor), self.filled.get(tensor)
         with _disable_current_modes():
-            return torch.tensor(float(value), dtype=torch.float64)
+            if value is not None and value.numel() == 1:
+                number = float(value)
+            elif number is not None and value is not None and not bool((value == number).all()):
+                number = None  # written to since
+            return None if number is None else torch.tensor(number, dtype=torch.float64)
 
     def counts(
         self, mask: torch.Tensor, queries: int, keys: int, *, hides: bool = False

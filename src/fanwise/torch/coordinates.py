@@ -75,16 +75,15 @@ class CoordinateCheck:
 class _Outputs(Tracer):
     """A tracer that keeps every kernel's output."""
 
-    charted: ClassVar[bool] = False
+    weighed: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module, parameters: dict[str, Tensor]) -> None:
         super().__init__(model, parameters)
         self.outputs: dict[str, Tensor] = {}
         self.count: dict[str, int] = {}
 
-    def from_kernel(self, contraction: Contraction, result: Any) -> None:
+    def measure(self, contraction: Contraction, data: Any, result: Any) -> None:
         """Keep what a kernel puts out."""
-        super().from_kernel(contraction, result)
         name = contraction.parameter.removesuffix(".weight")
         self.count[name] = self.count.get(name, 0) + 1
         call = "" if self.count[name] == 1 else f"#{self.count[name]}"

@@ -21,11 +21,10 @@ class Mark:
             where they don't.
         statistic: ``"mean"``, ``"var"``… over the units, which a hand-written norm divides by.
         count: of how many entries.
-        weights: whether it is a softmax's output.
         counts: how many entries a mask leaves to each query; empty where there is none.
         moved: which of the units, and in which order; None for all as they were.
-        pending: the operation that has no equation and isn't a node yet: what leads to it is run on
-            samples where a step needs it, which `node` and `since` then say nothing of.
+        pending: the operation that has no equation: what leads to it is run on samples where a step
+            needs it. `node` and `since` say then what it is, and not what its statistics are.
         origins: of what is pending: the nodes that are sampled.
     """
 
@@ -36,8 +35,11 @@ class Mark:
     samples: int | None = 0
     statistic: str = ""
     count: float = 1.0
-    weights: bool = False
     counts: tuple[int, ...] = ()
     moved: Any = None
     pending: str = ""
     origins: int = 0
+
+    def one_with(self, other: Mark) -> bool:
+        """Return whether two marks are one tensor's, so that they combine entry by entry."""
+        return self.node == other.node and self.place == other.place

@@ -29,7 +29,7 @@ from fanwise.signal import (
 )
 from fanwise.torch.findings import SAMPLE, copies
 from fanwise.torch.plan import plan
-from fanwise.torch.pointwise import Z, base_name
+from fanwise.torch.pointwise import base_name
 from fanwise.torch.recorder import Recorder, Store
 from fanwise.torch.run import (
     Inputs,
@@ -142,7 +142,7 @@ def _backward(
 class _Sentry(Tracer):
     """A tracer that notes the first operation with a result that isn't finite."""
 
-    charted: ClassVar[bool] = False
+    weighed: ClassVar[bool] = False
     found: NotFinite | None = None
 
     def __torch_dispatch__(
@@ -238,8 +238,7 @@ class _Passes:
             met = dict.fromkeys(n for at, n in recorder.met if added.began < at < added.ended)
             self.sums.append((inside[-1] if inside else added.module, tuple(inside), tuple(met)))
         for leaf in tensors_of(output):
-            flow = recorder.flow(leaf)
-            made = flow.contraction if flow is not None and flow.expression is Z else None
+            made = recorder.own(leaf)
             if made is None or made not in by_contraction or "convolution" in made.use.role:
                 continue
             if leaf.dim() in (2, 3) and leaf.shape[-1] > 1:

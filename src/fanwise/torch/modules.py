@@ -9,7 +9,7 @@ from torch import nn
 
 from fanwise.torch.recurrent import GATES, STATE, recurrent_uses
 from fanwise.torch.run import undisturbed
-from fanwise.torch.trace import Flow, Tracer
+from fanwise.torch.trace import Tracer
 from fanwise.uses import Neighbour, Role, Use
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -29,15 +29,15 @@ def _after(module: nn.Module, before: Neighbour) -> Neighbour:
     """Return what a module without parameters makes of a signal: an activation, or no change."""
     z = torch.zeros(2, 4, 8, 8)
     tracer = Tracer(module, {})
-    tracer.flows[z] = Flow(before.label, "linear")
+    tracer.chart.names.append(before.label)
+    tracer.chart.kernel("", z, z, 1.0, None)  # as if a kernel had put it out
     try:
         with undisturbed(module), torch.no_grad(), tracer:
-            flow = tracer.flow(module(z))
+            found = tracer.chart.feed(module(z))
     except Exception:  # a stranger's module that wants another input
         return before
-    if flow is None or (flow.label == before.label and flow.neighbour().kind == "linear"):
-        return before
-    return flow.neighbour()
+    same = found.kind == "input" or (found.label == before.label and found.kind == "linear")
+    return before if same else found
 
 
 def _own_uses(module: nn.Module, feeds: Neighbour) -> tuple[dict[str, Use], Neighbour]:

@@ -20,6 +20,8 @@ CONTRACTIONS: dict[str, tuple[tuple[int, str], ...]] = {
     "_grouped_mm": ((0, "OI"), (1, "BIO")),
     "_trilinear": ((0, "OI"), (1, "OII"), (2, "OI")),
 }
+CONVOLUTIONS = frozenset({"convolution", "_convolution", "convolution_overrideable"})
+EMBEDDINGS = frozenset({"embedding", "_embedding_bag", "_embedding_bag_forward_only"})
 NORMS = {
     "native_layer_norm": "layer norm",
     "native_batch_norm": "batch norm",
@@ -55,10 +57,11 @@ FACTORIES = frozenset(
     "new_ones new_full".split()
 )
 """Operations whose result takes its shape from data and nothing else."""
-FILLED = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1, "zeros": 0, "ones": 1}
+FILLED = {
+    **dict.fromkeys(("zeros_like", "new_zeros", "zeros"), 0.0),
+    **dict.fromkeys(("ones_like", "new_ones", "ones"), 1.0),
+}
 """Operations whose result has this value everywhere."""
-SCALINGS = frozenset({"add", "sub", "rsub", "mul", "div"})
-"""Operations that with a constant tensor scale or shift, and leave a flow what it is."""
 COMPARISONS = frozenset({"ge", "gt", "le", "lt"})
 LONGEST = 256
 """Most calls in an expression; beyond it, say in a loop without weights, it is an operation."""

@@ -59,12 +59,12 @@ class Outputs:
 
     Attributes:
         packing: of each contraction whose output was taken apart: how many kernels it packs, and
-            how many units of one lie together: all of them, or those of a head.
+            how many units of one lie together (all of them, or those of a head), of how many.
         seen: which of them were taken.
     """
 
     def __init__(self) -> None:
-        self.packing: dict[int, tuple[int, int]] = {}
+        self.packing: dict[int, tuple[int, int, int]] = {}
         self.seen: dict[int, set[int]] = {}
         self.known: dict[StorageWeakRef, Output] = {}
         self.nodes: dict[tuple[Made, int, int, int], int] = {}
@@ -79,7 +79,7 @@ class Outputs:
         offset = int(result.storage_offset())
         self.known[memory(result)] = Output(contraction, offset, axes, 0, spread, made)
 
-    def part(self, tensor: torch.Tensor) -> int | None:
+    def part(self, tensor: torch.Tensor, most: int = MOST) -> int | None:
         """Return the node of a tensor that is one of several kernels' outputs, else None."""
         found = self._origin(tensor)
         if found is None:
@@ -88,7 +88,7 @@ class Outputs:
         units, apart = output.units
         inner = sorted((a.own, a.size) for a in axes if apart <= a.own < apart * units)
         covered = prod(size for _, size in inner)
-        if covered in (0, units) or units % covered or units // covered > MOST:
+        if covered in (0, units) or units % covered or units // covered > most:
             return None
         edge, n = apart, units // covered
         for own, size in inner:  # up to the gap: what lies between two neighbours of one part
@@ -96,19 +96,19 @@ class Outputs:
                 break
             edge = own * size
         part = (start % (apart * units)) // edge % n
-        self.packing[output.contraction] = n, edge // apart
+        self.packing[output.contraction] = n, edge // apart, units
         self.seen.setdefault(output.contraction, set()).add(part)
         key = output.made, part, n, tensor.numel()
         if key not in self.nodes:
             self.nodes[key] = output.made(part, n, tensor.numel())
         return self.nodes[key]
 
-    def packed(self) -> dict[int, tuple[int, int]]:
+    def packed(self) -> dict[int, tuple[int, int, int]]:
         """Return the packing of the kernels of which every part was taken."""
         return {
-            index: (n, together)
-            for index, (n, together) in self.packing.items()
-            if self.seen[index] == set(range(n))
+            index: packing
+            for index, packing in self.packing.items()
+            if self.seen[index] == set(range(packing[0]))
         }
 
     def _origin(self, tensor: torch.Tensor) -> tuple[Output, tuple[Axis, ...], int] | None:

@@ -27,7 +27,7 @@ from fanwise.torch.modules import uses_by_module
 from fanwise.torch.parametrized import effects, in_use, undone
 from fanwise.torch.run import Inputs, check_materialized, unwrapped
 from fanwise.torch.tensors import check, fill_
-from fanwise.torch.trace import Trace, trace
+from fanwise.torch.trace import trace
 from fanwise.uses import KERNELS, Use
 
 UNSEEN_NOTE = (
@@ -175,18 +175,9 @@ def _as_it_is(model: nn.Module) -> Callable[[str], Weight | None]:
     return weight
 
 
-def _named_parts(uses: Mapping[str, Use], seen: Trace, structure: Structure) -> dict[str, Use]:
-    """Return the uses with what they pack, and its names: query, key and value."""
+def _named_parts(uses: Mapping[str, Use], structure: Structure) -> dict[str, Use]:
+    """Return the uses with the names of what they pack: query, key and value."""
     named = dict(uses)
-    for contraction, (n, together) in seen.packed.items():
-        name = structure.parameters[contraction]
-        use = named.get(name)
-        if use is None or use.layout is None or use.packed > 1 or use.layout.count("O") != 1:
-            continue
-        units = use.view[use.layout.index("O")]
-        if units % n == 0:
-            apart = 0 if together == units // n else together
-            named[name] = replace(use, blocks=n, together=apart)
     words: dict[str, dict[int, str]] = {}
     for (contraction, part), word in structure.parts.items():
         if part is not None:
@@ -236,7 +227,7 @@ def plan(
     structure = structure_of(
         seen.graph, {i: made.parameter for i, made in enumerate(seen.contractions)}
     )
-    uses = _named_parts(by_module | seen.uses, seen, structure)
+    uses = _named_parts(by_module | seen.uses, structure)
     parameters = _parameters(model, uses, seen.strange)
     uses = {p.name: p.use for p in parameters if p.use is not None and not p.skip}
     changes, said = policy.changes(structure, uses)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fanwise.neighbours import GRID, REACH, neighbour, steepness
 from fanwise.steps import Curve
-from fanwise.uses import Kind, Neighbour
 
 POINTWISE = frozenset(
     "abs add celu clamp clamp_max clamp_min cos div elu erf exp expm1 ge gelu gt hardshrink "
@@ -83,6 +81,14 @@ def evaluate(expression: Expression, z: torch.Tensor) -> torch.Tensor:
     return result if isinstance(result, torch.Tensor) else result[0]
 
 
+def after(expression: Expression, first: Expression) -> Expression:
+    """Return an expression as a function of what `first` is a function of."""
+    if not isinstance(expression, Call):
+        return first
+    args = (after(a, first) if isinstance(a, Call | _Variable) else a for a in expression.args)
+    return replace(expression, args=tuple(args))
+
+
 def function_of(expression: Expression) -> Callable[[Any], Any]:
     """Return an expression as a function on float64 NumPy arrays."""
 
@@ -103,7 +109,7 @@ def curve_of(expression: Expression) -> Curve:
         except (RuntimeError, TypeError):  # an operation on tensors of one shape alone
             return np.full_like(z, np.nan)
 
-    return Curve(repr(expression), function)
+    return Curve(repr(expression), function, label_of(expression))
 
 
 def _operations(expression: Expression) -> list[str]:
@@ -130,25 +136,3 @@ def label_of(expression: Expression) -> str:
             return "selu"
         return NAMES.get(name, name)
     return "·".join(dict.fromkeys(_operations(expression)))
-
-
-@lru_cache(maxsize=256)
-def _analysis(_key: str, expression: Expression) -> Neighbour:
-    return neighbour(function_of(expression), label_of(expression))
-
-
-def neighbour_of(expression: Expression, source: Kind = "mixed") -> Neighbour:
-    """Return what an expression does to a signal between two kernels."""
-    return replace(_analysis(repr(expression), expression), source=source)
-
-
-@lru_cache(maxsize=64)
-def _steepness(_key: str, expression: Expression) -> torch.Tensor:
-    return torch.from_numpy(steepness(function_of(expression))).float()
-
-
-def steepness_at(expression: Expression, z: torch.Tensor) -> torch.Tensor:
-    """Return |f′(z)| over its maximum within |z| ≤ 8, entry by entry."""
-    slopes = _steepness(repr(expression), expression).to(z.device)
-    index = ((z.float() + REACH) * GRID).nan_to_num().long()
-    return slopes[index.clamp_(0, len(slopes) - 1)]

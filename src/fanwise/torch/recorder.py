@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -14,8 +14,10 @@ from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.neighbours import GRID, REACH, steepness
-from fanwise.torch.pointwise import POINTWISE, Expression, Z, base_name, function_of, neighbour_of
-from fanwise.torch.roles import Root
+from fanwise.steps import Curve, Kernel, Normalized, Source
+from fanwise.surroundings import SOURCES, effect
+from fanwise.torch.marks import Mark
+from fanwise.torch.pointwise import POINTWISE, Z, base_name, curve_of
 from fanwise.torch.statistics import (
     Cosines,
     Edges,
@@ -27,8 +29,8 @@ from fanwise.torch.statistics import (
     real,
     varying_square,
 )
-from fanwise.torch.trace import Contraction, Flow, Tracer
-from fanwise.uses import Neighbour, Use
+from fanwise.torch.trace import Contraction, Tracer, tensors_in
+from fanwise.uses import Use
 
 
 @dataclass
@@ -75,8 +77,8 @@ class Store:
 
 
 @lru_cache(maxsize=64)
-def _edges(_key: str, expression: Expression) -> Edges:
-    return edges_of(torch.from_numpy(steepness(function_of(expression))), GRID, REACH)
+def _edges(curve: Curve) -> Edges:
+    return edges_of(torch.from_numpy(steepness(curve.function)), GRID, REACH)
 
 
 class Recorder(Tracer):
@@ -90,7 +92,7 @@ class Recorder(Tracer):
         at: the clock at each contraction.
     """
 
-    charted: ClassVar[bool] = False
+    weighed: ClassVar[bool] = False
 
     def __init__(
         self, model: nn.Module, parameters: dict[str, Tensor], store: Store, samples: int
@@ -105,10 +107,8 @@ class Recorder(Tracer):
         self.added = 0
         self.born: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.unhooked: list[tuple[Tensor, Reading]] = []
-        self.overwritten: Tensor | None = None
-        self.before: dict[Contraction, Tensor] = {}
-        self.after: dict[Contraction, Tensor] = {}
-        self.summed: dict[Any, Contraction] = {}
+        self.before: dict[int, Tensor] = {}
+        self.summed: dict[int, Contraction] = {}
         self.latest: tuple[Tensor, int, Tally] | None = None
 
     def __torch_dispatch__(
@@ -117,19 +117,20 @@ class Recorder(Tracer):
         """Run an operation, note what it does, and measure."""
         self.hook()
         self.clock += 1
-        self.overwritten = None
         name = base_name(func)
-        if str(func.overloadpacket.__name__).endswith("_") and name in POINTWISE:
-            flow = self.flow(args[0])
-            if flow is not None and flow.expression is Z and name != "add":
-                self.overwritten = args[0].detach().clone()
+        given = [(t, m) for t in tensors_in((args, kwargs)) if (m := self.chart.mark(t))]
+        in_place = str(func.overloadpacket.__name__).endswith("_")
+        if in_place and name in POINTWISE and name != "add" and given and self._begins(given[0][1]):
+            given[0] = given[0][0].detach().clone(), given[0][1]
         added, strong = self._operands(name, args)
         result = super().__torch_dispatch__(func, types, args, kwargs)
+        made = [m for t in tensors_in(result) if (m := self.chart.mark(t))]
         if added is not None:
             added.result.add(result)
-            flow = self.flow(result)
-            if flow is not None and strong is not None:
-                self.summed[flow.place[0]] = strong
+            if strong is not None:
+                self.summed[made[0].node] = strong
+        for tensor, mark in given:
+            self._activate(tensor, mark, made)
         self._age(func, args, result, anew=added is not None)
         return result
 
@@ -156,11 +157,13 @@ class Recorder(Tracer):
         a, b = args[0], args[1]
         if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape):
             return None, None
-        first, second = self.flow(a), self.flow(b)
+        first, second = self.chart.mark(a), self.chart.mark(b)
         if first is None or second is None or not a.is_floating_point() or a.dim() < 2:
             return None, None
-        if first.reduced or second.reduced or first.one_with(second):
+        if first.statistic or second.statistic or first.one_with(second):
             return None, None
+        if any(made == Source(origin="constant") for made in map(self.chart.made, (a, b))):
+            return None, None  # noise
         ages = self.born.get(a, 0), self.born.get(b, 0)
         stream, branch = (a, b) if ages[0] <= ages[1] else (b, a)
         if self.added == len(self.store.sums):
@@ -172,14 +175,29 @@ class Recorder(Tracer):
         added.stream.merge(of_stream)
         added.branch.merge(of_branch)
         stronger = stream if of_stream.squares > of_branch.squares else branch
-        return added, self._source(first if stronger is a else second)
+        return added, self._source((first if stronger is a else second).node)
 
-    def _source(self, flow: Flow | None) -> Contraction | None:
-        """Return the kernel whose output, normalized or summed with others or not, a flow is."""
-        if flow is None:
+    def _source(self, node: int) -> Contraction | None:
+        """Return the kernel whose output, normalized or summed with others or not, a node shows."""
+        around, nodes = self.chart.around, self.chart.graph.nodes
+        origin = around.origin(node).node
+        if origin in self.summed:
+            return self.summed[origin]
+        while isinstance(nodes[origin].step, Normalized):
+            origin = around.origin(nodes[origin].inputs[0]).node
+        step = nodes[origin].step
+        return self.contractions[step.contraction] if isinstance(step, Kernel) else None
+
+    def own(self, tensor: Tensor) -> Contraction | None:
+        """Return the kernel whose own output a tensor shows, as it is."""
+        mark = self.chart.mark(tensor)
+        if mark is None or mark.since is not Z:
             return None
-        own = flow.contraction or flow.normalized
-        return own or (self.summed.get(flow.place[0]) if flow.place else None)
+        origin, curves = self.chart.around.origin(mark.node)
+        step = self.chart.graph.nodes[origin].step
+        if curves or not isinstance(step, Kernel):
+            return None
+        return self.contractions[step.contraction]
 
     def _record(self, name: str, use: Use) -> None:
         super()._record(name, use)
@@ -213,103 +231,87 @@ class Recorder(Tracer):
         self.read[contraction], self.at[contraction] = reading, self.clock
         return reading
 
-    def use_kernel(
-        self, root: Root, operand: Tensor, letters: str, data: Any, **more: Any
-    ) -> Contraction | None:
-        """Measure what feeds a kernel."""
-        feed = self.flow(data)
-        contraction = super().use_kernel(root, operand, letters, data, **more)
-        if contraction is not None:
-            self._take_input(self._reading(contraction), data, feed)
-        return contraction
+    def measure(self, contraction: Contraction, data: Tensor, result: Any) -> None:
+        """Measure what feeds a kernel and what it puts out."""
+        reading = self._reading(contraction)
+        self._take_input(reading, data)
+        self._take_output(reading, result)
 
-    def _take_input(self, reading: Reading, data: Tensor, feed: Flow | None) -> None:
+    def _take_input(self, reading: Reading, data: Tensor) -> None:
         if not (data.is_floating_point() or data.is_complex()):
             return
         reading.input.merge(self._tally(data))
-        if feed is not None and feed.kind == "input":
-            spatial = "convolution" in reading.contraction.use.role
-            reading.input_cosines.add(data, self.samples, spatial=spatial)
-
-    def from_kernel(self, contraction: Contraction, result: Any) -> None:
-        """Measure what a kernel puts out."""
-        super().from_kernel(contraction, result)
-        self._take_output(contraction, result)
+        use = reading.contraction.use
+        if use.feeds.label == SOURCES["input"].label:
+            reading.input_cosines.add(data, self.samples, spatial="convolution" in use.role)
 
     def leave(self, module: nn.Module, inputs: Any, output: Any) -> Contraction | None:
         """Measure what a recurrent module puts out."""
-        feed = self.flow(inputs[0]) if inputs else None
+        mark = self.chart.mark(inputs[0]) if inputs else None
         last = super().leave(module, inputs, output)
         if last is not None:
             with _disable_current_modes():
+                if mark is not None:
+                    self._activate(inputs[0], mark, ())
                 reading = self._reading(last)
                 if inputs:
-                    self._take_input(reading, inputs[0], feed)
-                self._take_output(last, output[0] if isinstance(output, tuple) else output)
+                    self._take_input(reading, inputs[0])
+                self._take_output(reading, output[0] if isinstance(output, tuple) else output)
         return last
 
-    def _take_output(self, contraction: Contraction, output: Tensor) -> None:
-        reading = self.read[contraction]
+    def _take_output(self, reading: Reading, output: Tensor) -> None:
         tally = self._tally(output)
         reading.output.merge(tally)
         found = tally.moments()
         if found is not None:
             square = found.rms**2
             reading.varying.add(varying_square(output, square), output.numel())
-            spatial = "convolution" in contraction.use.role
+            spatial = "convolution" in reading.contraction.use.role
             reading.cosines.add(output, self.samples, spatial=spatial)
         reading.outside.add(output)
         self.unhooked.append((output, reading))
 
     # — activations —
 
-    def _pointwise(
-        self,
-        func: Any,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Any,
-        result: Any,
-        flows: list[Flow],
-    ) -> None:
-        begun: dict[Contraction, Tensor] = {}
-        for argument in args:
-            flow = flows[0] if self.overwritten is not None else self.flow(argument)
-            own = self._source(flow)
-            if flow is not None and own is not None and flow.expression is Z:
-                begun[own] = argument if self.overwritten is None else self.overwritten
-            if self.overwritten is not None:
-                break
-        super()._pointwise(func, name, args, kwargs, result, flows)
-        made = self.flow(result)
-        source = self._source(made)
-        if made is None or source is None or made.expression is Z:
-            return  # a sum or a product, no function of one kernel's output
-        if source in begun:
-            self.before.setdefault(source, begun[source].detach())
-        if source in self.before and isinstance(result, Tensor):
-            self.after[source] = result.detach()
+    def _begins(self, mark: Mark) -> bool:
+        """Return whether a pointwise function of this would be one of a kernel's output."""
+        if mark.since is not Z or self.chart.around.origin(mark.node).curves:
+            return False
+        return self._source(mark.node) in self.read
 
-    def consume(self, flow: Flow | None, by: Neighbour) -> None:
-        """Measure the activation that ends where a flow is consumed."""
-        super().consume(flow, by)
-        source = self._source(flow)
-        if flow is None or source is None or flow.expression is Z or source not in self.before:
+    def _activate(self, tensor: Tensor, mark: Mark, made: Sequence[Mark]) -> None:
+        """Keep what an activation begins from; measure one that ends in what was made of it."""
+        goes_on = any(m.node == mark.node and m.since is not Z for m in made)
+        if goes_on and self._begins(mark):
+            self.before.setdefault(mark.node, tensor.detach())
+        elif mark.since is not Z and not goes_on and not any(m.statistic for m in made):
+            self._ended(tensor, mark)
+
+    def _ended(self, y: Tensor, mark: Mark) -> None:
+        """Measure an activation."""
+        z, source = self.before.pop(mark.node, None), self._source(mark.node)
+        if z is None or source is None or mark.since is Z:
             return
-        z, y, reading = self.before.pop(source), self.after.pop(source, None), self.read.get(source)
-        found = neighbour_of(flow.expression)
-        kind = found.kind
-        if reading is None or kind not in ("saturating", "rectifier"):
+        curve = curve_of(mark.since)
+        found, reading = effect(curve), self.read[source]
+        if found.kind not in ("saturating", "rectifier"):
             return
         with _disable_current_modes():
-            if y is not None and y.shape == z.shape:
+            if y.numel() == z.numel():
                 reading.activation.merge(self._tally(y))
             if reading.units is None:
                 reading.activates = found.label
-                edges = _edges(repr(flow.expression), flow.expression)
-                reading.units = Units(edges, kind == "saturating")
+                reading.units = Units(_edges(curve), found.kind == "saturating")
             spatial = "convolution" in source.use.role and z.dim() > 2
             reading.units.add(real(z), 1 if spatial else z.dim() - 1)
+
+    def finish(self, outputs: Sequence[Tensor]) -> None:
+        """Measure the activations that end in the model's output."""
+        for tensor in outputs:
+            mark = self.chart.mark(tensor)
+            if mark is not None:
+                self._ended(tensor, mark)
+        super().finish(outputs)
 
 
 def _gradient_into(reading: Reading) -> Callable[[Tensor], None]:

@@ -1,17 +1,17 @@
 """Trace: run a model once and see how it uses each parameter, and what lies between the uses.
 
 Below autograd, every operation passes one place. There each tensor that comes from a parameter is
-known by its memory, and each tensor of data carries a flow: where it comes from, and which
-pointwise operations it has been through since. A contraction of a parameter with a flow is a use.
+known by its memory; a contraction of one with data is a use. What becomes of the data, the chart
+knows.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from types import FrameType
@@ -19,35 +19,29 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode, is_fake
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.parametrize import ParametrizationList
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.graph import Graph
+from fanwise.surroundings import SOURCES
 from fanwise.torch.chart import Chart
 from fanwise.torch.derived import Derived
 from fanwise.torch.operations import (
-    COMPARISONS,
     CONTRACTIONS,
+    CONVOLUTIONS,
     COPIES,
-    FACTORIES,
-    FILLED,
+    EMBEDDINGS,
     JOINS,
-    LONGEST,
     LOOKUPS,
     NORMS,
-    PASSES,
     REDUCTIONS,
-    SAME_PLACE,
-    SCALINGS,
-    SOFTMAX,
-    SPLITS,
     VIEWS,
 )
 from fanwise.torch.outputs import memory
-from fanwise.torch.pointwise import POINTWISE, Call, Expression, Z, base_name, neighbour_of
+from fanwise.torch.pointwise import POINTWISE, Call, base_name
 from fanwise.torch.recurrent import GATES, recurrent_uses
 from fanwise.torch.roles import Root, Steps, along, roles_of
 from fanwise.torch.run import (
@@ -59,10 +53,7 @@ from fanwise.torch.run import (
     undisturbed,
     without_chance,
 )
-from fanwise.uses import KERNELS, UNSEEN, Kind, Neighbour, Role, Use
-
-SCORED = Neighbour("softmax", "saturating")
-"""What follows logits."""
+from fanwise.uses import KERNELS, UNSEEN, Role, Use
 
 
 @dataclass(eq=False)
@@ -72,53 +63,12 @@ class Contraction:
     Attributes:
         parameter: the qualified name.
         module: qualified name of the module that was running.
-        use: what was seen; its `follows` is completed when the flow is consumed.
-        bias: the parameter that the same operation adds.
+        use: what was seen; what follows, and what it packs, once the run is over.
     """
 
     parameter: str
     module: str
     use: Use
-    bias: str = ""
-
-
-@dataclass(frozen=True)
-class Flow:
-    """What is known of a tensor of data.
-
-    Attributes:
-        label, kind: where it comes from: the model's input, a kernel, a normalization, a sum.
-        contraction: the contraction that it comes from, if it does.
-        normalized: the contraction whose normalized output it is, if it is one.
-        expression: the pointwise operations since then.
-        place: which views it has been through; two flows combine entry by entry where it agrees.
-        reduced: whether it is a mean, a variance or the like of what it comes from.
-    """
-
-    label: str
-    kind: Kind
-    contraction: Contraction | None = None
-    normalized: Contraction | None = None
-    expression: Expression = Z
-    place: tuple[Any, ...] = field(default=(), compare=False)
-    reduced: bool = False
-
-    def one_with(self, other: Flow) -> bool:
-        """Return whether two flows are one tensor's, so that they combine entry by entry."""
-        return (
-            self.contraction is other.contraction
-            and self.label == other.label
-            and self.place == other.place
-        )
-
-    def neighbour(self) -> Neighbour:
-        """Return this flow as what feeds the kernel that consumes it."""
-        if self.expression is Z or self.kind == "input":
-            return Neighbour(self.label, self.kind, self.kind)
-        found = neighbour_of(self.expression, self.kind)
-        if found.kind == "linear":  # a scaled flow is still that flow
-            return replace(found, label=self.label, kind=self.kind)
-        return found
 
 
 @dataclass
@@ -130,8 +80,6 @@ class Trace:
         contractions: in execution order.
         graph: the steps between the inputs and the outputs.
         nodes: for each contraction the nodes that stand for it: all of it, then its parts.
-        packed: of contractions whose output was taken apart: how many kernels, and how many units
-            of one lie together.
         strange: of parameters that met data in a way that nobody knows: the operation, and where.
         fake: whether it ran without arithmetic, on fake tensors.
     """
@@ -140,23 +88,14 @@ class Trace:
     contractions: list[Contraction]
     graph: Graph
     nodes: dict[int, list[int]]
-    packed: dict[int, tuple[int, int]]
     strange: dict[str, str]
     fake: bool = True
 
     @classmethod
     def of(cls, tracer: Tracer, *, fake: bool = True) -> Trace:
         """Return what a tracer has seen."""
-        chart = tracer.chart or Chart(tracer.root, tracer.derived)
-        return cls(
-            tracer.uses,
-            tracer.contractions,
-            chart.graph,
-            chart.nodes,
-            chart.outputs.packed(),
-            tracer.strange,
-            fake,
-        )
+        chart = tracer.chart
+        return cls(tracer.uses, tracer.contractions, chart.graph, chart.nodes, tracer.strange, fake)
 
 
 def steps_of(tensor: torch.Tensor) -> Steps:
@@ -165,26 +104,27 @@ def steps_of(tensor: torch.Tensor) -> Steps:
 
 
 class Tracer(TorchDispatchMode):
-    """The place that every operation passes. Enter it, run the model, read `uses` and `chart`."""
+    """The place that every operation passes. Enter it, run the model, read `uses` and `chart`.
 
-    charted: ClassVar[bool] = True
+    Attributes:
+        weighed: whether the chart looks at the values of constants, for predictions.
+    """
+
+    weighed: ClassVar[bool] = True
 
     def __init__(self, model: nn.Module, parameters: dict[str, torch.Tensor]) -> None:
         super().__init__()
         self.model = model
         self.uses: dict[str, Use] = {}
         self.contractions: list[Contraction] = []
-        self.flows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.roots: dict[Any, list[tuple[int, Root]]] = {}
-        self.written: dict[Any, Flow] = {}
-        self.constants: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.derives: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.products: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.names = {module: name for name, module in model.named_modules()}
         self.running: list[nn.Module] = [model]
         self.unseen = 0
         self.strange: dict[str, str] = {}
-        self.chart = Chart(self.root, self.derived, self._is_kept) if self.charted else None
+        self.chart = Chart(self.root, self.derived, self._is_kept, weighed=self.weighed)
         self.tables = {
             f"{name}.weight"
             for name, module in model.named_modules()
@@ -202,14 +142,14 @@ class Tracer(TorchDispatchMode):
     def root(self, tensor: torch.Tensor) -> Root | None:
         """Return the parameter whose memory a tensor shows, if it shows one."""
         entries = self.roots.get(memory(tensor))
-        if not entries or tensor in self.flows:
+        if not entries or tensor in self.chart.marks:
             return None
         start = tensor.storage_offset()
         return max((e for e in entries if e[0] <= start), key=lambda e: e[0], default=(0, None))[1]
 
     def derived(self, tensor: Any) -> Derived | None:
         """Return which parameters a tensor is made of; None where data has a part in it."""
-        if not isinstance(tensor, torch.Tensor) or tensor in self.flows:
+        if not isinstance(tensor, torch.Tensor) or tensor in self.chart.marks:
             return None
         found: Derived | None = self.derives.get(tensor)
         if found is None:
@@ -220,7 +160,7 @@ class Tracer(TorchDispatchMode):
     def _is_kept(self, name: str) -> bool:
         """Return whether a parameter keeps the value that the model's code gives it."""
         use = self.uses.get(name)
-        frozen = self.chart is not None and name in self.chart.constants.frozen
+        frozen = name in self.chart.constants.frozen
         return frozen or (use is not None and use.role == "constant")
 
     def _record(self, name: str, use: Use) -> None:
@@ -236,36 +176,6 @@ class Tracer(TorchDispatchMode):
         elif "B" not in (use.layout or ""):
             self.uses[name] = replace(before, times=before.times + 1)
 
-    # — data: flows —
-
-    def flow(self, tensor: Any) -> Flow | None:
-        """Return the flow of a tensor of data; None for a constant or a parameter."""
-        if not isinstance(tensor, torch.Tensor):
-            return None
-        found: Flow | None = self.flows.get(tensor)
-        if found is None and self.written:
-            return self.written.get(memory(tensor))
-        return found
-
-    def set_flow(self, result: Any, flow: Flow) -> None:
-        """Say where the tensors of a result come from."""
-        for leaf in tree_flatten(result)[0]:
-            if isinstance(leaf, torch.Tensor):
-                self.flows[leaf] = flow
-
-    def consume(self, flow: Flow | None, by: Neighbour) -> None:
-        """Note what follows the contraction that a flow comes from."""
-        if flow is None or flow.contraction is None:
-            return
-        seen = flow.contraction.use
-        if seen.follows is not UNSEEN:
-            return
-        follows = by
-        if flow.expression is not Z:
-            activation = neighbour_of(flow.expression)
-            follows = by if activation.kind == "linear" else activation
-        flow.contraction.use = replace(seen, follows=follows, logits=by is SCORED)
-
     def _module_name(self) -> str:
         return str(self.names.get(self.running[-1], ""))
 
@@ -279,38 +189,40 @@ class Tracer(TorchDispatchMode):
         result = func(*args, **kwargs)
         if not self.unseen and func.namespace == "aten":
             name = base_name(func)
-            count = len(self.contractions)
-            self._see(func, name, args, kwargs, result)
-            if self.chart is not None and len(self.contractions) == count:
+            if not self._contracts(name, args, result):
+                self._meetings(func, name, args, kwargs, result)
                 self.chart.see(func, name, args, kwargs, result)
-            elif self.chart is not None:
-                self._chart(self.chart, name, args, result)
         return result
 
-    def _chart(self, chart: Chart, name: str, args: tuple[Any, ...], result: Any) -> None:
-        """Enter the contraction that was just seen in the chart."""
-        index = len(self.contractions) - 1
-        parameter = self.contractions[index].parameter
+    def _contracts(self, name: str, args: tuple[Any, ...], result: Any) -> bool:
+        """Note the contraction of a parameter with data; return whether it is one."""
         if name in CONTRACTIONS:
-            operands = CONTRACTIONS[name]
-            position = next(i for i, _ in operands if self._is(args[i], parameter))
-            data = [args[i] for i, _ in operands if i != position]
-            fed = next((d for d in data if chart.mark(d) is not None), data[0])
-            left, letters = args[operands[0][0]], operands[0][1]
-            terms = float(left.shape[letters.index("I")])
-            if len(data) > 1:  # bilinear
-                terms *= float(data[1].shape[-1])
-                fed = chart.product(data)
-            bias = self.root(args[0]) if name in ("addmm", "addmv", "baddbmm") else None
-            units = -1 if position != operands[0][0] or name in ("linear", "mv", "addmv") else -2
-            if result.dim():
-                part = self._part(args[position], self.contractions[index].use)
-                added = None if bias is None else bias.name
-                chart.kernel(parameter, index, fed, result, terms, added, units, part)
-        elif "convolution" in name:
-            chart.convolution(parameter, index, args, result)
-        else:
-            chart.lookup(name, parameter, args, result)
+            return self._contraction(name, args, result)
+        if name in CONVOLUTIONS:
+            return self._convolution(args, result)
+        if name in EMBEDDINGS:
+            return self._embedding(name, args, result)
+        return False
+
+    def _meetings(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any, result: Any
+    ) -> None:
+        """Note what an operation that is no contraction does with parameters."""
+        tensors = tensors_in((args, kwargs))
+        data = [t for t in tensors if self.chart.mark(t) is not None]
+        if name in NORMS:
+            self._normalization(NORMS[name], args)
+        elif "attention" in name:
+            self._tokens([*args[3:], *kwargs.values()])
+        elif name in LOOKUPS and self.derived(args[0]) is not None:
+            self.derives[result] = self.derived(args[0])
+        elif not data:
+            self._parameters(func, name, args, tensors, result)
+        elif not (args and result is args[0]) or self.chart.mark(result) is not None:
+            for tensor in tensors:
+                derived = self.derived(tensor)
+                if derived is not None:
+                    self._meet(name, tensor, derived, data[0])
 
     def _part(self, operand: torch.Tensor, use: Use) -> int | None:
         """Return which of several kernels stacked in a parameter an operand is."""
@@ -331,80 +243,36 @@ class Tracer(TorchDispatchMode):
         root = self.root(tensor)
         return root is not None and root.name == parameter
 
-    def _see(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Any, result: Any) -> None:
-        if name in FILLED:
-            self.constants[result] = float(FILLED[name])
-        if name in CONTRACTIONS:
-            self._contraction(name, args, result)
-        elif name in ("convolution", "_convolution", "convolution_overrideable"):
-            self._convolution(args, result)
-        elif name in ("embedding", "_embedding_bag", "_embedding_bag_forward_only"):
-            self._embedding(args, result)
-        elif name in NORMS:
-            self._normalization(NORMS[name], args, result)
-        elif "attention" in name:
-            for operand in args[:3]:
-                self.consume(self.flow(operand), Neighbour("attention", "mixed"))
-            self._tokens([*args[3:], *kwargs.values()])
-            self.set_flow(result, Flow("attention", "mixed", place=(object(),)))
-        elif name in LOOKUPS and self.derived(args[0]) is not None:
-            self.derives[result] = self.derived(args[0])
-        else:
-            tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
-            flows = [f for t in tensors if (f := self.flow(t)) is not None]
-            if flows and args and result is args[0] and self.flow(result) is None:
-                self._write(result, flows[-1])
-            elif flows:
-                made = [(t, d) for t in tensors if (d := self.derived(t)) is not None]
-                self._data(func, name, args, kwargs, result, flows, made)
-            else:
-                self._parameters(func, name, args, tensors, result)
-
-    def _write(self, target: torch.Tensor, flow: Flow) -> None:
-        """Note that data is written into memory that held a constant: padding, a cache."""
-        if self.root(target) is None:
-            self.written[memory(target)] = replace(flow, place=(object(),))
-
-    def _constant(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return the one value of a constant tensor, in double precision, if it is known."""
-        with _disable_current_modes():
-            value = self.constants.get(tensor)
-            literal = getattr(tensor, "constant", None) if is_fake(tensor) else tensor
-            if value is None and literal is not None and literal.numel() == 1:
-                value = None if literal.is_meta else float(literal)
-            return None if value is None else torch.tensor(value, dtype=torch.float64)
-
-    def use_kernel(
+    def _use(
         self, root: Root, operand: torch.Tensor, letters: str, data: Any, **more: Any
     ) -> Contraction | None:
         """Note that a parameter is contracted with data; None where its axes can't be told."""
-        feed = self.flow(data)
         walked = steps_of(operand)
         found = roles_of(root, walked, letters) or along(root, walked, letters)
         if found is None:
             return None
         view, layout = found
-        feeds = feed.neighbour() if feed is not None else Neighbour("a constant", "input")
-        owner = self.running[-1]
-        if isinstance(owner, nn.MultiheadAttention) and root.name.endswith("in_proj_weight"):
+        if isinstance(self.running[-1], nn.MultiheadAttention) and root.name.endswith(
+            "in_proj_weight"
+        ):
             view, layout = (3, root.shape[0] // 3, root.shape[1]), "BOI"
         more.setdefault("role", "dense")
-        contraction = Contraction(
-            root.name, self._module_name(), Use(view=view, layout=layout, feeds=feeds, **more)
-        )
+        use = Use(view=view, layout=layout, feeds=self.chart.feed(data), **more)
+        return self._contracted(root.name, use)
+
+    def _contracted(self, parameter: str, use: Use) -> Contraction:
+        """Note one more contraction."""
+        contraction = Contraction(parameter, self._module_name(), use)
+        self.chart.names.append(contraction.module or parameter)
         self.contractions.append(contraction)
-        self._record(root.name, contraction.use)
-        self.consume(feed, Neighbour("linear", "linear"))
+        self._record(parameter, use)
         return contraction
 
-    def from_kernel(self, contraction: Contraction, result: Any) -> None:
-        """Note that a tensor is a contraction's output."""
-        label = contraction.module or contraction.parameter
-        self.set_flow(result, Flow(label, "linear", contraction, place=(object(),)))
+    def measure(self, contraction: Contraction, data: Any, result: Any) -> None:
+        """Take in what feeds a kernel and what it puts out; a tracer keeps neither."""
 
-    def _contraction(self, name: str, args: tuple[Any, ...], result: Any) -> None:
-        if name in ("addmm", "addmv", "baddbmm"):
-            self._shift(args[0])
+    def _contraction(self, name: str, args: tuple[Any, ...], result: Any) -> bool:
+        bias = self._shift(args[0]) if name in ("addmm", "addmv", "baddbmm") else None
         operands = CONTRACTIONS[name]
         for position, letters in operands:
             operand = args[position]
@@ -421,29 +289,29 @@ class Tracer(TorchDispatchMode):
                 if not self._is_token(name, data[0]):
                     continue
                 self.as_data(data[0])
-            elif all(self.flow(d) is None for d in data):
+            elif all(self.chart.mark(d) is None for d in data):
                 self.as_data(data[0])
-            fed = next((d for d in data if self.flow(d) is not None), data[0])
+            fed = next((d for d in data if self.chart.mark(d) is not None), data[0])
             role = "bilinear" if name == "_trilinear" else "dense"
-            contraction = self.use_kernel(root, operand, letters, fed, role=role)
+            contraction = self._use(root, operand, letters, fed, role=role)
             if contraction is not None:
-                added = self.root(args[0]) if name in ("addmm", "addmv", "baddbmm") else None
-                contraction.bias = added.name if added is not None else ""
-                self.from_kernel(contraction, result)
-                return
-        flows = [f for position, _ in operands if (f := self.flow(args[position])) is not None]
-        if flows:  # data with data: attention's two products
-            soft = any(f.label == "softmax" for f in flows)
-            for f in flows:
-                self.consume(f, Neighbour("attention" if soft else "a product of data", "mixed"))
-            label = "attention" if soft else "a product of data"
-            self.set_flow(result, Flow(label, "mixed", place=(object(),)))
-        else:
-            tensors = [args[operands[0][0]], args[operands[1][0]]]
+                first, axes = operands[0]
+                terms = float(args[first].shape[axes.index("I")])
+                if len(data) > 1:  # bilinear
+                    terms *= float(data[1].shape[-1])
+                    fed = self.chart.product(data)
+                last = position != first or name in ("linear", "mv", "addmv")
+                part = self._part(operand, contraction.use)
+                self.chart.kernel(root.name, fed, result, terms, bias, -1 if last else -2, part)
+                self.measure(contraction, fed, result)
+                return True
+        tensors = [args[position] for position, _ in operands[:2]]
+        if all(self.chart.mark(t) is None for t in tensors):
             self._parameters(None, name, args, tensors, result)
             factors = [self.root(t) for t in tensors]
             if all(factor is not None for factor in factors):
                 self.products[result] = (*factors, False)
+        return False
 
     def _is_token(self, name: str, tensor: torch.Tensor) -> bool:
         """Return whether a parameter that meets another in a contraction is data there."""
@@ -454,43 +322,39 @@ class Tracer(TorchDispatchMode):
             return True
         return seen_as_data or (name == "addmm" and self.derives.get(tensor) is not None)
 
-    def _convolution(self, args: tuple[Any, ...], result: Any) -> None:
+    def _convolution(self, args: tuple[Any, ...], result: Any) -> bool:
         data, weight, bias, stride, _, _, transposed, _, groups = args[:9]
         self._shift(bias)
         root = self.root(weight)
         if root is None:
-            self.set_flow(result, Flow("a product", "mixed", place=(object(),)))
-            return
-        letters = ("IO" if transposed else "OI") + "K" * (weight.dim() - 2)
-        contraction = self.use_kernel(
+            return False
+        contraction = self._use(
             root,
             weight,
-            letters,
+            ("IO" if transposed else "OI") + "K" * (weight.dim() - 2),
             data,
             role="transposed convolution" if transposed else "convolution",
             groups=groups,
             stride=tuple(stride),
             transposed=transposed,
         )
-        if contraction is not None:
-            self.from_kernel(contraction, result)
+        if contraction is None:
+            return False
+        self.chart.convolution(root.name, args, result)
+        self.measure(contraction, data, result)
+        return True
 
-    def _embedding(self, args: tuple[Any, ...], result: Any) -> None:
+    def _embedding(self, name: str, args: tuple[Any, ...], result: Any) -> bool:
         root = self.root(args[0])
         if root is None:
-            return
-        use = Use("embedding", root.shape, "BO")
-        contraction = Contraction(root.name, self._module_name(), use)
-        self.contractions.append(contraction)
-        self._record(root.name, use)
-        self.set_flow(result, Flow("an embedding", "embedding", contraction, place=(object(),)))
+            return False
+        self._contracted(root.name, Use("embedding", root.shape, "BO"))
+        self.chart.lookup(name, root.name, args, result)
+        return True
 
-    def _normalization(self, label: str, args: tuple[Any, ...], result: Any) -> None:
-        if self.flow(args[0]) is None and "batch" not in label:
+    def _normalization(self, label: str, args: tuple[Any, ...]) -> None:
+        if self.chart.mark(args[0]) is None and "batch" not in label:
             self.as_data(args[0])
-        flow = self.flow(args[0])
-        self.consume(flow, Neighbour(label, "normalized"))
-        made = flow.contraction or flow.normalized if flow is not None else None
         tensors = [a for a in args[1:] if isinstance(a, torch.Tensor)]
         roles: tuple[tuple[Role, float], ...] = (("scale", 1.0), ("bias", 0.0))
         for (role, level), tensor in zip(roles, tensors, strict=False):
@@ -498,12 +362,14 @@ class Tracer(TorchDispatchMode):
             for parameter in derived.names if derived is not None else ():
                 neutral = derived.solve(level) if derived is not None else None
                 self._record(parameter, Use(role, self.shapes[parameter], neutral=neutral))
-        self.set_flow(result, Flow(label, "normalized", normalized=made, place=(object(),)))
 
-    def _shift(self, bias: Any) -> None:
+    def _shift(self, bias: Any) -> str | None:
+        """Note the parameter that an operation adds; return it."""
         root = self.root(bias) if isinstance(bias, torch.Tensor) else None
-        if root is not None:
-            self._record(root.name, Use("bias", root.shape))
+        if root is None:
+            return None
+        self._record(root.name, Use("bias", root.shape))
+        return root.name
 
     def _parameters(
         self,
@@ -577,46 +443,14 @@ class Tracer(TorchDispatchMode):
         if derived is None:
             return
         self._tokens([tensor])
-        self.set_flow(tensor, Flow("a learned token", "embedding", place=(object(),)))
-        if self.chart is not None:
-            self.chart.token(derived.names[0], tensor)
+        self.chart.token(derived.names[0], tensor)
 
-    def _data(
-        self,
-        func: Any,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Any,
-        result: Any,
-        flows: list[Flow],
-        made: list[tuple[torch.Tensor, Derived]],
-    ) -> None:
-        flow = flows[0]
-        for tensor, derived in made:  # a parameter meets data outside of a contraction
-            self._meet(name, tensor, derived, flow)
-        if name in ("_prelu_kernel", "prelu"):
-            leaky = Call(torch.ops.aten.leaky_relu.default, (flow.expression, 0.25))
-            self.set_flow(result, replace(flow, expression=leaky))
-        elif name in SOFTMAX:
-            self.consume(flow, SCORED)
-            self.set_flow(result, Flow("softmax", "mixed", place=(object(),)))
-        elif name in REDUCTIONS:
-            self.set_flow(result, replace(flow, reduced=True, place=(*flow.place, name)))
-        elif name in POINTWISE:
-            self._pointwise(func, name, args, kwargs, result, flows)
-        elif name in PASSES:
-            self._pass(name, args, kwargs, result, flow)
-        elif name not in FACTORIES and any(t.is_floating_point() for t in tensors_in(result)):
-            self._unknown(name, flows, result)
-
-    def _meet(self, name: str, tensor: torch.Tensor, derived: Derived, flow: Flow) -> None:
+    def _meet(self, name: str, tensor: torch.Tensor, derived: Derived, data: torch.Tensor) -> None:
         """Note the use of a parameter that meets data in an operation other than a contraction."""
         role: Role | None = None
         neutral: float | None = None
         if name in ("add", "sub", "rsub"):
             wide = sum(n > 1 for n in tensor.shape) > 1
-            if not wide and flow.contraction is not None and flow.expression is Z:
-                flow.contraction.bias = flow.contraction.bias or derived.names[0]
             role, neutral = ("token", 0.0) if wide else ("bias", derived.solve(0.0))
         elif name in ("mul", "div"):
             role, neutral = "scale", derived.solve(1.0)
@@ -631,99 +465,12 @@ class Tracer(TorchDispatchMode):
             return
         if neutral is None:
             role = "constant"
-            bias = "" if flow.contraction is None else flow.contraction.bias
+            bias = self.chart.bias(data)
             if bias and name in ("mul", "div"):
                 # As a state-space model's step size: the bias decides what it multiplies.
                 self.uses[bias] = Use("constant", self.shapes[bias])
         for parameter in derived.names:
             self._record(parameter, Use(role, self.shapes[parameter], neutral=neutral or 0.0))
-
-    def _unknown(self, name: str, flows: list[Flow], result: Any) -> None:
-        """An operation that nobody knows ends the flows that meet in it, and starts one."""
-        label = f"an operation {name}"
-        for f in flows:
-            self.consume(f, Neighbour(label, "mixed"))
-        self.set_flow(result, Flow(label, "mixed", place=(object(),)))
-
-    def _pass(self, name: str, args: tuple[Any, ...], kwargs: Any, result: Any, flow: Flow) -> None:
-        """Views, pools and the like: the flow goes on; where it is split, so is its kernel."""
-        made = flow.contraction
-        if name in SPLITS and made is not None and flow.expression is Z:
-            self._split(made, args[0], result)
-        settings = tree_flatten((args[1:], kwargs))[0]
-        indexed = any(isinstance(a, torch.Tensor) for a in settings)
-        place = (*flow.place, name, object() if indexed else repr(settings))
-        parts = result if isinstance(result, list | tuple) else [result]
-        for i, part in enumerate(parts):
-            self.set_flow(part, flow if name in SAME_PLACE else replace(flow, place=(*place, i)))
-
-    def _with_constant(self, name: str, flows: list[Flow], result: Any) -> None:
-        """A pointwise operation with a constant tensor, or a parameter."""
-        if name in SCALINGS:
-            self.set_flow(result, flows[0])
-        elif name not in COMPARISONS:
-            self._unknown(name, flows, result)
-
-    def _split(self, made: Contraction, whole: torch.Tensor, parts: Any) -> None:
-        """A kernel's output that is split evenly is several kernels, packed along O."""
-        layout, n = made.use.layout or "", len(parts)
-        if sorted(layout.replace("B", "")) != ["I", "O"]:
-            return
-        if made.use.view[layout.index("O")] != whole.shape[-1]:
-            return
-        if n > 1 and all(part.shape[-1] * n == whole.shape[-1] for part in parts):
-            made.use = replace(made.use, blocks=n)
-            self.uses[made.parameter] = replace(self.uses[made.parameter], blocks=n)
-
-    def _pointwise(
-        self,
-        func: Any,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Any,
-        result: Any,
-        flows: list[Flow],
-    ) -> None:
-        first = flows[0]
-        together = all(f.one_with(first) for f in flows)
-        if name == "where" and not (together and self.flow(args[0]) is not None):
-            flows = [f for a in args[1:] if (f := self.flow(a)) is not None]
-            if len(flows) == 1:  # a mask from elsewhere
-                self.set_flow(result, flows[0])
-            if len(flows) < 2:
-                return
-            together = False
-        if together:
-            symbols = [f.expression if (f := self.flow(a)) is not None else a for a in args]
-            for i, symbol in enumerate(symbols):
-                if isinstance(symbol, torch.Tensor):
-                    symbols[i] = self._constant(symbol) if name not in SCALINGS else None
-                    if symbols[i] is None:
-                        self._with_constant(name, flows, result)
-                        return
-            call = Call(func, tuple(symbols), tuple(sorted(kwargs.items())))
-            if call.size > LONGEST:
-                self._unknown("many times over", flows, result)
-            else:
-                self.set_flow(result, replace(first, expression=call))
-            return
-        whole = [f for f in flows if not f.reduced]
-        if name in ("mul", "div", "add", "sub", "rsub") and len(whole) < len(flows):
-            if not whole:
-                self.set_flow(result, first)
-            elif name in ("mul", "div"):
-                label, made = "a normalization", whole[0].contraction or whole[0].normalized
-                self.consume(whole[0], Neighbour(label, "normalized"))
-                self.set_flow(result, Flow(label, "normalized", normalized=made, place=(object(),)))
-            else:
-                self.set_flow(result, whole[0])
-            return
-        if name in COMPARISONS:
-            return
-        label = "a residual sum" if name in ("add", "sub", "rsub") else "a product"
-        for f in flows:
-            self.consume(f, Neighbour(label, "mixed"))
-        self.set_flow(result, Flow(label, "mixed", place=(object(),)))
 
     # — modules: recurrences run in one fused operation, so they are known by their type —
 
@@ -749,9 +496,7 @@ class Tracer(TorchDispatchMode):
         if not isinstance(module, tuple(GATES)):
             return None
         self.unseen -= 1
-        feed = self.flow(inputs[0]) if inputs else None
-        self.consume(feed, Neighbour("linear", "linear"))
-        feeds = feed.neighbour() if feed is not None else Neighbour("a constant", "input")
+        feeds = self.chart.feed(inputs[0]) if inputs else SOURCES["constant"]
         prefix = self.names.get(module, "")
         last = None
         for name, use in recurrent_uses(module, feeds).items():
@@ -759,13 +504,28 @@ class Tracer(TorchDispatchMode):
             self._record(qualified, use)
             if use.role == "recurrent input":
                 last = Contraction(qualified, prefix, use)
-        kind = type(module).__name__
-        self.set_flow(output, Flow(kind, "mixed", place=(object(),)))
         if last is not None:
             self.contractions.append(last)
-            if self.chart is not None and inputs:
-                self.chart.recurrent(module, prefix, len(self.contractions) - 1, inputs[0], output)
+            self.chart.names.append(prefix)
+            self.chart.recurrent(module, prefix, inputs[0] if inputs else None, output)
         return last
+
+    # — the end —
+
+    def finish(self, outputs: Sequence[torch.Tensor]) -> None:
+        """Complete the uses: what follows each kernel, and how many it packs."""
+        self.chart.finish(outputs)
+        packed, following = self.chart.packed(), self.chart.following()
+        for index, made in enumerate(self.contractions):
+            seen = self.uses[made.parameter]
+            if index in packed:
+                made.use, seen = (use.taken_apart(*packed[index]) for use in (made.use, seen))
+            if index in following and made.use.follows is UNSEEN:
+                after, logits = following[index]
+                made.use = replace(made.use, follows=after, logits=logits)
+            if seen.follows is UNSEEN and seen.role == made.use.role:
+                seen = replace(seen, follows=made.use.follows, logits=made.use.logits)
+            self.uses[made.parameter] = seen
 
 
 def code_line() -> str:
@@ -815,27 +575,12 @@ def run_traced(
     `likes` have the inputs' values where the inputs themselves are fake.
     """
     without_chance(tracer.model)
-    place = (object(),)
-    for leaf, like in zip(
-        tensors_in((args, kwargs)), likes or tensors_in((args, kwargs)), strict=True
-    ):
-        tracer.flows[leaf] = Flow("the model's input", "input", place=place)
-        if tracer.chart is not None:
-            tracer.chart.source(leaf, like)
+    leaves = tensors_in((args, kwargs))
+    for leaf, like in zip(leaves, likes or leaves, strict=True):
+        tracer.chart.source(leaf, like)
     with module_calls(tracer), WithoutDropout(), tracer:
         output = call(*args, **kwargs)
-    ends = list(tensors_of(output))
-    for leaf in ends:
-        tracer.consume(tracer.flow(leaf), Neighbour("the model's output", "output"))
-    if tracer.chart is not None:
-        tracer.chart.finish(ends)
-    for contraction in tracer.contractions:
-        seen = tracer.uses.get(contraction.parameter)
-        if seen is not None and seen.follows is UNSEEN and seen.role == contraction.use.role:
-            after = contraction.use
-            tracer.uses[contraction.parameter] = replace(
-                seen, follows=after.follows, logits=after.logits
-            )
+    tracer.finish(list(tensors_of(output)))
     return output
 
 
@@ -870,8 +615,7 @@ def trace(model: nn.Module, inputs: Inputs) -> Trace:
         if any(p.is_meta for p in parameters.values()):
             raise forward_error(model, error) from error
         tracer = Tracer(model, parameters)
-        if tracer.chart is not None:
-            tracer.chart.constants.know(model)
+        tracer.chart.constants.know(model)
         with undisturbed(model), torch.no_grad():
             try:
                 run_traced(tracer, model, args, kwargs)
@@ -909,11 +653,10 @@ def _trace_fake(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
     likes = tensors_in((args, kwargs))
     args, kwargs = tree_map_only(torch.Tensor, pretend, (args, kwargs))
     tracer = Tracer(model, parameters)
-    if tracer.chart is not None:
-        tracer.chart.constants.know(model)
-        for name, buffer in model.named_buffers():
-            if not buffer.is_meta and buffer.device.type == "cpu":
-                tracer.chart.constants.values[buffers[name]] = buffer
+    tracer.chart.constants.know(model)
+    for name, buffer in model.named_buffers():
+        if not buffer.is_meta and buffer.device.type == "cpu":
+            tracer.chart.constants.values[buffers[name]] = buffer
 
     def call(*args: Any, **kwargs: Any) -> Any:
         return torch.func.functional_call(model, {**parameters, **buffers}, args, kwargs)
