@@ -3,7 +3,8 @@
 The rule. What matters for a layer is the second moment of what *feeds* it; the activation that
 follows matters to the next layer. So:
 
-- fed by a rectifier f: variance 1/(fan_in · E[f²]), which for ReLU is He's 2/fan_in;
+- fed by a rectifier f: variance 1/(fan_in · E[f²]), which for ReLU is He's 2/fan_in; likewise by
+  a gate, a sum or whatever else hands on more or less than it is given;
 - fed by something linear, normalized or saturating: Xavier's 2/(fan_in + fan_out), the compromise
   between both directions; LeCun's 1/fan_in where the widths differ by more than 2, since there the
   compromise costs both directions (a 4× expansion and contraction: 0.64 of the second moment);
@@ -23,6 +24,8 @@ from fanwise.uses import Use
 
 WIDEST = 2.0
 """Ratio of the fans up to which Xavier's compromise is taken."""
+NEAR = 0.05
+"""Second moments that differ by less are equal."""
 SOFTMAX_RMS = 0.1
 """Of what a softmax takes: each class, or expert, then starts near 1/n, and the loss near ln n."""
 TIED_RMS = 0.5
@@ -46,11 +49,12 @@ def _kernel(use: Use, fans: Fans) -> Choice:
             (VarianceScaling(scale, "fan_in", "normal"),),
             f"feeds a softmax: logits of rms {SOFTMAX_RMS:g} start near chance",
         )
-    if feed.kind == "rectifier":
+    if feed.kind == "rectifier" or (feed.kind == "mixed" and abs(feed.moment - 1.0) > NEAR):
         scheme = VarianceScaling(round(1.0 / feed.moment, 12), "fan_in", "normal")
+        verb = "keeps" if feed.kind == "rectifier" else "hands on"
         return Choice(
             (scheme,),
-            f"{feed.label} keeps {feed.moment:.3g} of the second moment; fan_in makes up for it",
+            f"{feed.label} {verb} {feed.moment:.3g} of the second moment; fan_in makes up for it",
         )
     small, large = sorted((fans.fan_in, fans.fan_out))
     why = {

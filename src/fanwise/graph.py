@@ -15,13 +15,16 @@ from fanwise.steps import (
     Average,
     Kernel,
     Lookup,
+    Mean,
     Normalized,
     Recurrence,
     Sampled,
     Scaled,
     Shifted,
+    Source,
     Statistics,
     Step,
+    Sum,
     Weight,
 )
 
@@ -29,6 +32,8 @@ LARGEST = 1e12
 """Second moment beyond which a prediction is none: an equation was stretched too far."""
 Weights = Callable[[str, int | None], Weight | None]
 """(parameter, part of it) → its second moment; None where nobody knows."""
+Factors = Callable[[str, int | None], float]
+"""(parameter, part of it) → a factor on its standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,45 @@ class Graph:
             found.append(made if made is not None and made.square < LARGEST else None)
         return found
 
+    def handed_on(self, steps: Sequence[Step], factors: Factors) -> list[Statistics | None]:
+        """Return the statistics at each node where every kernel puts out a unit signal.
+
+        So do embeddings and the model's input; only what lies between one kernel and the next
+        counts: activations, gates, norms, sums. An average of places, attention's or a pool's,
+        hands on what it averages: what it takes away depends on how long the example is, and on
+        what its places share, which training changes. Biases and positions start at nothing.
+
+        Args:
+            steps: with their parameters' second moments.
+            factors: what a policy multiplies a kernel's standard deviation by; a sum that its
+                output enters takes that much of it.
+        """
+        found: list[Statistics | None] = []
+        shares: list[float] = []
+        for node, step in zip(self.nodes, steps, strict=True):
+            feeds = [found[i] for i in node.inputs]
+            share = shares[node.inputs[0]] if len(node.inputs) == 1 else 1.0
+            if isinstance(step, Sum):
+                entering = zip(feeds, (shares[i] for i in node.inputs), strict=True)
+                feeds = [None if x is None else x.times(part) for x, part in entering]
+            known = [feed for feed in feeds if feed is not None]
+            made: Statistics | None
+            if isinstance(step, Kernel):
+                made, share = UNIT, factors(step.parameter, step.part)
+            elif isinstance(step, Lookup | Recurrence):
+                made = UNIT
+            elif isinstance(step, Source):
+                made = step.statistics if step.origin == "constant" else UNIT
+            elif isinstance(step, Average | Shifted) or (
+                isinstance(step, Mean) and step.total == 1
+            ):
+                made = feeds[-1]
+            else:
+                made = step.forward(*known) if len(known) == len(feeds) else None
+            found.append(made)
+            shares.append(share)
+        return found
+
     def backward(
         self, steps: Sequence[Step], found: Sequence[Statistics | None]
     ) -> list[float | None]:
@@ -111,6 +155,13 @@ class Graph:
                 ratio = node.size / self.nodes[j].size if steps[i].by_entry else 1.0
                 gradients[j] = before + part * ratio
         return gradients
+
+    def kernel(self, nodes: Sequence[int]) -> int | None:
+        """Return the kernel whose output, its bias added, these nodes stand for first."""
+        at = nodes[0] if nodes else None
+        while at is not None and not isinstance(self.nodes[at].step, Kernel):
+            at = self.nodes[at].inputs[0] if isinstance(self.nodes[at].step, Shifted) else None
+        return at
 
     def used(self) -> set[int]:
         """Return the nodes on which an output depends."""

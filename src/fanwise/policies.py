@@ -48,6 +48,12 @@ class Change:
     parts: Mapping[int, float] = field(default_factory=dict)
     rate: float = 1.0
 
+    def on(self, part: int | None) -> float:
+        """Return the factor on one part's standard deviation; 0 where it is drawn as zeros."""
+        if self.scheme == Constant(0.0):
+            return 0.0
+        return self.factor if part is None else self.parts.get(part, self.factor)
+
 
 Changes = dict[str, Change]
 Uses = Mapping[str, Use]

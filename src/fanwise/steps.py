@@ -35,6 +35,11 @@ class Statistics(NamedTuple):
     shared: float = 0.0
     mean: float = 0.0
 
+    def times(self, factor: float) -> Statistics:
+        """Return those of the tensor times a factor."""
+        square = factor * factor
+        return Statistics(square * self.square, square * self.shared, factor * self.mean)
+
 
 UNIT = Statistics(1.0)
 """A unit normal signal, independent from place to place."""
@@ -308,10 +313,7 @@ class Pass(Step):
     square: float = 1.0
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
-        x = feeds[0]
-        return Statistics(
-            self.square * x.square, self.square * x.shared, math.sqrt(self.square) * x.mean
-        )
+        return feeds[0].times(math.sqrt(self.square))
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         return (self.square * gradient,)

@@ -17,7 +17,7 @@ from fanwise.draws import Draw
 from fanwise.errors import ModelError
 from fanwise.fill import Region
 from fanwise.plan import Parameter, Row, Rule
-from fanwise.policies import Policy, cooled
+from fanwise.policies import Changes, Policy, cooled
 from fanwise.predict import predictions
 from fanwise.residuals import Structure, structure_of
 from fanwise.steps import Step, Weight
@@ -27,13 +27,18 @@ from fanwise.torch.modules import uses_by_module
 from fanwise.torch.parametrized import effects, in_use, undone
 from fanwise.torch.run import Inputs, check_materialized, unwrapped
 from fanwise.torch.tensors import check, fill_
-from fanwise.torch.trace import trace
+from fanwise.torch.trace import Trace, trace
 from fanwise.uses import KERNELS, Use
 
 UNSEEN_NOTE = (
     "No example inputs: what feeds a weight is taken from the order of the modules. "
     "Give example inputs to see what really does."
 )
+
+LEAST = 1e-3
+"""A second moment below this is none: what feeds the kernel starts closed."""
+NEAR = 0.02
+"""Second moments that differ by less are equal: the activation's own is exact."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,33 @@ def _named_parts(uses: Mapping[str, Use], structure: Structure) -> dict[str, Use
     return named
 
 
+def _as_fed(
+    uses: Mapping[str, Use], seen: Trace, steps: Sequence[Step], changes: Changes
+) -> dict[str, Use]:
+    """Return the uses with the second moment that really feeds each kernel, from unit ones before.
+
+    `Neighbour.moment` is that of one activation; a gate, a sum or a scan hands on another.
+    """
+
+    def factor(name: str, part: int | None) -> float:
+        return changes[name].on(part) if name in changes else 1.0
+
+    handed = seen.graph.handed_on(steps, factor)
+    found = dict(uses)
+    for index, made in reversed(list(enumerate(seen.contractions))):
+        use = found.get(made.parameter)
+        start = seen.graph.kernel(seen.nodes.get(index, ()))
+        if use is None or start is None or use.feeds.kind not in ("rectifier", "mixed"):
+            continue
+        statistics = handed[seen.graph.nodes[start].inputs[0]]
+        if statistics is None or statistics.square <= LEAST:
+            continue
+        if abs(statistics.square / use.feeds.moment - 1.0) > NEAR:
+            feeds = replace(use.feeds, moment=statistics.square)
+            found[made.parameter] = replace(use, feeds=feeds)
+    return found
+
+
 def plan(
     model: nn.Module,
     example_inputs: Inputs | None = None,
@@ -233,13 +265,15 @@ def plan(
     changes, said = policy.changes(structure, uses)
     rows = core.decide(parameters, rules, changes)
     transformed = effects(model, rows)
-    changes |= undone(transformed, changes)
-    rows = core.decide(parameters, rules, changes)
 
     def weighted() -> list[Step]:
         weights = core.weights_of(rows, _as_it_is(model))
         return seen.graph.weighted(in_use(weights, transformed))
 
+    uses = _as_fed(uses, seen, weighted(), changes)
+    parameters = [replace(p, use=uses.get(p.name, p.use)) for p in parameters]
+    changes |= undone(transformed, changes)
+    rows = core.decide(parameters, rules, changes)
     steps = weighted()
     forward = seen.graph.forward(steps)
     cooler = cooled(seen.graph, forward, structure, changes)

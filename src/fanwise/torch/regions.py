@@ -122,7 +122,8 @@ class Regions:
             if not clashes:
                 break
             refused |= clashes
-        if sum(prod(self.tape.shapes[n]) for e in entries for n in e.outputs) > LARGEST:
+        work = sum(prod(self.tape.shapes[n]) for e in entries for n in e.outputs)
+        if work > LARGEST:
             return None
         nodes = list(dict.fromkeys(self._marks[n].node for n in data))
         leaves, parameters, constants = [], [], {}
@@ -139,7 +140,9 @@ class Regions:
                 constants[number] = self._constants[number]
             else:
                 return None
-        replay = Replay(entries, target, self._axes(mark), leaves, parameters, constants, self.kept)
+        replay = Replay(
+            entries, target, work, self._axes(mark), leaves, parameters, constants, self.kept
+        )
         return Sampled(mark.pending, replay, tuple(name for _, name, _ in parameters)), nodes
 
     def _axes(self, mark: Mark) -> Axes:

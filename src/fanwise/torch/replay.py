@@ -22,8 +22,10 @@ from fanwise.torch.tape import Entry, run
 
 ENOUGH = 1 << 16
 """Entries of the result that are looked at, over several samples."""
-SAMPLES = 16
-"""Most samples; a small result needs many, since what a unit's places share differs."""
+SAMPLES, CALLS = 16, 4096
+"""A small result needs many samples: this many at least, more while they take few operations."""
+MOST = 1 << 25
+"""Entries on the way after which no further sample is begun."""
 LARGEST = 1 << 27
 """Most entries of all tensors on the way; beyond that nobody knows."""
 
@@ -107,6 +109,7 @@ class Replay:
     Attributes:
         entries: the operations, in order.
         target: the number of the result.
+        work: entries of all tensors on the way.
         axes: what the result's axes mean.
         leaves: what is sampled.
         parameters: (number, parameter, shape), drawn with their own second moments.
@@ -116,6 +119,7 @@ class Replay:
 
     entries: Sequence[Entry]
     target: int
+    work: int
     axes: Axes
     leaves: Sequence[Leaf]
     parameters: Sequence[tuple[int, str, tuple[int, ...]]]
@@ -150,7 +154,7 @@ class Replay:
         count = seen = 0
         generator = torch.Generator().manual_seed(0)
         with _aside(), torch.no_grad():
-            while seen < ENOUGH and count < SAMPLES:
+            while self._goes_on(count, seen, ENOUGH):
                 y = self._run(self._sample(feeds, weights, generator))
                 if y is None or not bool(torch.isfinite(y).all()):
                     return None
@@ -169,7 +173,7 @@ class Replay:
         count = seen = 0
         generator = torch.Generator().manual_seed(1)
         with _aside(), torch.enable_grad():
-            while seen < ENOUGH // 8 and count < SAMPLES:
+            while self._goes_on(count, seen, ENOUGH // 8):
                 values = self._sample(feeds, weights, generator)
                 leaves = [values[leaf.number].requires_grad_() for leaf in self.leaves]
                 for leaf, x in zip(self.leaves, leaves, strict=True):
@@ -187,6 +191,11 @@ class Replay:
                         totals[leaf.feed] += float(gradient.double().square().mean())
                 count, seen = count + 1, seen + y.numel()
         return tuple(t / count if math.isfinite(t) else None for t in totals)
+
+    def _goes_on(self, count: int, seen: int, enough: int) -> bool:
+        """Return whether one more sample is needed."""
+        cheap = count < SAMPLES or count * len(self.entries) < CALLS
+        return seen < enough and cheap and count * self.work < MOST
 
     def _run(self, values: dict[int, torch.Tensor]) -> torch.Tensor | None:
         """Return the result for these values; None where it can't be had."""
