@@ -78,9 +78,16 @@ class Graph:
         return steps
 
     def forward(self, steps: Sequence[Step]) -> list[Statistics | None]:
-        """Return the statistics at each node; None where an operation before it is unknown."""
+        """Return the statistics at each node; None where an operation before it is unknown.
+
+        So it is at what is sampled and leads to no kernel and no output: it isn't run.
+        """
         found: list[Statistics | None] = []
-        for node, step in zip(self.nodes, steps, strict=True):
+        needed = self.needed()
+        for i, (node, step) in enumerate(zip(self.nodes, steps, strict=True)):
+            if isinstance(step, Sampled) and i not in needed:
+                found.append(None)
+                continue
             feeds = [found[i] for i in node.inputs]
             known = [feed for feed in feeds if feed is not None]
             made = step.forward(*known) if len(known) == len(feeds) else None
@@ -104,12 +111,15 @@ class Graph:
         """
         found: list[Statistics | None] = []
         shares: list[float] = []
-        for node, step in zip(self.nodes, steps, strict=True):
+        needed = self.needed()
+        for i, (node, step) in enumerate(zip(self.nodes, steps, strict=True)):
             feeds = [found[i] for i in node.inputs]
             share = shares[node.inputs[0]] if len(node.inputs) == 1 else 1.0
             if isinstance(step, Sum):
-                entering = zip(feeds, (shares[i] for i in node.inputs), strict=True)
+                entering = zip(feeds, (shares[j] for j in node.inputs), strict=True)
                 feeds = [None if x is None else x.times(part) for x, part in entering]
+            if isinstance(step, Sampled) and i not in needed:
+                feeds = [None]
             known = [feed for feed in feeds if feed is not None]
             made: Statistics | None
             if isinstance(step, Kernel):
@@ -131,12 +141,12 @@ class Graph:
     def backward(
         self, steps: Sequence[Step], found: Sequence[Statistics | None]
     ) -> list[float | None]:
-        """Return E[g²] at each node, for a unit gradient at the outputs.
+        """Return E[g²] at each node, for a unit gradient at the ends.
 
         None where an operation behind it is unknown.
         """
         gradients: list[float | None] = [0.0] * len(self.nodes)
-        for i in self.outputs:
+        for i in self.ends():
             gradients[i] = 1.0
         for i in reversed(range(len(self.nodes))):
             node, gradient = self.nodes[i], gradients[i]
@@ -162,6 +172,18 @@ class Graph:
         while at is not None and not isinstance(self.nodes[at].step, Kernel):
             at = self.nodes[at].inputs[0] if isinstance(self.nodes[at].step, Shifted) else None
         return at
+
+    def ends(self) -> list[int]:
+        """Return the outputs at which gradients start: a loss is of the others, if there are any."""
+        return [i for i in self.outputs if self.nodes[i].size > 1] or self.outputs
+
+    def needed(self) -> set[int]:
+        """Return the nodes that lead to a kernel or an end, and those themselves."""
+        found = set(self.ends())
+        for i in reversed(range(len(self.nodes))):
+            if i in found or isinstance(self.nodes[i].step, Kernel):
+                found |= {i, *self.nodes[i].inputs}
+        return found
 
     def used(self) -> set[int]:
         """Return the nodes on which an output depends."""

@@ -22,9 +22,9 @@ from fanwise.torch.tape import Entry, run
 
 ENOUGH = 1 << 16
 """Entries of the result that are looked at, over several samples."""
-SAMPLES, CALLS = 16, 4096
-"""A small result needs many samples: this many at least, more while they take few operations."""
-MOST = 1 << 25
+SAMPLES, CALLS = 16, 2048
+"""A small result needs many samples: this many, or as many as take this many operations."""
+MOST = 1 << 22
 """Entries on the way after which no further sample is begun."""
 LARGEST = 1 << 27
 """Most entries of all tensors on the way; beyond that nobody knows."""
@@ -194,8 +194,8 @@ class Replay:
 
     def _goes_on(self, count: int, seen: int, enough: int) -> bool:
         """Return whether one more sample is needed."""
-        cheap = count < SAMPLES or count * len(self.entries) < CALLS
-        return seen < enough and cheap and count * self.work < MOST
+        few = count < SAMPLES or count * len(self.entries) < CALLS
+        return seen < enough and few and count * self.work < MOST
 
     def _run(self, values: dict[int, torch.Tensor]) -> torch.Tensor | None:
         """Return the result for these values; None where it can't be had."""
