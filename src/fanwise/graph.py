@@ -174,7 +174,7 @@ class Graph:
         return at
 
     def ends(self) -> list[int]:
-        """Return the outputs at which gradients start: a loss is of the others, if there are any."""
+        """Return the outputs at which gradients start; a loss is no end where there are others."""
         return [i for i in self.outputs if self.nodes[i].size > 1] or self.outputs
 
     def needed(self) -> set[int]:
