@@ -84,6 +84,9 @@ def state_of(model):
         "buffer objects": [id(b) for b in model.buffers()],
         "mode": [m.training for m in modules],
         "attributes": [{k: id(v) for k, v in vars(m).items()} for m in modules],
+        "contents": [
+            {k: len(v) for k, v in vars(m).items() if isinstance(v, dict | list)} for m in modules
+        ],
         "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in modules],
         "parameter hooks": [len(p._backward_hooks or ()) for p in model.parameters()],
         "global hooks": (len(hooks._global_forward_hooks), len(hooks._global_forward_pre_hooks)),

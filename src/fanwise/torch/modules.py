@@ -106,7 +106,7 @@ def uses_by_module(model: nn.Module) -> dict[str, Use]:
     for module in model.modules():
         own, feeds = _own_uses(module, feeds)
         for name, use in own.items():
-            qualified = first.get(id(getattr(module, name, None)))
+            qualified = first.get(id(module._parameters.get(name)))
             if qualified is None:  # no parameter: affine=False, or a parametrized weight
                 continue
             if qualified not in uses:

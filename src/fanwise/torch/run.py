@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.overrides import TorchFunctionMode
 
 from fanwise.errors import ModelError
@@ -37,17 +40,22 @@ def as_call(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
+PLAIN = (dict, list, OrderedDict)
+"""Types of attributes whose contents are restored too."""
+
+
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Restore the model's mode, gradients and buffers, and the random state, also after an error.
 
-    So are the attributes that its modules assign (a cache of fake tensors would outlive the trace).
+    So are the attributes that its modules assign, and the dicts and lists among them: a cache of
+    fake tensors would outlive the trace, and so would hooks that a model registers as it runs.
     Attention's fast path is off inside: it skips the operations that are looked at.
     """
     plain = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
     # PyTorch's functional_call leaves its stand-ins in a module that is registered twice.
-    owned = [own for m in plain for own in (vars(m), m._buffers, m._parameters)]
-    attributes = [(own, dict(own)) for own in owned]
+    inner = [v for m in plain for v in vars(m).values() if type(v) in PLAIN]
+    owned = [(own, own.copy()) for own in (*map(vars, plain), *inner)]
     modes = {module: module.training for module in model.modules()}
     gradients = {p: p.grad for p in model.parameters()}
     buffers = {b: b.detach().clone() for b in model.buffers() if not b.is_meta}
@@ -59,9 +67,12 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for now, before in attributes:
-            now.clear()
-            now.update(before)
+        for own, before in owned:
+            if isinstance(own, dict):
+                own.clear()
+                own.update(before)
+            else:
+                own[:] = before
         for module, mode in modes.items():
             module.training = mode
         for parameter, gradient in gradients.items():
@@ -74,12 +85,16 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 def without_chance(model: nn.Module) -> None:
     """Set every module's mode as in the first training step, but for what chance decides there.
 
-    Normalizations take the batch's statistics; dropout, and layers that are dropped, are off.
-    `undisturbed` restores the modes.
+    Normalizations take the batch's statistics, and a spectral norm makes its step towards the
+    singular vector; dropout, and layers that are dropped, are off. `undisturbed` restores modes.
     """
+    model.train()  # some models drop what they have kept for inference
     model.eval()
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase):
+        hooks = module._forward_pre_hooks.values()
+        if isinstance(module, nn.modules.batchnorm._NormBase | ParametrizationList) or any(
+            isinstance(hook, SpectralNorm) for hook in hooks
+        ):
             module.train()
 
 
