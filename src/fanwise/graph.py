@@ -68,11 +68,13 @@ class Graph:
         for node in self.nodes:
             step = node.step
             if isinstance(step, Kernel):
-                step = replace(step, weight=weights(step.parameter, step.part))
+                step = replace(step, weight=weights(step.made or step.parameter, step.part))
             elif isinstance(step, Recurrence | Sampled):
                 found = tuple(weights(name, None) for name in step.parameters)
                 step = replace(step, weights=found)
-            elif isinstance(step, Lookup | Scaled | Shifted):
+            elif isinstance(step, Lookup | Shifted):
+                step = replace(step, weight=weights(step.made or step.parameter, None))
+            elif isinstance(step, Scaled):
                 step = replace(step, weight=weights(step.parameter, None))
             steps.append(step)
         return steps

@@ -46,10 +46,17 @@ UNIT = Statistics(1.0)
 
 
 class Weight(NamedTuple):
-    """Mean square and mean of a parameter's entries, by the plan or as they are."""
+    """Mean square and mean of a parameter's entries, by the plan or as they are.
+
+    Attributes:
+        square, mean: E[w²] and E[w].
+        summed: E[(Σw)²]/n for the n entries that one output of a kernel sums; None where that is
+            `square`, as for independent entries. A kernel that is centred has 0.
+    """
 
     square: float
     mean: float = 0.0
+    summed: float | None = None
 
     def along(self, line: tuple[float, float]) -> Weight:
         """Return that of a·w + b."""
@@ -197,11 +204,15 @@ class Source(Step):
 class Kernel(Step):
     """A contraction with a parameter: E[y²] = fan_in · E[w²] · E[x²]; back, fan_out.
 
+    What the inputs have in common, their mean, meets the sum of the weights.
+
     Attributes:
         parameter: the qualified name.
         fan_in, fan_out: as this call has them, at borders and strides too.
         part: which of several kernels packed in one parameter; None for all of it.
         contraction: its place among the model's contractions.
+        made: the weight's name where it is made of the parameter, or of several; empty where the
+            parameter is the weight.
     """
 
     parameter: str
@@ -210,13 +221,18 @@ class Kernel(Step):
     contraction: int
     part: int | None = None
     weight: Weight | None = None
+    made: str = ""
     by_entry: ClassVar[bool] = False
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         if self.weight is None:
             return None
-        gain = self.fan_in * self.weight.square
-        return Statistics(gain * feeds[0].square, gain * feeds[0].shared)
+        x, square = feeds[0], self.weight.square
+        summed = square if self.weight.summed is None else self.weight.summed
+        level = (summed - square) * x.mean**2
+        return Statistics(
+            self.fan_in * (square * x.square + level), self.fan_in * (square * x.shared + level)
+        )
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         return (None if self.weight is None else self.fan_out * self.weight.square * gradient,)
@@ -227,17 +243,19 @@ class Lookup(Step):
     """Rows of an embedding; `same` is the chance that two places look up the same one.
 
     A learned `token` is a row that every place has.
+    `made` is as for a `Kernel`.
     """
 
     parameter: str
     same: float = 0.0
     weight: Weight | None = None
     token: bool = False
+    made: str = ""
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         if self.weight is None:
             return None
-        square, mean = self.weight
+        square, mean, _ = self.weight
         return Statistics(square, self.same * square + (1.0 - self.same) * mean**2, mean)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
@@ -255,7 +273,7 @@ class Scaled(Step):
     def forward(self, *feeds: Statistics) -> Statistics | None:
         if self.weight is None:
             return None
-        square, mean = self.weight.along(self.line)
+        square, mean, _ = self.weight.along(self.line)
         x = feeds[0]
         return Statistics(square * x.square, square * x.shared, mean * x.mean)
 
@@ -267,17 +285,21 @@ class Scaled(Step):
 
 @dataclass(frozen=True)
 class Shifted(Step):
-    """x + a·w + b entry by entry, w a parameter: a bias, which every place shares, or one each."""
+    """x + a·w + b entry by entry, w a parameter: a bias, which every place shares, or one each.
+
+    `made` is as for a `Kernel`.
+    """
 
     parameter: str
     line: tuple[float, float] = (1.0, 0.0)
     shared: bool = True
     weight: Weight | None = None
+    made: str = ""
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         if self.weight is None:
             return None
-        square, mean = self.weight.along(self.line)
+        square, mean, _ = self.weight.along(self.line)
         x = feeds[0]
         cross = 2.0 * mean * x.mean
         common = square if self.shared else mean * mean

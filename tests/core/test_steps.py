@@ -173,6 +173,19 @@ def test_a_kernel():
     assert Kernel("w", 500, 4000, 0, weight=Weight(0.01)).backward(1.0) == (40.0,)
 
 
+@pytest.mark.parametrize("level", [0.0, 2.0])
+def test_a_kernel_whose_weights_sum_to_something_else(level):
+    """Centred, as weight standardization leaves them, or with a mean: what the inputs share meets
+    the sum of the weights."""
+    feed = Statistics(2.0, 1.4, 1.0)
+    x = signal(feed, units=500)
+    w = np.random.default_rng(3).normal(0.0, 0.1, (4000, 500))
+    w += (level - 1.0) * w.mean(1, keepdims=True)
+    summed = float(np.mean(w.sum(1) ** 2) / 500)
+    weight = Weight(float(np.mean(w**2)), summed=summed)
+    check(Kernel("w", 500, 4000, 0, weight=weight).forward(feed), w @ x, rel=0.06)
+
+
 @pytest.mark.parametrize("level", [0.0, 0.01, 1.0, 4.0, 25.0])
 @pytest.mark.parametrize("keys", [1, 4, 64])
 def test_attention(level, keys):

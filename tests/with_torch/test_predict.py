@@ -151,10 +151,7 @@ class Tripled(nn.Module):
 
 @pytest.mark.parametrize("kind", ["tripled", "orthogonal"])
 def test_a_transformed_weight_is_predicted_as_it_is_used(kind):
-    """A factor is undone; where the drawn size says nothing, the prediction knows the result.
-
-    Not so for a spectral norm at step 0: its singular vector is still that of the old weight.
-    """
+    """A factor is undone; where the drawn size says nothing, the prediction knows the result."""
     parametrize = nn.utils.parametrize
     model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
     x = torch.randn(16, WIDTH, generator=torch.Generator().manual_seed(1))
@@ -167,3 +164,119 @@ def test_a_transformed_weight_is_predicted_as_it_is_used(kind):
     check(model, x, 1.5)
     if kind == "tripled":
         assert float(model[2].weight.detach().std()) == pytest.approx(wanted, rel=0.03)
+
+
+def standardized(w):
+    """Weight standardization (Qiao et al. 2019), as BiT writes it: a norm of the weight itself."""
+    return F.batch_norm(w.reshape(1, len(w), -1), None, None, training=True).view_as(w)
+
+
+MADE = {
+    "standardized": ("w", lambda m, x: F.linear(x, standardized(m.w))),
+    "normalized": ("w", lambda m, x: F.linear(x, F.normalize(m.w))),
+    "tripled": ("w", lambda m, x: F.linear(x, 3.0 * m.w)),
+    "masked": ("w", lambda m, x: x @ (m.w * torch.eye(WIDTH).bool().logical_not())),
+    "every other entry": ("w", lambda m, x: x @ (m.w * (torch.arange(WIDTH) % 2))),
+    "symmetric": ("w", lambda m, x: x @ (m.w.triu() + m.w.triu(1).t())),
+    "product": ("vw", lambda m, x: x @ (m.w[:, :24] @ m.v[:24])),
+    "product of three": ("uvw", lambda m, x: x @ (m.w @ (m.v[:, :24] @ m.u[:24]))),
+    "joined inputs": ("vw", lambda m, x: x @ torch.cat([m.w[:24], m.v[24:]])),
+    "joined outputs": ("vw", lambda m, x: x @ torch.cat([m.w[:, :24], 2.0 * m.v[:, 24:]], 1)),
+}
+
+
+class MadeOf(nn.Module):
+    def __init__(self, names, make):
+        super().__init__()
+        self.make = make
+        for name in names:
+            generator = torch.Generator().manual_seed(ord(name))
+            setattr(self, name, nn.Parameter(torch.randn(WIDTH, WIDTH, generator=generator)))
+
+    def forward(self, x):
+        return self.make(self, x)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_weight_that_is_made_in_the_forward_pass_is_predicted(name):
+    """By what is made of the drawn parameters: centred weights, too, which see no mean."""
+    layer = MadeOf(*MADE[name])
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), layer, nn.Linear(WIDTH, WIDTH))
+    x = torch.randn(32, WIDTH, generator=torch.Generator().manual_seed(1))
+    check(model, x, 1.25)
+
+
+def test_a_factor_in_the_forward_pass_is_undone():
+    model = nn.Sequential(MadeOf(*MADE["tripled"]))
+    x = torch.randn(32, WIDTH, generator=torch.Generator().manual_seed(1))
+    row = fwt.plan(model, x)["0.w"]
+    assert row.std == pytest.approx(WIDTH**-0.5 / 3.0, rel=0.02)
+    assert row.reason.endswith("; × 0.333: the weight in use is 3 times what is drawn")
+
+
+@pytest.mark.filterwarnings("ignore:.*spectral_norm:FutureWarning")
+@pytest.mark.parametrize(
+    "norm", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm], ids=["new", "old"]
+)
+def test_a_spectral_norm_is_predicted_as_its_first_step_finds_it(norm):
+    """One step of power iteration from where it was: not the norm itself yet."""
+    layers = [m for _ in range(3) for m in (norm(nn.Linear(WIDTH, WIDTH)), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(WIDTH, WIDTH)).eval()
+    x = torch.randn(32, WIDTH, generator=torch.Generator().manual_seed(1))
+    check(model, x, 1.4)
+    predicted = fwt.plan(model, x).predicted[-1].rms
+    with torch.no_grad():
+        first = float(model.train()(x).square().mean().sqrt())
+    assert first == pytest.approx(predicted, rel=0.15)
+
+
+@pytest.mark.filterwarnings("ignore:.*(spectral|weight)_norm:FutureWarning")
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.weight_norm,
+    ],
+    ids=["spectral", "spectral, old", "weight", "weight, old"],
+)
+def test_a_weight_that_is_made_in_low_precision_is_predicted(norm):
+    x = torch.randn(32, WIDTH, generator=torch.Generator().manual_seed(1))
+    layers = norm(nn.Linear(WIDTH, WIDTH)), nn.ReLU(), norm(nn.Linear(WIDTH, WIDTH))
+    model = nn.Sequential(*layers).bfloat16()
+    check(model, x.bfloat16(), 1.4)
+
+
+RESIZES = [
+    {"size": (24, 10), "mode": "bilinear"},
+    {"scale_factor": 2, "mode": "bilinear", "align_corners": True},
+    {"size": (6, 6), "mode": "bilinear", "antialias": True},
+    {"scale_factor": 1.5, "mode": "bicubic"},
+    {"scale_factor": 2, "mode": "nearest"},
+]
+
+
+@pytest.mark.parametrize("how", RESIZES, ids=str)
+def test_interpolation_averages_neighbours(how):
+    class Resize(nn.Module):
+        def forward(self, x):
+            return F.interpolate(x, **how)
+
+    model = nn.Sequential(nn.Conv2d(8, 96, 1), Resize(), nn.Conv2d(96, 96, 1))
+    check(model, torch.randn(8, 8, 12, 12, generator=torch.Generator().manual_seed(1)), 1.15)
+
+
+def test_a_learned_key_beside_the_keys_is_predicted():
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.MultiheadAttention(WIDTH, 4, add_bias_kv=True, batch_first=True)
+
+        def forward(self, x):
+            return self.inner(x, x, x)[0]
+
+    x = torch.randn(8, 12, WIDTH, generator=torch.Generator().manual_seed(1))
+    plan = fwt.plan(Attends(), x)
+    assert {plan["inner.bias_k"].role, plan["inner.bias_v"].role} == {"token"}
+    check(Attends(), x, 1.5)

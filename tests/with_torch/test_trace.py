@@ -315,6 +315,49 @@ def test_learned_positions_and_class_tokens_are_tokens():
     assert seen["head.weight"].feeds == "layer norm"
 
 
+def resized(table):
+    return F.interpolate(table.view(1, 6, 2, 2), size=(3, 2), mode="bilinear").flatten(2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "change"),
+    [
+        ((1, 6, 4), resized),
+        ((1, 6, 4), lambda t: F.pad(t, (0, 2))),
+        ((1, 6, 4), lambda t: F.pad(resized(t), (0, 0))),
+        ((6, 9), lambda t: t[:, torch.tensor([0, 2, 4, 4, 8, 1])]),  # as LeViT's biases
+        ((1, 6, 6), lambda t: t.flip(-1)),
+        ((1, 6, 3), lambda t: t.repeat_interleave(2, -1)),
+        ((1, 6, 6), lambda t: F.layer_norm(t, (6,))),
+    ],
+    ids="resized padded resized-and-padded indexed flipped repeated normalized".split(),
+)
+def test_a_table_that_is_moved_about_and_added_is_a_token(shape, change):
+    model = Function(
+        lambda self, x: (x + change(self.table)).mean(-1) @ self.head,
+        table=randn(*shape),
+        head=randn(6, 2),
+    )
+    seen = rows(model, randn(2, 6, 6))
+    assert (seen["table"].role, seen["table"].std) == ("token", 0.02)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda b: b.repeat_interleave(2),
+        lambda b: F.pad(b, (1, 2)),
+        lambda b: b[torch.tensor([0, 2, 1, 1, 0, 0])],
+        lambda b: F.interpolate(b.view(1, 1, 3), 6, mode="linear").flatten(),
+    ],
+    ids="repeated padded indexed resized".split(),
+)
+def test_a_bias_that_is_spread_out_is_a_bias(change):
+    model = Function(lambda self, x: F.relu(x @ self.w + change(self.b)), w=randn(4, 6), b=randn(3))
+    seen = rows(model, randn(2, 4))
+    assert (seen["b"].role, seen["b"].scheme) == ("bias", "zeros")
+
+
 # --- activations: label, kind, and the moments that a plain sum gives ---------------------------
 
 
@@ -776,8 +819,16 @@ def test_an_activation_of_the_input_is_still_the_input():
         lambda w: w * torch.ones(6, 5),
         lambda w: w.detach(),
         lambda w: w.reshape(-1).view(6, 5),
+        lambda w: F.batch_norm(w.view(1, 6, 5), None, None, training=True).view_as(w),
+        lambda w: F.layer_norm(w, (5,)),
+        lambda w: (w - w.mean(1, keepdim=True)) / w.std(1, keepdim=True),
+        lambda w: F.normalize(w, dim=1),
+        lambda w: w.triu() + w.tril(-1),
     ],
-    ids="cast clone contiguous masked detached flattened".split(),
+    ids=(
+        "cast clone contiguous masked detached flattened batch-normed layer-normed standardized "
+        "normalized triangles"
+    ).split(),
 )
 def test_a_copy_of_a_weight_is_that_weight(change):
     model = Function(lambda self, x: F.relu(F.linear(x, change(self.w))), w=randn(6, 5))
@@ -800,15 +851,110 @@ def test_autocast():
     assert (seen["b.weight"].feeds, seen["b.weight"].fan_in) == ("relu", 6)
 
 
-def test_spectral_norm_keeps_the_uses():
+SPECTRAL = {
+    "2.parametrizations.weight.original": torch.nn.utils.parametrizations.spectral_norm,
+    "2.weight_orig": torch.nn.utils.spectral_norm,  # by hooks
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*spectral_norm:FutureWarning")
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_spectral_norm_keeps_the_uses(name):
     """Power iteration contracts the weight with buffers: those are no uses."""
-    norm = torch.nn.utils.parametrizations.spectral_norm
+    norm = SPECTRAL[name]
     model = nn.Sequential(norm(nn.Linear(4, 6)), nn.ReLU(), norm(nn.Linear(6, 3)))
-    seen = rows(model, randn(2, 4))
-    row = seen["2.parametrizations.weight.original"]
+    row = rows(model, randn(2, 4))[name]
     assert (row.role, row.layout, row.feeds) == ("dense", "OI", "relu")
     assert "used" not in row.reason
     assert len(fwt.measure(model, randn(8, 4)).layers) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*spectral_norm:FutureWarning")
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_planning_makes_no_step_of_a_power_iteration(name):
+    norm = SPECTRAL[name]
+    model = nn.Sequential(norm(nn.Linear(4, 6)), nn.ReLU(), norm(nn.Linear(6, 3))).train()
+    before = state_of(model)
+    fwt.plan(model, randn(2, 4))
+    fwt.measure(model, randn(8, 4))
+    after = state_of(model)
+    assert after["buffers"] == before["buffers"]
+    assert after["mode"] == before["mode"]
+
+
+JOINED = {
+    "along the inputs": (
+        lambda self, x: x @ torch.cat([self.a.t(), self.b]),  # as MobileBERT's head
+        {"a": (7, 3), "b": (2, 7)},
+        randn(4, 5),
+        {"a": ("OI", 3, 7), "b": ("IO", 2, 7)},
+    ),
+    "along the outputs": (
+        lambda self, x: F.linear(x, torch.cat([self.a, self.b.t()], 0)),
+        {"a": (3, 5), "b": (5, 4)},
+        randn(4, 5),
+        {"a": ("OI", 5, 3), "b": ("IO", 5, 4)},
+    ),
+    "side by side in memory": (
+        lambda self, x: F.linear(x, torch.cat([self.a, self.b], 1).to(torch.float64).float()),
+        {"a": (6, 3), "b": (6, 2)},
+        randn(4, 5),
+        {"a": ("OI", 3, 6), "b": ("OI", 2, 6)},
+    ),
+    "stacked": (
+        lambda self, x: torch.bmm(x, torch.stack([self.a, self.b])),
+        {"a": (5, 6), "b": (5, 6)},
+        randn(2, 4, 5),
+        {"a": ("IO", 5, 6), "b": ("IO", 5, 6)},
+    ),
+    "convolved": (
+        lambda self, x: F.conv1d(x, torch.cat([self.a, self.b], 1)),
+        {"a": (6, 3, 3), "b": (6, 2, 3)},
+        randn(4, 5, 9),
+        {"a": ("OIK", 9, 18), "b": ("OIK", 6, 18)},
+    ),
+    "slices": (
+        lambda self, x: x @ torch.cat([self.a[1:4], self.b[3:]]),
+        {"a": (5, 6), "b": (5, 6)},
+        randn(4, 5),
+        {"a": ("IO", 5, 6), "b": ("IO", 5, 6)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_a_weight_that_is_joined_is_all_of_its_parts(name):
+    forward, shapes, x, wanted = JOINED[name]
+    model = Function(
+        lambda self, x: torch.tanh(forward(self, F.relu(x))),
+        **{part: randn(*shape) for part, shape in shapes.items()},
+    )
+    seen = rows(model, x)
+    for part, (layout, fan_in, fan_out) in wanted.items():
+        row = seen[part]
+        assert (row.layout, row.fan_in, row.fan_out) == (layout, fan_in, fan_out)
+        assert (row.shape, row.follows) == (shapes[part], "tanh")
+    assert len(fwt.measure(model, x).layers) == 1
+
+
+def test_a_part_of_a_joined_weight_is_that_part():
+    model = Function(
+        lambda self, x: F.linear(x, torch.cat([self.a, self.b], 1)[:, :3]) + 0 * self.b.sum(),
+        a=randn(6, 3),
+        b=randn(6, 2),
+    )
+    seen = rows(model, randn(4, 3))
+    assert seen["a"].role == DENSE
+    assert seen["b"].role != DENSE
+
+
+def test_both_parts_of_a_joined_head_are_logits():
+    model = Function(
+        lambda self, x: F.log_softmax(x @ torch.cat([self.a.t(), self.b]), -1),
+        a=randn(7, 3),
+        b=randn(2, 7),
+    )
+    assert all("softmax" in row.reason for row in rows(model, randn(4, 5)).values())
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
@@ -1091,10 +1237,13 @@ class Marked(nn.Module):
         super().__init__()
         self.first, self.norm = nn.Linear(4, 6), nn.BatchNorm1d(6)
         self.drop, self.second = nn.Dropout(0.5), nn.Linear(6, 3)
-        self.table, self.calls = None, 0
+        self.table, self.calls, self.cache, self.inputs = None, 0, {}, []
         self.register_buffer("seen", torch.zeros(()))
 
     def forward(self, x):
+        self.cache.setdefault("first", self.first.weight * 2)
+        self.inputs.append(x)
+        self.drop.register_forward_hook(lambda module, args, output: output)
         if self.table is None:
             self.table = torch.cos(torch.arange(6.0))
         self.calls += 1
@@ -1244,6 +1393,13 @@ def test_a_correction_of_low_rank_starts_at_zero():
     assert (seen["a"].fan_in, seen["a"].fan_out) == (5, 2)
 
 
+def test_a_product_that_stands_before_its_data():
+    model = Function(lambda self, x: (self.u @ self.v) @ x, u=randn(60, 3), v=randn(3, 40))
+    seen = rows(model, randn(40, 5))
+    assert (seen["v"].feeds, seen["u"].feeds) == ("the model's input", "v")
+    assert (seen["v"].fan_in, seen["u"].fan_in) == (40, 3)
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_weight_that_is_a_product_is_two_kernels(transposed):
     model = Function(
@@ -1255,3 +1411,19 @@ def test_a_weight_that_is_a_product_is_two_kernels(transposed):
     first, second = ("u", "v") if transposed else ("v", "u")
     assert (seen[first].fan_in, seen[first].fan_out) == (40, 3)
     assert (seen[second].fan_in, seen[second].fan_out) == (3, 60)
+    assert (seen[first].feeds, seen[second].feeds) == ("the model's input", first)
+
+
+def test_a_weight_that_is_a_product_of_three():
+    model = Function(
+        lambda self, x: F.relu(F.linear(x, 2.0 * (self.c.t() @ (self.b @ self.a)))),
+        a=randn(3, 40),
+        b=randn(5, 3),
+        c=randn(5, 60),
+    )
+    seen = rows(model, randn(3, 40))
+    fans = {"a": (40, 3), "b": (3, 5), "c": (5, 60)}
+    assert {n: (seen[n].fan_in, seen[n].fan_out) for n in "abc"} == fans
+    assert [seen[n].feeds for n in "abc"] == ["the model's input", "a", "b"]
+    assert [seen[n].follows for n in "abc"] == ["linear", "linear", "relu"]
+    assert len(fwt.measure(model, randn(3, 40)).layers) == 1

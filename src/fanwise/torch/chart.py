@@ -6,7 +6,7 @@ An operation that is no pointwise function of one variable makes a node of what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -52,12 +52,13 @@ from fanwise.torch.constants import (
     repeats,
     statistics_of,
 )
-from fanwise.torch.derived import Derived
+from fanwise.torch.derived import Derived, Used
 from fanwise.torch.marks import Mark
 from fanwise.torch.operations import (
     COMPARISONS,
     CONTRACTIONS,
     FACTORIES,
+    INTERPOLATIONS,
     LONGEST,
     NORMS,
     PASSES,
@@ -69,6 +70,7 @@ from fanwise.torch.operations import (
 from fanwise.torch.outputs import MOST, Outputs, memory
 from fanwise.torch.pointwise import POINTWISE, Call, Z, after, curve_of, inverts
 from fanwise.torch.regions import Regions
+from fanwise.torch.resampling import neighbours
 from fanwise.uses import Neighbour
 
 AVERAGES = frozenset(
@@ -136,6 +138,7 @@ class Chart:
         self.names: list[str] = []
         self.factors: dict[int, tuple[Mark, Mark]] = {}
         self.cache: dict[Any, int] = {}
+        self.recipes: dict[str, Used] = {}
 
     # — marks —
 
@@ -235,6 +238,27 @@ class Chart:
         used = self.graph.used()
         packed = self.outputs.packed()
         return {index: found for index, found in packed.items() if self.nodes[index][0] not in used}
+
+    def weight(self, tensor: torch.Tensor, sums: Sequence[int] = ()) -> str:
+        """Return how steps name a weight that is made of parameters; empty for one as it is.
+
+        Args:
+            tensor: the weight.
+            sums: the axes along which an output of its kernel sums it.
+        """
+        derived = self.derived(tensor)
+        if derived is None or derived.plain:
+            return ""
+        name = f"{derived.names[0]}, as made in {len(self.recipes)}"
+        self.recipes[name] = Used(derived, self.regions.recipe(tensor), tuple(sums))
+        return name
+
+    def parametrized(
+        self, make: Any, parts: Mapping[str, torch.Tensor], weight: torch.Tensor
+    ) -> None:
+        """Note that `make`, called with these parameters by their own names, gives a weight."""
+        self.regions.look(parts.values(), self._known)
+        self.regions.tape.note(make, (dict(parts),), {}, weight)
 
     # — operations —
 
@@ -469,6 +493,7 @@ class Chart:
         bias: str | None,
         units: int = -1,
         part: int | None = None,
+        made: str = "",
     ) -> None:
         """Note that the latest contraction, of a parameter with data, plus a bias, gave `result`.
 
@@ -480,14 +505,15 @@ class Chart:
             bias: a parameter that the same operation adds.
             units: the axis of the result along which its units lie.
             part: which of several kernels that are packed in the parameter.
+            made: what the weight is called that is made of it, as `weight` says.
         """
         whole, index = part, len(self.names) - 1
         feed = self.at(data)
         fan_out = fan_in * result.numel() / max(data.numel(), 1)
 
-        def made(part: int | None, parts: int, size: int) -> int:
+        def node_of(part: int | None, parts: int, size: int) -> int:
             which = whole if part is None else part
-            step = Kernel(parameter, fan_in, fan_out / parts, index, which)
+            step = Kernel(parameter, fan_in, fan_out / parts, index, which, made=made)
             node = self.graph.add(step, (feed,), max(size, 1))
             if bias is not None:
                 node = self.graph.add(Shifted(bias), (node,), max(size, 1))
@@ -495,11 +521,11 @@ class Chart:
             return node
 
         units %= max(result.dim(), 1)
-        node = made(None, 1, result.numel())
+        node = node_of(None, 1, result.numel())
         self.put(result, self._fresh(node, units))
         self._carry("kernel", (), [data], result)
         if result.dim():
-            self.outputs.register(result, units, index, made)
+            self.outputs.register(result, units, index, node_of)
 
     def convolution(self, parameter: str, args: tuple[Any, ...], result: torch.Tensor) -> None:
         """Note a convolution with a parameter; its fans are what its borders leave of them."""
@@ -517,7 +543,9 @@ class Chart:
         root = self.root(bias) if isinstance(bias, torch.Tensor) else None
         fan_in = inputs * pairs / max(places, 1)
         name = root.name if root is not None else None
-        self.kernel(parameter, data, result, fan_in, name, -axes - 1)
+        sums = [k for k in range(weight.dim()) if k != int(transposed)]
+        made = self.weight(weight, sums)
+        self.kernel(parameter, data, result, fan_in, name, -axes - 1, made=made)
 
     def lookup(self, name: str, parameter: str, args: tuple[Any, ...], result: Any) -> None:
         """Note rows of an embedding, or bags of them."""
@@ -529,7 +557,8 @@ class Chart:
                 node = self.add(Source(statistics_of(rows, 0), "embedding"), (), first)
         else:
             same = 0.0 if ids is None else repeats(ids)
-            node = self.add(Lookup(parameter, same), (), first)
+            made = self.weight(args[0])
+            node = self.add(Lookup(parameter, same, made=made), (), first)
         if "bag" in name:
             count = args[1].numel() / max(int(first.shape[0]), 1)
             mean = len(args) > 4 and args[4] == 1
@@ -537,9 +566,13 @@ class Chart:
         self.nodes[len(self.names) - 1] = [node]
         self.put(first, self._fresh(node))
 
-    def token(self, parameter: str, tensor: torch.Tensor) -> None:
-        """Mark a parameter that is data: every sample has the same."""
-        self.put(tensor, self._fresh(self.add(Lookup(parameter, 1.0, token=True), (), tensor)))
+    def token(self, derived: Derived, tensor: torch.Tensor) -> None:
+        """Mark a tensor made of parameters as data: every sample has the same."""
+        self.put(tensor, self._fresh(self._token(derived, tensor)))
+
+    def _token(self, derived: Derived, tensor: torch.Tensor) -> int:
+        step = Lookup(derived.names[0], 1.0, token=True, made=self.weight(tensor))
+        return self.add(step, (), tensor)
 
     def product(self, data: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return a stand-in for the product of tensors that a bilinear kernel meets."""
@@ -796,7 +829,8 @@ class Chart:
             step, nodes = Product(), [*nodes, self._constant(known, other)]
         elif name in ("add", "sub", "rsub"):
             if derived is not None and value is None:
-                step = Shifted(derived.names[0], line or (1.0, 0.0), shared=not wide)
+                made = self.weight(other) if line is None else ""
+                step = Shifted(derived.names[0], line or (1.0, 0.0), shared=not wide, made=made)
             elif known is not None and known.square < MASK:
                 step = Sum(_factors(name, kwargs, swapped=args[0] is not data))
                 nodes = [*nodes, self._constant(known, other)]
@@ -886,6 +920,10 @@ class Chart:
             step = Largest(count, curve_of(mark.since))
             node = self.add(step, (self._before(mark, first),), out)
             self.put(out, self._fresh(node, mark.units))
+        elif name in INTERPOLATIONS:
+            count = neighbours(name, first.shape, out.shape, corners=bool(args[2]))
+            node = self.add(Mean(count), (self.at(first),), out)
+            self.put(result, self._fresh(node, mark.units))
         elif name in ("cat", "stack"):
             self._side_by_side(args[0], mark, result)
         elif name == "constant_pad_nd":
@@ -925,8 +963,8 @@ class Chart:
         nodes, shares = [], []
         for part in parts:
             derived = self.derived(part)
-            if derived is not None and derived.line() == (1.0, 0.0):
-                nodes.append(self.add(Lookup(derived.names[0], 1.0, token=True), (), part))
+            if derived is not None:
+                nodes.append(self._token(derived, part))
             elif part.is_floating_point() and part.numel():
                 nodes.append(self.at(part))
             else:

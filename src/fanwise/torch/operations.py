@@ -5,8 +5,6 @@ Names are those of the dispatcher, without overload and without the in-place und
 
 from __future__ import annotations
 
-from fanwise.torch.pointwise import POINTWISE
-
 # Position of the contracted operands, and the role of each axis of a parameter in that place.
 CONTRACTIONS: dict[str, tuple[tuple[int, str], ...]] = {
     "mm": ((0, "OI"), (1, "IO")),
@@ -42,15 +40,24 @@ VIEWS = frozenset(
     "contiguous _to_copy detach alias as_strided lift_fresh movedim flatten unflatten roll flip "
     "_reshape_alias unfold".split()
 )
-PASSES = VIEWS | frozenset(
-    "native_dropout cat stack constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d "
-    "replication_pad2d index index_select gather max_pool1d max_pool2d_with_indices "
-    "max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
-    "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d "
-    "upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d pixel_shuffle "
-    "pixel_unshuffle repeat repeat_interleave masked_fill where tril triu im2col col2im copy "
-    "slice_scatter select_scatter index_put scatter native_channel_shuffle channel_shuffle "
-    "amax max topk sort cumsum".split()
+INTERPOLATIONS = frozenset(
+    "upsample_linear1d upsample_bilinear2d _upsample_bilinear2d_aa upsample_bicubic2d "
+    "_upsample_bicubic2d_aa upsample_trilinear3d".split()
+)
+"""Operations whose entries are weighted means of their neighbours."""
+PASSES = (
+    VIEWS
+    | INTERPOLATIONS
+    | frozenset(
+        "native_dropout cat stack constant_pad_nd reflection_pad1d reflection_pad2d "
+        "replication_pad1d replication_pad2d index index_select gather max_pool1d "
+        "max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d "
+        "adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d "
+        "adaptive_max_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d "
+        "pixel_shuffle pixel_unshuffle repeat repeat_interleave masked_fill where tril triu "
+        "im2col col2im copy slice_scatter select_scatter index_put scatter "
+        "native_channel_shuffle channel_shuffle amax max topk sort cumsum".split()
+    )
 )
 FACTORIES = frozenset(
     "empty_like zeros_like ones_like full_like rand_like randn_like bernoulli new_empty new_zeros "
@@ -67,13 +74,14 @@ LONGEST = 256
 """Most calls in an expression; beyond it, say in a loop without weights, it is an operation."""
 SAME_PLACE = frozenset({"_to_copy", "alias", "clone", "contiguous", "lift_fresh"})
 """Operations that leave every entry where it is."""
-COPIES = POINTWISE | VIEWS
-"""Operations on a parameter alone whose result, of the same shape, still counts as it."""
 SPLITS = frozenset({"split", "unsafe_split", "chunk", "unsafe_chunk", "split_with_sizes"})
 LOOKUPS = frozenset({"index", "index_select", "gather"})
 """Operations that pick entries of a table."""
-JOINS = frozenset(
-    "cat stack repeat index index_select gather upsample_bilinear2d upsample_bicubic2d "
-    "upsample_nearest2d upsample_linear1d".split()
+JOINS = INTERPOLATIONS | frozenset(
+    "cat stack repeat repeat_interleave index index_select gather upsample_nearest1d "
+    "upsample_nearest2d upsample_nearest3d constant_pad_nd reflection_pad1d reflection_pad2d "
+    "replication_pad1d replication_pad2d".split()
 )
 """Operations that lay entries side by side, each as it was, or between its neighbours."""
+MIXES = INTERPOLATIONS | {"constant_pad_nd"}
+"""Those of them that change what an entry is like."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -13,10 +12,8 @@ from torch import nn
 
 from fanwise import plan as core
 from fanwise import policies
-from fanwise.draws import Draw
 from fanwise.errors import ModelError
-from fanwise.fill import Region
-from fanwise.plan import Parameter, Row, Rule
+from fanwise.plan import Parameter, Rule
 from fanwise.policies import Changes, Policy, cooled
 from fanwise.predict import predictions
 from fanwise.residuals import Structure, structure_of
@@ -24,9 +21,9 @@ from fanwise.steps import Step, Weight
 from fanwise.streams import check_seed
 from fanwise.torch.findings import findings
 from fanwise.torch.modules import uses_by_module
-from fanwise.torch.parametrized import effects, in_use, undone
+from fanwise.torch.parametrized import in_use, undone
+from fanwise.torch.rows import fills
 from fanwise.torch.run import Inputs, check_materialized, unwrapped
-from fanwise.torch.tensors import check, fill_
 from fanwise.torch.trace import Trace, trace
 from fanwise.uses import KERNELS, Use
 
@@ -86,11 +83,11 @@ class Plan(core.Plan):
             raise ModelError(
                 f"the plan has no row for {sorted(missing)[0]!r}: plan this model anew."
             )
-        fills = [
-            _fills(row, parameters[row.name], seed, threads) if row.draws else []
+        drawn = [
+            fills(row, parameters[row.name], seed, threads) if row.draws else []
             for row in self.rows
         ]
-        for parts in fills:
+        for parts in drawn:
             for fill in parts:
                 fill()
             progress()
@@ -109,37 +106,6 @@ class Plan(core.Plan):
         for row in self.rows:
             groups.setdefault(row.rate, []).append(parameters[row.name])
         return [{"params": group, "lr": lr * rate, **options} for rate, group in groups.items()]
-
-
-def _fills(
-    row: Row, parameter: torch.Tensor, seed: int, threads: int | None
-) -> list[partial[torch.Tensor]]:
-    """Return the calls that draw one parameter; raises where its memory can't be written."""
-    check(parameter, row.name)
-    view = parameter.detach().view(row.view)
-    if len(row.draws) == 1:
-        parts: list[tuple[torch.Tensor, Draw, Region | None]] = [(view, row.draws[0], None)]
-    else:
-        axis = (row.layout or "B").index("B")
-        whole = [slice(None)] * len(row.view)
-        parts = []
-        for i, draw in enumerate(row.draws):
-            region = (*whole[:axis], slice(i, i + 1), *whole[axis + 1 :])
-            parts.append((view[region], draw, region))
-    return [
-        partial(
-            fill_,
-            part,
-            draw,
-            seed=seed,
-            name=row.name,
-            shape=row.view,
-            layout=row.layout,
-            region=region,
-            threads=threads,
-        )
-        for part, draw, region in parts
-    ]
 
 
 def _parameters(
@@ -217,7 +183,9 @@ def _as_fed(
             continue
         if abs(statistics.square / use.feeds.moment - 1.0) > NEAR:
             feeds = replace(use.feeds, moment=statistics.square)
-            found[made.parameter] = replace(use, feeds=feeds)
+            for name in (made.parameter, *made.beside):
+                if name in found:
+                    found[name] = replace(found[name], feeds=feeds)
     return found
 
 
@@ -264,15 +232,14 @@ def plan(
     uses = {p.name: p.use for p in parameters if p.use is not None and not p.skip}
     changes, said = policy.changes(structure, uses)
     rows = core.decide(parameters, rules, changes)
-    transformed = effects(model, rows)
 
     def weighted() -> list[Step]:
         weights = core.weights_of(rows, _as_it_is(model))
-        return seen.graph.weighted(in_use(weights, transformed))
+        return seen.graph.weighted(in_use(model, rows, seen.made, weights))
 
     uses = _as_fed(uses, seen, weighted(), changes)
     parameters = [replace(p, use=uses.get(p.name, p.use)) for p in parameters]
-    changes |= undone(transformed, changes)
+    changes |= undone(model, rows, seen, changes)
     rows = core.decide(parameters, rules, changes)
     steps = weighted()
     forward = seen.graph.forward(steps)

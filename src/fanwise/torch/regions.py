@@ -25,6 +25,7 @@ from fanwise.steps import (
     Source,
     Sum,
 )
+from fanwise.torch.derived import Recipe
 from fanwise.torch.marks import Mark
 from fanwise.torch.pointwise import Z
 from fanwise.torch.replay import LARGEST, Axes, Leaf, Replay
@@ -144,6 +145,21 @@ class Regions:
             entries, target, work, self._axes(mark), leaves, parameters, constants, self.kept
         )
         return Sampled(mark.pending, replay, tuple(name for _, name, _ in parameters)), nodes
+
+    def recipe(self, tensor: torch.Tensor) -> Recipe | None:
+        """Return how a tensor is made of parameters; None where a value on the way is unknown."""
+        target = self.tape.number(tensor)
+        found = (
+            self.tape.region(target, lambda _: False, MOST) if target in self.tape.maker else None
+        )
+        if found is None:
+            return None
+        entries, starts = found
+        parameters = {n: name for n, name in self._parameters.items() if n in starts}
+        constants = {n: value for n, value in self._constants.items() if n in starts}
+        if starts - parameters.keys() - constants.keys():
+            return None
+        return Recipe(entries, target, parameters, constants)
 
     def _axes(self, mark: Mark) -> Axes:
         return Axes(-1 if mark.units is None else mark.units, mark.samples, self.samples)

@@ -54,16 +54,33 @@ def _refine(steps: Steps, view: Sequence[int]) -> Steps | None:
     return None if rest else Steps(tuple(view), tuple(stride))
 
 
+def overlap(apart: int, other: Steps, steps: Steps) -> bool:
+    """Return whether two parts of one memory share entries; `other` begins `apart` later.
+
+    Both step along the axes of one tensor, in any order.
+    """
+    first = steps if apart >= 0 else other
+    rest = abs(apart)
+    for stride, size in sorted(zip(first.stride, first.shape, strict=True), reverse=True):
+        if stride:
+            at, rest = divmod(rest, stride)
+            if at >= size:
+                return False
+    return rest == 0
+
+
 def along(root: Root, operand: Steps, letters: str) -> tuple[tuple[int, ...], str] | None:
     """Return (view, layout) for a part of a parameter that is no even share of it: by its strides.
 
     The fans are then those of the whole, whose axes step as far as the part's.
     """
-    if root.source is not None or len(operand.shape) < len(root.steps.shape):
+    if len(operand.shape) < len(root.steps.shape):
         return None
     roles = {step: letter for step, letter in zip(operand.stride, letters, strict=True) if step}
-    layout = [roles.get(step, "") for step in root.steps.stride]
-    return (root.shape, "".join(layout)) if all(layout) else None
+    layout = "".join(roles.get(step, "?") for step in root.steps.stride)
+    if "?" in layout:
+        return None
+    return (root.shape, layout) if root.source is None else along(*root.source, layout)
 
 
 def roles_of(root: Root, operand: Steps, letters: str) -> tuple[tuple[int, ...], str] | None:

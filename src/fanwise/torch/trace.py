@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from types import FrameType
@@ -28,22 +29,24 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from fanwise.graph import Graph
 from fanwise.surroundings import SOURCES
 from fanwise.torch.chart import Chart
-from fanwise.torch.derived import Derived
+from fanwise.torch.derived import Derived, Used, parametrized
 from fanwise.torch.operations import (
     CONTRACTIONS,
     CONVOLUTIONS,
-    COPIES,
     EMBEDDINGS,
     JOINS,
     LOOKUPS,
+    MIXES,
     NORMS,
+    PASSES,
     REDUCTIONS,
+    SAME_PLACE,
     VIEWS,
 )
 from fanwise.torch.outputs import memory
 from fanwise.torch.pointwise import POINTWISE, Call, base_name
 from fanwise.torch.recurrent import GATES, recurrent_uses
-from fanwise.torch.roles import Root, Steps, along, roles_of
+from fanwise.torch.roles import Root, Steps, along, overlap, roles_of
 from fanwise.torch.run import (
     Inputs,
     WithoutDropout,
@@ -53,7 +56,12 @@ from fanwise.torch.run import (
     undisturbed,
     without_chance,
 )
-from fanwise.uses import KERNELS, UNSEEN, Role, Use
+from fanwise.uses import KERNELS, UNSEEN, Neighbour, Role, Use
+
+LINEAR = Neighbour("linear", "linear")
+"""Another kernel, with nothing between."""
+Factor = tuple[Root, Steps]
+"""A matrix that a weight is a product of: the parameter, and the steps in which it is walked."""
 
 
 @dataclass(eq=False)
@@ -64,11 +72,13 @@ class Contraction:
         parameter: the qualified name.
         module: qualified name of the module that was running.
         use: what was seen; what follows, and what it packs, once the run is over.
+        beside: further parameters whose output this is, where a weight is joined from several.
     """
 
     parameter: str
     module: str
     use: Use
+    beside: tuple[str, ...] = ()
 
 
 @dataclass
@@ -81,6 +91,7 @@ class Trace:
         graph: the steps between the inputs and the outputs.
         nodes: for each contraction the nodes that stand for it: all of it, then its parts.
         strange: of parameters that met data in a way that nobody knows: the operation, and where.
+        made: the weights in use that are made of parameters, as the graph's steps name them.
         fake: whether it ran without arithmetic, on fake tensors.
     """
 
@@ -89,13 +100,22 @@ class Trace:
     graph: Graph
     nodes: dict[int, list[int]]
     strange: dict[str, str]
+    made: dict[str, Used]
     fake: bool = True
 
     @classmethod
     def of(cls, tracer: Tracer, *, fake: bool = True) -> Trace:
         """Return what a tracer has seen."""
         chart = tracer.chart
-        return cls(tracer.uses, tracer.contractions, chart.graph, chart.nodes, tracer.strange, fake)
+        return cls(
+            tracer.uses,
+            tracer.contractions,
+            chart.graph,
+            chart.nodes,
+            tracer.strange,
+            chart.recipes,
+            fake,
+        )
 
 
 def steps_of(tensor: torch.Tensor) -> Steps:
@@ -136,8 +156,9 @@ class Tracer(TorchDispatchMode):
 
     # — parameters: known by their memory —
 
-    def _add_root(self, tensor: torch.Tensor, root: Root) -> None:
-        self.roots.setdefault(memory(tensor), []).append((int(tensor.storage_offset()), root))
+    def _add_root(self, tensor: torch.Tensor, root: Root, start: int = 0) -> None:
+        place = int(tensor.storage_offset()) + start
+        self.roots.setdefault(memory(tensor), []).append((place, root))
 
     def root(self, tensor: torch.Tensor) -> Root | None:
         """Return the parameter whose memory a tensor shows, if it shows one."""
@@ -189,15 +210,15 @@ class Tracer(TorchDispatchMode):
         result = func(*args, **kwargs)
         if not self.unseen and func.namespace == "aten":
             name = base_name(func)
-            if not self._contracts(name, args, result):
+            if not self._contracts(func, name, args, result):
                 self._meetings(func, name, args, kwargs, result)
                 self.chart.see(func, name, args, kwargs, result)
         return result
 
-    def _contracts(self, name: str, args: tuple[Any, ...], result: Any) -> bool:
+    def _contracts(self, func: Any, name: str, args: tuple[Any, ...], result: Any) -> bool:
         """Note the contraction of a parameter with data; return whether it is one."""
         if name in CONTRACTIONS:
-            return self._contraction(name, args, result)
+            return self._contraction(func, name, args, result)
         if name in CONVOLUTIONS:
             return self._convolution(args, result)
         if name in EMBEDDINGS:
@@ -211,11 +232,11 @@ class Tracer(TorchDispatchMode):
         tensors = tensors_in((args, kwargs))
         data = [t for t in tensors if self.chart.mark(t) is not None]
         if name in NORMS:
-            self._normalization(NORMS[name], args)
+            self._normalization(func, name, args, result)
         elif "attention" in name:
             self._tokens([*args[3:], *kwargs.values()])
         elif name in LOOKUPS and self.derived(args[0]) is not None:
-            self.derives[result] = self.derived(args[0])
+            self._parameters(func, name, args, [args[0]], result)
         elif not data:
             self._parameters(func, name, args, tensors, result)
         elif not (args and result is args[0]) or self.chart.mark(result) is not None:
@@ -239,15 +260,27 @@ class Tracer(TorchDispatchMode):
         entries = self.roots[memory(tensor)]
         return max(start for start, _ in entries if start <= tensor.storage_offset())
 
-    def _is(self, tensor: torch.Tensor, parameter: str) -> bool:
-        root = self.root(tensor)
-        return root is not None and root.name == parameter
-
     def _use(
-        self, root: Root, operand: torch.Tensor, letters: str, data: Any, **more: Any
+        self,
+        root: Root,
+        operand: torch.Tensor | Steps,
+        letters: str,
+        data: Any,
+        *,
+        feeds: Neighbour | None = None,
+        **more: Any,
     ) -> Contraction | None:
-        """Note that a parameter is contracted with data; None where its axes can't be told."""
-        walked = steps_of(operand)
+        """Note that a parameter is contracted with data; None where its axes can't be told.
+
+        Args:
+            root: the parameter.
+            operand: the tensor, or the steps, in which the contraction walks it.
+            letters: the role of each axis of the operand.
+            data: what it is contracted with.
+            feeds: what feeds it, where that isn't `data` itself.
+            more: further attributes of the use.
+        """
+        walked = operand if isinstance(operand, Steps) else steps_of(operand)
         found = roles_of(root, walked, letters) or along(root, walked, letters)
         if found is None:
             return None
@@ -257,8 +290,14 @@ class Tracer(TorchDispatchMode):
         ):
             view, layout = (3, root.shape[0] // 3, root.shape[1]), "BOI"
         more.setdefault("role", "dense")
-        use = Use(view=view, layout=layout, feeds=self.chart.feed(data), **more)
-        return self._contracted(root.name, use)
+        feeds = feeds or self.chart.feed(data)
+        made = self._contracted(root.name, Use(view=view, layout=layout, feeds=feeds, **more))
+        for other in self._beside(operand):
+            found = roles_of(other, walked, letters) or along(other, walked, letters)
+            if found is not None and other.name != root.name:
+                self._record(other.name, Use(view=found[0], layout=found[1], feeds=feeds, **more))
+                made.beside += (other.name,)
+        return made
 
     def _contracted(self, parameter: str, use: Use) -> Contraction:
         """Note one more contraction."""
@@ -271,47 +310,91 @@ class Tracer(TorchDispatchMode):
     def measure(self, contraction: Contraction, data: Any, result: Any) -> None:
         """Take in what feeds a kernel and what it puts out; a tracer keeps neither."""
 
-    def _contraction(self, name: str, args: tuple[Any, ...], result: Any) -> bool:
-        bias = self._shift(args[0]) if name in ("addmm", "addmv", "baddbmm") else None
+    def _contraction(self, func: Any, name: str, args: tuple[Any, ...], result: Any) -> bool:
         operands = CONTRACTIONS[name]
+        tensors = [args[position] for position, _ in operands]
+        if name in ("mv", "dot") and self._of_weights(name, tensors):
+            self._parameters(func, name, args, tensors, result)
+            return False
+        bias = self._shift(args[0]) if name in ("addmm", "addmv", "baddbmm") else None
         for position, letters in operands:
             operand = args[position]
-            root = self.root(operand)
-            if operand in self.products:
-                *factors, turned = self.products[operand]
-                for factor in factors:
-                    layout = letters[::-1] if turned else letters
-                    self._record(factor.name, Use("dense", factor.shape, layout))
-            data = [args[other] for other, _ in operands if other != position]
-            if root is None:
+            if self.root(operand) is None and operand not in self.products:
                 continue
+            data = [args[other] for other, _ in operands if other != position]
             if all(self.root(d) is not None for d in data):
                 if not self._is_token(name, data[0]):
                     continue
                 self.as_data(data[0])
             elif all(self.chart.mark(d) is None for d in data):
+                if any(t in self.products for t in tensors):
+                    continue
                 self.as_data(data[0])
             fed = next((d for d in data if self.chart.mark(d) is not None), data[0])
-            role = "bilinear" if name == "_trilinear" else "dense"
-            contraction = self._use(root, operand, letters, fed, role=role)
+            contraction = self._kernel(name, operand, letters, fed)
             if contraction is not None:
                 first, axes = operands[0]
                 terms = float(args[first].shape[axes.index("I")])
                 if len(data) > 1:  # bilinear
                     terms *= float(data[1].shape[-1])
                     fed = self.chart.product(data)
-                last = position != first or name in ("linear", "mv", "addmv")
+                units = -1 if position != first or name in ("linear", "mv", "addmv") else -2
                 part = self._part(operand, contraction.use)
-                self.chart.kernel(root.name, fed, result, terms, bias, -1 if last else -2, part)
+                sums = [k for k, letter in enumerate(letters) if letter == "I"]
+                made = self.chart.weight(operand, sums)
+                parameter = contraction.parameter
+                self.chart.kernel(parameter, fed, result, terms, bias, units, part, made)
                 self.measure(contraction, fed, result)
                 return True
-        tensors = [args[position] for position, _ in operands[:2]]
-        if all(self.chart.mark(t) is None for t in tensors):
-            self._parameters(None, name, args, tensors, result)
-            factors = [self.root(t) for t in tensors]
-            if all(factor is not None for factor in factors):
-                self.products[result] = (*factors, False)
+        if all(self.chart.mark(t) is None for t in tensors[:2]):
+            self._parameters(func, name, args, tensors, result)
+            factors = [self._factors(t) for t in tensors]
+            if all(factors) and name not in ("addmm", "addmv", "baddbmm"):
+                self.products[result] = tuple(f for some in factors for f in some)
         return False
+
+    def _of_weights(self, name: str, tensors: list[torch.Tensor]) -> bool:
+        """Return whether vectors that meet a weight are its own: a power iteration's."""
+        made = any(self.derived(t) is not None for t in tensors)
+        data = any(self.chart.mark(t) is not None or self._is_token(name, t) for t in tensors)
+        return made and not data
+
+    def _factors(self, tensor: torch.Tensor) -> tuple[Factor, ...]:
+        """Return the matrices that a tensor is the product of, in order."""
+        product: tuple[Factor, ...] | None = self.products.get(tensor)
+        if product is not None:
+            return product
+        root = self.root(tensor)
+        return () if root is None else ((root, steps_of(tensor)),)
+
+    def _kernel(
+        self, name: str, operand: torch.Tensor, letters: str, data: torch.Tensor
+    ) -> Contraction | None:
+        """Note that data meets a weight: a parameter, or a product of several, one by one."""
+        factors = self._factors(operand)
+        if letters.find("O") < letters.find("I"):
+            factors = factors[::-1]  # in the order in which data would meet them
+        role: Role = "bilinear" if name == "_trilinear" else "dense"
+        *before, (root, steps) = factors
+        if not before:
+            return self._use(root, operand, letters, data, role=role)
+        feeds = self.chart.feed(data)
+        for factor, walked in before:
+            found = roles_of(factor, walked, letters)
+            if found is None:
+                return None
+            use = Use("dense", *found, feeds=feeds, follows=LINEAR)
+            self._record(factor.name, use)
+            feeds = Neighbour(factor.name, "linear", "linear")
+        return self._use(root, steps, letters, data, feeds=feeds, role=role)
+
+    def _beside(self, operand: torch.Tensor | Steps) -> list[Root]:
+        """Return the parameters that an operand shows, where a weight is joined from several."""
+        if isinstance(operand, Steps):
+            return []
+        here, steps = int(operand.storage_offset()), steps_of(operand)
+        found = self.roots.get(memory(operand), [])
+        return [root for start, root in found if overlap(start - here, root.steps, steps)]
 
     def _is_token(self, name: str, tensor: torch.Tensor) -> bool:
         """Return whether a parameter that meets another in a contraction is data there."""
@@ -319,6 +402,8 @@ class Tracer(TorchDispatchMode):
         known = self.uses.get(derived.names[0]) if derived is not None else None
         seen_as_data = known is not None and known.role in ("token", "embedding")
         if derived is not None and derived.names[0] in self.tables:
+            return True
+        if len(self._beside(tensor)) > 1:  # tokens, joined
             return True
         return seen_as_data or (name == "addmm" and self.derives.get(tensor) is not None)
 
@@ -352,8 +437,11 @@ class Tracer(TorchDispatchMode):
         self.chart.lookup(name, root.name, args, result)
         return True
 
-    def _normalization(self, label: str, args: tuple[Any, ...]) -> None:
-        if self.chart.mark(args[0]) is None and "batch" not in label:
+    def _normalization(self, func: Any, name: str, args: tuple[Any, ...], result: Any) -> None:
+        if self.derived(args[0]) is not None:
+            if all(self.derived(a) is None for a in args[1:]):  # a weight's own norm
+                self._parameters(func, name, args, [args[0]], result)
+                return
             self.as_data(args[0])
         tensors = [a for a in args[1:] if isinstance(a, torch.Tensor)]
         roles: tuple[tuple[Role, float], ...] = (("scale", 1.0), ("bias", 0.0))
@@ -383,9 +471,6 @@ class Tracer(TorchDispatchMode):
         made = [(t, d) for t in tensors if (d := self.derived(t)) is not None]
         if not made:
             return
-        if name == "_weight_norm_interface":
-            self.weight_norm(args[0], args[1], result[0])
-            return
         roots = [(t, r) for t in tensors if (r := self.root(t)) is not None]
         tensor, root = max(roots, key=lambda pair: pair[0].numel(), default=(None, None))
         names = tuple(dict.fromkeys(n for _, d in made for n in d.names))
@@ -400,24 +485,65 @@ class Tracer(TorchDispatchMode):
         elif expression is not None and name not in VIEWS | JOINS:
             expression = None
         strange = next((d.strange for _, d in made if d.strange), "")
-        if name not in POINTWISE | VIEWS | JOINS | REDUCTIONS | CONTRACTIONS.keys():
+        if name not in POINTWISE | PASSES | JOINS | REDUCTIONS | CONTRACTIONS.keys() | NORMS.keys():
             strange = strange or name
-        product = next((p for t in tensors if (p := self.products.get(t)) is not None), None)
+        entrywise = len(names) == 1 and expression is not None and name not in MIXES
+        entrywise = entrywise and all(d.entrywise for _, d in made)
+        known = Derived(names, expression, strange, entrywise)
         for leaf in tensors_in(result):
-            self.derives[leaf] = Derived(names, expression, strange)
-            if product is not None and not roots:
-                *factors, turned = product
-                self.products[leaf] = (*factors, turned != (name in ("t", "transpose")))
+            self.derives[leaf] = known
+        if name == "_weight_norm_interface":
+            self.weight_norm(args[0], args[1], result[0])
+            return
+        product = next((p for t in tensors if (p := self.products.get(t)) is not None), None)
+        if product is not None and not roots and isinstance(result, torch.Tensor):
+            if name in ("t", "transpose"):
+                product = tuple((r, Steps(s.shape[::-1], s.stride[::-1])) for r, s in product[::-1])
+            if name in POINTWISE | SAME_PLACE | {"t", "transpose", "detach"}:
+                self.products[result] = product
         if product is not None and roots and name == "add":
             # A weight and a correction of low rank (Hu et al. 2021, LoRA), which starts at zero.
-            first, second, _ = product
+            (first, _), (second, _) = product[0], product[-1]
             self._record(first.name, Use("bias", first.shape, neutral=0.0))
             self._record(second.name, Use("dense", second.shape, "OI"))
-        if tensor is None or root is None or not isinstance(result, torch.Tensor):
+        first = next(iter(tensors_in(result)), None)
+        if tensor is None or root is None or first is None or self.root(first) is not None:
             return
-        if self.root(result) is None and result.shape == tensor.shape and name in COPIES:
+        if name in ("cat", "stack"):
+            self._join(name, args, first)
+        elif first.shape == tensor.shape and name not in CONTRACTIONS:
             source = (root, steps_of(tensor))
-            self._add_root(result, Root(root.name, steps_of(result), root.shape, source))
+            self._add_root(first, Root(root.name, steps_of(first), root.shape, source))
+            if first.stride() == tensor.stride():
+                here = int(tensor.storage_offset())
+                for start, other in self.roots[memory(tensor)]:
+                    if other is not root and other in self._beside(tensor):
+                        self._add_root(first, other, start - here)
+
+    def _join(self, name: str, args: tuple[Any, ...], result: torch.Tensor) -> None:
+        """Note which parameters' copies lie where in a tensor that is joined from several."""
+        axis = (args[1] if len(args) > 1 else 0) % result.dim()
+        start = 0
+        for part in args[0]:
+            root, stride = self.root(part), list(result.stride())
+            step = stride[axis]
+            if name == "stack":
+                del stride[axis]
+            if root is not None:
+                steps = Steps(tuple(part.shape), tuple(stride))
+                piece = Root(root.name, steps, root.shape, (root, steps_of(part)))
+                self._add_root(result, piece, start * step)
+            start += 1 if name == "stack" else part.shape[axis]
+
+    def _parametrized(self, module: ParametrizationList, weight: torch.Tensor) -> None:
+        """Note a weight that a parametrization makes: as one operation, run by the module itself.
+
+        So a spectral norm's vectors are those of the module when the weight is made again.
+        """
+        parts = dict(module.named_parameters())
+        names = (root.name for part in parts.values() if (root := self.root(part)) is not None)
+        self.derives[weight] = Derived(tuple(names), None, entrywise=False)
+        self.chart.parametrized(partial(parametrized, module), parts, weight)
 
     def weight_norm(
         self, direction: torch.Tensor, length: torch.Tensor, weight: torch.Tensor
@@ -443,7 +569,7 @@ class Tracer(TorchDispatchMode):
         if derived is None:
             return
         self._tokens([tensor])
-        self.chart.token(derived.names[0], tensor)
+        self.chart.token(derived, tensor)
 
     def _meet(self, name: str, tensor: torch.Tensor, derived: Derived, data: torch.Tensor) -> None:
         """Note the use of a parameter that meets data in an operation other than a contraction."""
@@ -485,6 +611,7 @@ class Tracer(TorchDispatchMode):
         self.running.pop()
         if isinstance(module, ParametrizationList):
             self.unseen -= 1
+            self._parametrized(module, output)
             length, direction = (getattr(module, f"original{i}", None) for i in (0, 1))
             if isinstance(length, torch.Tensor) and isinstance(direction, torch.Tensor):
                 self.weight_norm(direction, length, output)
@@ -526,6 +653,10 @@ class Tracer(TorchDispatchMode):
             if seen.follows is UNSEEN and seen.role == made.use.role:
                 seen = replace(seen, follows=made.use.follows, logits=made.use.logits)
             self.uses[made.parameter] = seen
+            for name in made.beside:
+                if self.uses[name].follows is UNSEEN:
+                    after, logits = made.use.follows, made.use.logits
+                    self.uses[name] = replace(self.uses[name], follows=after, logits=logits)
 
 
 def code_line() -> str:
