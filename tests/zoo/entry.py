@@ -34,6 +34,8 @@ class Entry:
         fast: whether it runs in the default suite.
         draws: a prediction is an expectation over draws; of narrow layers (a depthwise kernel has
             nine weights a channel) one is too few to see it, so this many are averaged.
+        unused: globs of the parameters that the model's forward pass never uses, whatever it is
+            given: exactly these may be planned by their module.
         known: a check that this model is known to miss, and why. It is asserted to be missed.
     """
 
@@ -43,6 +45,7 @@ class Entry:
     classes: int | None = None
     fast: bool = False
     draws: int = 1
+    unused: tuple[str, ...] = ()
     known: Mapping[str, str] = field(default_factory=dict)
 
     def build(self) -> Built:

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from statistics import mean, median
 from typing import Any
 
@@ -20,6 +21,7 @@ from zoo.entry import Entry, loss_of
 
 import fanwise.torch as fwt
 from fanwise.signal import Layer, Signal
+from fanwise.torch.run import undisturbed
 
 NOTHING = 1e-24
 """A second moment below this is a zero."""
@@ -50,7 +52,8 @@ class Row:
         parameters: how many tensors there are.
         uncovered: those that train and that the plan neither draws nor calls constants of the
             model's design.
-        guessed: those whose role wasn't seen in the forward pass.
+        guessed: those whose role wasn't seen in the forward pass, although the model uses them; or
+            was, although the entry says that it never does.
         ratios: (contraction, measured over predicted second moment), in execution order.
         unpredicted: contractions without a prediction.
         ours, own: the state after `fwt.init_` with seed 0, and as the package initializes.
@@ -114,7 +117,7 @@ def measured(model: nn.Module, inputs: Any) -> State:
         seen.append(float(own.detach()))
         return own
 
-    with torch.no_grad():
+    with undisturbed(model), torch.no_grad():
         has_loss = loss_of(forward(model, inputs)) is not None
     signal: Signal = fwt.measure(model, inputs, loss=loss if has_loss else None)
     levels = [layer.rms for layer in signal.layers]
@@ -136,7 +139,7 @@ def fake_forward(model: nn.Module, inputs: Any) -> float | None:
     args, kwargs = ((), fake) if isinstance(fake, dict) else (fake, {})
     start = time.process_time()
     try:
-        with mode, torch.no_grad():
+        with undisturbed(model), mode, torch.no_grad():
             torch.func.functional_call(model, weights, args, kwargs)
     except Exception:  # whatever a model raises on tensors without values
         return None
@@ -191,7 +194,11 @@ def figures(entry: Entry) -> Row:
         entry.classes,
         len(names),
         tuple(sorted(names - covered)),
-        tuple(row.name for row in plan.rows if "not reached" in row.reason),
+        tuple(
+            row.name
+            for row in plan.rows
+            if (row.seen == "not reached") != any(fnmatchcase(row.name, u) for u in entry.unused)
+        ),
         tuple(ratios),
         tuple(without),
         states[0],

@@ -332,6 +332,7 @@ ENCODERS = [
         "mobilebert",
         "MobileBertForMaskedLM",
         {**MODERN, "embedding_size": 64, "intra_bottleneck_size": 64, "true_hidden_size": 64},
+        draws=4,
     ),
     encoder(
         "nystromformer",

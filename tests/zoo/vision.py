@@ -312,6 +312,7 @@ DENSE = [
         },
         pixels_only,
         None,
+        unused=("neck.fusion_stage.layers.0.residual_layer1.*",),  # it has no residual
     ),
     vision(
         "detr",
