@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from fanwise.attention import Average
+from fanwise.recurrences import Recurrence
 from fanwise.steps import (
     UNIT,
-    Average,
     Kernel,
     Lookup,
     Mean,
     Normalized,
-    Recurrence,
     Sampled,
     Scaled,
     Shifted,
@@ -26,6 +26,8 @@ from fanwise.steps import (
     Step,
     Sum,
     Weight,
+    between,
+    joined,
 )
 
 LARGEST = 1e12
@@ -70,7 +72,7 @@ class Graph:
             if isinstance(step, Kernel):
                 step = replace(step, weight=weights(step.made or step.parameter, step.part))
             elif isinstance(step, Recurrence | Sampled):
-                found = tuple(weights(name, None) for name in step.parameters)
+                found = tuple(weights(name, part) for name, part in step.needs)
                 step = replace(step, weights=found)
             elif isinstance(step, Lookup | Shifted):
                 step = replace(step, weight=weights(step.made or step.parameter, None))
@@ -92,8 +94,11 @@ class Graph:
                 continue
             feeds = [found[i] for i in node.inputs]
             known = [feed for feed in feeds if feed is not None]
-            made = step.forward(*known) if len(known) == len(feeds) else None
-            if made is None and isinstance(step, Normalized):
+            made = None
+            if len(known) == len(feeds):
+                sizes = [self.nodes[i].size for i in node.inputs]
+                made = _made(step, known, [size == node.size for size in sizes])
+            elif isinstance(step, Normalized):
                 made = UNIT  # whatever it is given
             found.append(made if made is not None and made.square < LARGEST else None)
         return found
@@ -229,3 +234,25 @@ class Graph:
                 open_.append(self.nodes[i].inputs[1])
             else:
                 open_.extend(self.nodes[i].inputs)
+
+
+def _made(step: Step, feeds: Sequence[Statistics], whole: Sequence[bool]) -> Statistics | None:
+    """Return what a step makes of its inputs, kind of place by kind of place where it can.
+
+    Args:
+        step: the step.
+        feeds: the statistics of its inputs.
+        whole: whether the result has all places of each input.
+    """
+    kinds = {tuple(share for share, _ in feed.parts) for feed in feeds if feed.parts}
+    kept = all(all_ for feed, all_ in zip(feeds, whole, strict=True) if feed.parts)
+    if not (step.by_place and kept and len(kinds) == 1):
+        return step.forward(*feeds)
+    parts = []
+    for i, share in enumerate(kinds.pop()):
+        made = step.forward(*(feed.parts[i][1] if feed.parts else feed for feed in feeds))
+        if made is None:
+            return None
+        parts.append((share, made))
+    pair = step.forward(*(between(feed) if feed.parts else feed for feed in feeds))
+    return None if pair is None else joined(parts, pair.shared)

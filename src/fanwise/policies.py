@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from fanwise.attention import Scores, Softmax
 from fanwise.draws import (
     Constant,
     DeltaOrthogonal,
@@ -26,7 +27,7 @@ from fanwise.fans import sizes
 from fanwise.graph import Graph
 from fanwise.residuals import Branch, Packed, Structure, kernels_before
 from fanwise.schemes import Scheme, VarianceScaling, Xavier
-from fanwise.steps import Scores, Softmax, Statistics
+from fanwise.steps import Statistics
 from fanwise.uses import KERNELS, Use
 
 

@@ -15,6 +15,7 @@ from fanwise.draws import (
     Identity,
     Orthogonal,
     Sparse,
+    Uniform,
 )
 from fanwise.fans import check_layout, sizes
 from fanwise.graph import Graph
@@ -44,7 +45,8 @@ def weight_of(draw: Draw, view: Sequence[int], layout: str | None) -> Weight | N
         return Weight(draw.value**2, draw.value)
     if isinstance(draw, EntrywiseDraw):
         mean = float(getattr(draw, "mean", 0.0))
-        return Weight(float(draw.std) ** 2 + mean**2, mean)  # type: ignore[attr-defined]
+        square = float(draw.std) ** 2 + mean**2  # type: ignore[attr-defined]
+        return Weight(square, mean, 1.8 if isinstance(draw, Uniform) else 3.0)
     size = sizes(view, check_layout(view, layout))
     inputs, outputs = size["I"] * size["K"], size["O"]
     if isinstance(draw, Orthogonal):

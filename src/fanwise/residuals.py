@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fanwise.attention import Average, Scores
 from fanwise.graph import Graph
 from fanwise.steps import (
-    Average,
     Kernel,
     Normalized,
     Pass,
     Pointwise,
     Scaled,
-    Scores,
     Shifted,
     Sum,
     Unknown,

@@ -10,7 +10,7 @@ Weights are independent with mean zero, so a kernel's outputs are normal over it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias
@@ -29,16 +29,69 @@ class Statistics(NamedTuple):
         square: E[x²].
         shared: E[x·x′], where x′ is the same unit at another position or of another sample.
         mean: E[x] over the units.
+        parts: where the places are of several kinds, as tokens beside a picture's patches: the
+            share of each kind, and what is known of it.
+        tails: where units differ in variance: that variance's own, relative to its mean squared.
+        fourth: E[x⁴]/E[x²]²; 0 where it is that of normals of such variances.
+        squares: E[x²·x′²]/E[x²]², x′ as in `shared`; likewise.
     """
 
     square: float
     shared: float = 0.0
     mean: float = 0.0
+    parts: tuple[tuple[float, Statistics], ...] = ()
+    tails: float = 0.0
+    fourth: float = 0.0
+    squares: float = 0.0
+
+    def fourths(self) -> tuple[float, float]:
+        """Return E[x⁴] and E[x²·x′²], relative to E[x²]²; of normals by Isserlis' theorem."""
+        if self.fourth:
+            return self.fourth, self.squares
+        whole, level = max(self.square, 1e-30), self.mean**2
+        own, common = whole - level, self.shared - level
+        fourth = level**2 + 6.0 * level * own + 3.0 * (1.0 + self.tails) * own**2
+        squares = whole**2 + 4.0 * level * common + 2.0 * common**2
+        squares += self.tails * (own**2 + 2.0 * common**2)
+        return fourth / whole**2, squares / whole**2
 
     def times(self, factor: float) -> Statistics:
         """Return those of the tensor times a factor."""
-        square = factor * factor
-        return Statistics(square * self.square, square * self.shared, factor * self.mean)
+        square, parts = factor * factor, tuple((s, x.times(factor)) for s, x in self.parts)
+        scaled = square * self.square, square * self.shared, factor * self.mean, parts
+        return Statistics(*scaled, *self[4:])
+
+
+def joined(parts: Iterable[tuple[float, Statistics]], between: float | None = None) -> Statistics:
+    """Return what is known of places that are of several kinds, each with its share s.
+
+    Two places are of one kind with chance s²: `shared` is Σ s²·shared + (1 − Σ s²)·between.
+
+    Args:
+        parts: (s, what is known of the kind).
+        between: E[x·x′] at places of two kinds; None where their means alone go together.
+    """
+    parts = list(parts)
+    mean = sum(s * x.mean for s, x in parts)
+    apart = 1.0 - sum(s * s for s, _ in parts)
+    if between is None:
+        between = (mean**2 - sum((s * x.mean) ** 2 for s, x in parts)) / apart if apart else 0.0
+    flat = [(share * s, inner) for share, x in parts for s, inner in x.parts or ((1.0, x),)]
+    return Statistics(
+        sum(s * x.square for s, x in parts),
+        sum(s * s * x.shared for s, x in parts) + apart * between,
+        mean,
+        tuple(flat) if apart else (),
+    )
+
+
+def between(whole: Statistics) -> Statistics:
+    """Return what is known of places of two kinds, as if they were of one: see `joined`."""
+    apart = 1.0 - sum(s * s for s, _ in whole.parts)
+    roots = [(s, math.sqrt(x.square)) for s, x in whole.parts]
+    square = (sum(s * r for s, r in roots) ** 2 - sum((s * r) ** 2 for s, r in roots)) / apart
+    rest = whole.shared - sum(s * s * x.shared for s, x in whole.parts)
+    return Statistics(max(square, 1e-30), rest / apart, whole.mean)
 
 
 UNIT = Statistics(1.0)
@@ -50,12 +103,14 @@ class Weight(NamedTuple):
 
     Attributes:
         square, mean: E[w²] and E[w].
+        fourth: E[w⁴]/E[w²]², of those whose mean is zero.
         summed: E[(Σw)²]/n for the n entries that one output of a kernel sums; None where that is
             `square`, as for independent entries. A kernel that is centred has 0.
     """
 
     square: float
     mean: float = 0.0
+    fourth: float = 3.0
     summed: float | None = None
 
     def along(self, line: tuple[float, float]) -> Weight:
@@ -77,7 +132,7 @@ DEGREE = 24
 
 
 @cache
-def _normal_grid() -> tuple[Array, Array, Array]:
+def normal_grid() -> tuple[Array, Array, Array]:
     """Return nodes z, their mass under N(0, 1), and orthonormal Hermite polynomials at them."""
     z = np.linspace(-REACH, REACH, NODES)
     mass = np.exp(-0.5 * z * z)
@@ -111,29 +166,63 @@ class Curve:
         return isinstance(other, Curve) and other.key == self.key
 
 
+VARIANCES = 16
+"""Nodes of the distribution of units' variances."""
+EVEN = 0.05
+"""Variance of units' variances below which they are taken as the same."""
+
+
+@lru_cache(maxsize=256)
+def _variances(tails: float) -> tuple[tuple[float, float], ...]:
+    """Return (share, variance) of gamma variates of mean 1 and this variance, for a quadrature.
+
+    The nodes of Gauss and Laguerre: eigenvalues of the Jacobi matrix (Golub and Welsch 1969).
+    """
+    if tails < EVEN:
+        return ((1.0, 1.0),)
+    shape, i = 1.0 / tails, np.arange(VARIANCES)
+    beside = np.sqrt(i[1:] * (i[1:] + shape - 1.0))
+    nodes, vectors = np.linalg.eigh(
+        np.diag(2.0 * i + shape) + np.diag(beside, 1) + np.diag(beside, -1)
+    )
+    pairs = zip(vectors[0] ** 2, nodes / shape, strict=True)
+    return tuple((float(share), float(node)) for share, node in pairs)
+
+
 @lru_cache(maxsize=4096)
 def transfer(curve: Curve, feed: Statistics) -> Transfer | None:
     """Return what a function makes of z ~ N(mean, square − mean²); None where it isn't finite.
 
     E[f(u)f(v)] for two correlated normals is Mehler's series: Σ aₖ²ρᵏ, aₖ the coefficients of f
-    in Hermite polynomials.
+    in Hermite polynomials; that of f² gives E[f²(u)f²(v)]. Units that differ in variance are
+    taken one variance after another.
     """
-    z, mass, basis = _normal_grid()
-    variance = max(feed.square - feed.mean**2, 1e-30)
-    spread = math.sqrt(variance)
-    with np.errstate(all="ignore"):
-        values = np.broadcast_to(curve.function(feed.mean + spread * z), z.shape)
-    if not np.isfinite(values).all():
-        return None
-    square = float(mass @ (values * values))
-    coefficients = (basis * mass) @ values
-    powers = coefficients**2
-    rho = min(max((feed.shared - feed.mean**2) / variance, -1.0), 1.0)
-    rest = max(square - float(powers.sum()), 0.0)
-    shared = float(powers @ rho ** np.arange(DEGREE)) + rest * rho**DEGREE
-    slopes = np.diff(values) / (spread * (z[1] - z[0]))
-    slope = float((0.5 * (mass[1:] + mass[:-1])) @ slopes**2)
-    return Transfer(Statistics(square, shared, float(coefficients[0])), slope)
+    z, mass, basis = normal_grid()
+    whole = max(feed.square - feed.mean**2, 1e-30)
+    rho = min(max((feed.shared - feed.mean**2) / whole, -1.0), 1.0)
+    powers = rho ** np.arange(DEGREE)
+    found = np.zeros(6)
+    for share, variance in _variances(feed.tails):
+        spread = math.sqrt(whole * variance)
+        with np.errstate(all="ignore"):
+            values = np.broadcast_to(curve.function(feed.mean + spread * z), z.shape)
+            both = []
+            for function in (values, values * values):
+                coefficients = ((basis * mass) @ function) ** 2
+                square = float(mass @ (function * function))
+                rest = max(square - float(coefficients.sum()), 0.0)
+                both += [square, float(coefficients @ powers) + rest * rho**DEGREE]
+            slopes = np.diff(values) / (spread * (z[1] - z[0]))
+            slope = float((0.5 * (mass[1:] + mass[:-1])) @ slopes**2)
+        if not np.isfinite(both[:2]).all():
+            return None
+        found += share * np.array([*both, float(mass @ values), slope])
+    square, shared, fourth, squares, mean, slope = (float(value) for value in found)
+    unit = square**2
+    if not (np.isfinite([fourth, squares]).all() and unit > 1e-60):
+        return Transfer(Statistics(square, shared, mean), slope)
+    made = Statistics(square, shared, mean, fourth=fourth / unit, squares=squares / unit)
+    return Transfer(made, slope)
 
 
 @lru_cache(maxsize=1024)
@@ -143,7 +232,7 @@ def largest(curve: Curve, feed: Statistics, count: int) -> Transfer | None:
     The z share a part √shared·g; given g they are independent, and the largest of them has the
     distribution function to the power `count`.
     """
-    z, mass, _ = _normal_grid()
+    z, mass, _ = normal_grid()
     common = max(feed.shared - feed.mean**2, 0.0)
     own = math.sqrt(max(feed.square - feed.shared, 1e-30))
     nodes, weights = np.polynomial.hermite_e.hermegauss(24)
@@ -171,11 +260,13 @@ class Step:
     """One operation. `forward` may return None: nobody knows.
 
     Attributes:
+        by_place: whether it does to each place what it does to places of that kind alone.
         by_entry: whether each entry of the output takes its gradient to an entry of the input, so
             that an input of fewer or more entries has more or less of it; else `backward` knows.
     """
 
     by_entry: ClassVar[bool] = True
+    by_place: ClassVar[bool] = False
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         """Return the statistics of the output."""
@@ -211,6 +302,7 @@ class Kernel(Step):
         fan_in, fan_out: as this call has them, at borders and strides too.
         part: which of several kernels packed in one parameter; None for all of it.
         contraction: its place among the model's contractions.
+        taps: at how many places it takes each unit.
         made: the weight's name where it is made of the parameter, or of several; empty where the
             parameter is the weight.
     """
@@ -221,6 +313,7 @@ class Kernel(Step):
     contraction: int
     part: int | None = None
     weight: Weight | None = None
+    taps: float = 1.0
     made: str = ""
     by_entry: ClassVar[bool] = False
 
@@ -231,8 +324,24 @@ class Kernel(Step):
         summed = square if self.weight.summed is None else self.weight.summed
         level = (summed - square) * x.mean**2
         return Statistics(
-            self.fan_in * (square * x.square + level), self.fan_in * (square * x.shared + level)
+            self.fan_in * (square * x.square + level),
+            self.fan_in * (square * x.shared + level),
+            tails=self._tails(x, self.weight),
         )
+
+    def _tails(self, x: Statistics, weight: Weight) -> float:
+        """Return the variance of the units' variances, which sums of few terms differ in.
+
+        Of y = Σ w·x over n = c·t terms, c units at t places, E[y⁴] is 3·E[w²]²·E[(Σ x²)²], and for
+        weights that aren't normal (E[w⁴] − 3·E[w²]²)·n·E[x⁴] more; and of n² pairs of terms n are
+        one and the same, n·(t − 1) one unit at two places, and the others different units.
+        """
+        n = max(self.fan_in, 1.0)
+        fourth, squares = x.fourths()
+        same = min(self.taps, n) - 1.0
+        rest = n - 1.0 - same
+        whole = fourth * weight.fourth / 3.0 + same * squares + rest
+        return max(round(whole / n - 1.0, 6), 0.0)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         return (None if self.weight is None else self.fan_out * self.weight.square * gradient,)
@@ -255,7 +364,7 @@ class Lookup(Step):
     def forward(self, *feeds: Statistics) -> Statistics | None:
         if self.weight is None:
             return None
-        square, mean, _ = self.weight
+        square, mean = self.weight[:2]
         return Statistics(square, self.same * square + (1.0 - self.same) * mean**2, mean)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
@@ -269,11 +378,12 @@ class Scaled(Step):
     parameter: str
     line: tuple[float, float] = (1.0, 0.0)
     weight: Weight | None = None
+    by_place: ClassVar[bool] = True
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         if self.weight is None:
             return None
-        square, mean, _ = self.weight.along(self.line)
+        square, mean = self.weight.along(self.line)[:2]
         x = feeds[0]
         return Statistics(square * x.square, square * x.shared, mean * x.mean)
 
@@ -295,14 +405,17 @@ class Shifted(Step):
     shared: bool = True
     weight: Weight | None = None
     made: str = ""
+    by_place: ClassVar[bool] = True
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         if self.weight is None:
             return None
-        square, mean, _ = self.weight.along(self.line)
+        square, mean = self.weight.along(self.line)[:2]
         x = feeds[0]
         cross = 2.0 * mean * x.mean
         common = square if self.shared else mean * mean
+        if not square:
+            return x._replace(parts=())
         return Statistics(x.square + square + cross, x.shared + common + cross, x.mean + mean)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
@@ -314,6 +427,7 @@ class Pointwise(Step):
     """f(x), entry by entry."""
 
     curve: Curve
+    by_place: ClassVar[bool] = True
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         found = transfer(self.curve, feeds[0])
@@ -333,9 +447,10 @@ class Pass(Step):
     """
 
     square: float = 1.0
+    by_place: ClassVar[bool] = True
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
-        return feeds[0].times(math.sqrt(self.square))
+        return feeds[0].times(math.sqrt(self.square))._replace(parts=())
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         return (self.square * gradient,)
@@ -350,6 +465,7 @@ class Sum(Step):
     """
 
     factors: tuple[float, ...] = ()
+    by_place: ClassVar[bool] = True
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         terms = list(zip(self.factors or (1.0,) * len(feeds), feeds, strict=True))
@@ -388,6 +504,10 @@ class Product(Step):
 class Normalized(Step):
     """Divided by its own deviation over a group: layer, batch, group, instance and RMS norms.
 
+    The group's mean m goes with each of its entries as with itself, E[x·m] = E[m²]. So it takes
+    E[m²] from what two places of one group share, and from places of two groups, as a layer norm
+    has them, E[m·m′], which is what their means share.
+
     Attributes:
         units: how many units a group has: all for a layer norm, one for a batch or instance norm.
         places: how many places a group has.
@@ -401,6 +521,11 @@ class Normalized(Step):
     centred: bool = True
     eps: float = 0.0
     label: str = "a normalization"
+
+    @property
+    def by_place(self) -> bool:  # type: ignore[override]
+        """Whether each place is a group, or several."""
+        return self.units > 1.0 and self.places == 1.0
 
     def _removed(self, x: Statistics) -> float:
         """Return the second moment of the group's mean."""
@@ -417,8 +542,9 @@ class Normalized(Step):
         scale = 1.0 / max(left + self.eps, 1e-30)
         if not self.centred:
             return Statistics(x.square * scale, x.shared * scale, x.mean * math.sqrt(scale))
-        common = x.mean**2 + (x.shared - x.mean**2) / self.units
-        return Statistics(left * scale, max(x.shared - common, 0.0) * scale)
+        if self.places == 1.0:
+            removed = x.mean**2 + (x.shared - x.mean**2) / self.units
+        return Statistics(left * scale, (x.shared - removed) * scale)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         left = max(feeds[0].square - self._removed(feeds[0]), 0.0)
@@ -428,6 +554,8 @@ class Normalized(Step):
 @dataclass(frozen=True)
 class Centred(Step):
     """x less its mean over the units."""
+
+    by_place: ClassVar[bool] = True
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         x = feeds[0]
@@ -477,19 +605,28 @@ class Largest(Step):
 
 @dataclass(frozen=True)
 class Mix(Step):
-    """Entries of several tensors, with these shares of the result's.
+    """Entries of several tensors, with these shares of the result's; of zeros the rest.
+
+    Of tensors joined along their units, two places have the same tensor's unit: Σ s·shared. Of
+    others the result's places are of several kinds.
 
     Attributes:
         shares: of each tensor.
         whole: whether all entries of each are there, side by side; else some of each are picked.
+        units: whether they lie side by side as units.
     """
 
     shares: tuple[float, ...]
     whole: bool = True
+    units: bool = False
     by_entry: ClassVar[bool] = False
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         pairs = list(zip(self.shares, feeds, strict=True))
+        if not self.units:
+            rest = 1.0 - sum(self.shares)
+            whole = joined([*pairs, (rest, Statistics(0.0))] if rest > 1e-9 else pairs)
+            return whole if self.whole else whole._replace(parts=())
         return Statistics(
             sum(s * x.square for s, x in pairs),
             sum(s * x.shared for s, x in pairs),
@@ -498,196 +635,6 @@ class Mix(Step):
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         return tuple(gradient * (1.0 if self.whole else share) for share in self.shares)
-
-
-@dataclass(frozen=True)
-class Scores(Step):
-    """Queries times keys: dot products over `terms` entries, times `scale`.
-
-    `square − shared` is what differs between the keys: what they share, softmax takes away.
-    """
-
-    terms: float
-    queries: float
-    keys: float
-    scale: float = 1.0
-    by_entry: ClassVar[bool] = False
-
-    def forward(self, *feeds: Statistics) -> Statistics | None:
-        query, key = feeds
-        gain = self.terms * self.scale**2 * query.square
-        return Statistics(gain * key.square, gain * key.shared)
-
-    def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
-        query, key = feeds
-        whole = gradient * self.scale**2
-        return (
-            whole * self.keys * max(key.square - key.shared, 0.0),
-            whole * self.queries * query.square,
-        )
-
-
-@lru_cache(maxsize=1024)
-def concentration(level: float, counts: tuple[int, ...]) -> float:
-    """Return E[Σ aᵢ²] of softmax over n normal scores of variance `level`; a mean over the counts.
-
-    With S = Σ exp(sᵢ) and 1/S² = ∫ t·exp(−tS) dt it is n·∫ t·E[e²ˢ exp(−t·eˢ)]·E[exp(−t·eˢ)]ⁿ⁻¹ dt,
-    both expectations over one score.
-    """
-    spread = math.sqrt(level)
-    z, mass, _ = _normal_grid()
-    z, mass = z[::8], mass[::8] / mass[::8].sum()
-    scores = np.exp(spread * z)
-    n = np.array(sorted(set(counts)), dtype=np.float64)
-    share = np.array([counts.count(int(k)) for k in n]) / len(counts)
-    u = np.linspace(-math.log(n[-1]) - 8.5 * spread - 12.0, 8.5 * spread + 5.0, 500)
-    t = np.exp(u)
-    decay = np.exp(-np.minimum(t[:, None] * scores, 700.0))
-    alone, weighed = decay @ mass, decay @ (mass * scores**2)
-    integrand = (t * t * weighed)[:, None] * alone[:, None] ** (n - 1.0)
-    found = n * integrand.sum(0) * (u[1] - u[0])
-    return float(np.minimum(found, 1.0) @ share)
-
-
-@dataclass(frozen=True)
-class Softmax(Step):
-    """Softmax over `count` entries: weights that sum to one.
-
-    Attributes:
-        count: of the entries.
-        counts: how many a mask leaves to each query; empty where there is none.
-    """
-
-    count: int
-    counts: tuple[int, ...] = ()
-
-    def concentration(self, scores: Statistics) -> float:
-        """Return E[Σ aᵢ²]: 1/n for equal scores, 1 where one outweighs the others."""
-        level = min(max(scores.square - scores.shared, 0.0), 400.0)
-        return concentration(round(level, 6), self.counts or (self.count,))
-
-    def forward(self, *feeds: Statistics) -> Statistics | None:
-        n = max(self.count, 1)
-        return Statistics(self.concentration(feeds[0]) / n, 1.0 / n**2, 1.0 / n)
-
-    def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
-        return (gradient * self.concentration(feeds[0]) / max(self.count, 1),)
-
-
-@dataclass(frozen=True)
-class Average(Step):
-    """Attention's weights times its values: an average over `count` places."""
-
-    count: float
-    queries: float
-    width: float
-    by_entry: ClassVar[bool] = False
-
-    def forward(self, *feeds: Statistics) -> Statistics | None:
-        weights, x = feeds
-        own = max(x.square - x.shared, 0.0)
-        concentration = self.count * weights.square
-        return Statistics(x.shared + own * concentration, x.shared + own / self.count, x.mean)
-
-    def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
-        weights, x = feeds
-        return (
-            gradient * self.width * max(x.square - x.shared, 0.0),
-            gradient * self.queries * weights.square,
-        )
-
-
-WIDTH, SAMPLES = 128, 32
-"""Of the recurrent network that is run: the state turns by an orthogonal matrix for each gate."""
-LONGEST = 64
-"""Most time steps that are followed: by then the state has settled."""
-
-
-@dataclass(frozen=True)
-class Recurrence(Step):
-    """A recurrent module: a small one, of weights and inputs of the same moments, is run.
-
-    Attributes:
-        kind: ``"LSTM"``, ``"GRU"``, ``"tanh"`` or ``"relu"``.
-        layers: for each the (parameter, fan_in) that its input, then its state, is contracted with.
-        forget: bias of an LSTM's forget gate.
-        steps: in time.
-    """
-
-    kind: str
-    layers: tuple[tuple[tuple[str, int], tuple[str, int]], ...]
-    forget: float
-    steps: int
-    weights: tuple[Weight | None, ...] = ()
-    by_entry: ClassVar[bool] = False
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """The parameters whose `weights` are needed, in their order."""
-        return tuple(name for layer in self.layers for name, _ in layer)
-
-    def forward(self, *feeds: Statistics) -> Statistics | None:
-        if not self.weights or None in self.weights:
-            return None
-        fans = [fan for layer in self.layers for _, fan in layer]
-        gains = [w.square * n for w, n in zip(self.weights, fans, strict=True) if w is not None]
-        pairs = tuple(zip(gains[::2], gains[1::2], strict=True))
-        return _followed(self.kind, pairs, self.forget, min(self.steps, LONGEST), feeds[0])
-
-    def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
-        return (None,)
-
-
-@lru_cache(maxsize=256)
-def _followed(
-    kind: str,
-    gains: tuple[tuple[float, float], ...],
-    forget: float,
-    steps: int,
-    feed: Statistics,
-) -> Statistics:
-    """Return the statistics of a recurrence's outputs, a mean over time.
-
-    Args:
-        kind: see `Recurrence`.
-        gains: of each layer: fan_in · E[w²] of what meets its input, then its state.
-        forget: bias of the forget gate.
-        steps: in time.
-        feed: the statistics of the input.
-    """
-    generator = np.random.Generator(np.random.Philox(0))
-    gates = {"LSTM": 4, "GRU": 3}.get(kind, 1)
-    shape = WIDTH, SAMPLES
-    common = math.sqrt(max(feed.shared, 0.0)) * generator.standard_normal((1, *shape))
-    own = math.sqrt(max(feed.square - feed.shared, 0.0))
-    sequence = common + own * generator.standard_normal((steps, *shape))
-    for inward, around in gains:
-        into = generator.standard_normal((gates, WIDTH, WIDTH)) * math.sqrt(inward / WIDTH)
-        turn = np.linalg.qr(generator.standard_normal((gates, WIDTH, WIDTH)))[0]
-        turn *= math.sqrt(around)
-        h = cell = np.zeros(shape)
-        outputs = []
-        for x in sequence:
-            fed, state = into @ x, turn @ h
-            if kind == "LSTM":
-                i, f, g, o = fed + state
-                cell = _sigmoid(f + forget) * cell + _sigmoid(i) * np.tanh(g)
-                h = _sigmoid(o) * np.tanh(cell)
-            elif kind == "GRU":
-                r, z = _sigmoid(fed[:2] + state[:2])
-                h = (1.0 - z) * np.tanh(fed[2] + r * state[2]) + z * h
-            else:
-                h = fed[0] + state[0]
-                h = np.tanh(h) if kind == "tanh" else np.maximum(h, 0.0)
-            outputs.append(h)
-        sequence = np.stack(outputs)
-    square, mean = float(np.mean(sequence**2)), float(np.mean(sequence))
-    pairs = float(np.mean(sequence.sum(0) ** 2)) - steps * square
-    return Statistics(square, pairs / max(steps * (steps - 1), 1), mean)
-
-
-def _sigmoid(z: Array) -> Array:
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))
 
 
 class Sampler(Protocol):
@@ -723,6 +670,11 @@ class Sampled(Step):
     stands_for: int | None = None
     curve: Curve | None = None
     by_entry: ClassVar[bool] = False
+
+    @property
+    def needs(self) -> tuple[tuple[str, int | None], ...]:
+        """The (parameter, part) whose `weights` are needed, in their order."""
+        return tuple((name, None) for name in self.parameters)
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         return None if self.sampler is None else self.sampler.forward(feeds, self.weights)

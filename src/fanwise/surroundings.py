@@ -12,11 +12,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
+from fanwise.attention import Average, Scores, Softmax
 from fanwise.graph import Graph
 from fanwise.neighbours import neighbour
+from fanwise.recurrences import Recurrence
 from fanwise.steps import (
     Array,
-    Average,
     Centred,
     Curve,
     Kernel,
@@ -28,12 +29,9 @@ from fanwise.steps import (
     Pass,
     Pointwise,
     Product,
-    Recurrence,
     Sampled,
     Scaled,
-    Scores,
     Shifted,
-    Softmax,
     Source,
     Step,
     Sum,

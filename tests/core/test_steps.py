@@ -11,9 +11,9 @@ import math
 import numpy as np
 import pytest
 
+from fanwise.attention import Average, Scores, Softmax
 from fanwise.graph import Graph
 from fanwise.steps import (
-    Average,
     Centred,
     Curve,
     Kernel,
@@ -25,11 +25,8 @@ from fanwise.steps import (
     Pass,
     Pointwise,
     Product,
-    Recurrence,
     Scaled,
-    Scores,
     Shifted,
-    Softmax,
     Source,
     Statistics,
     Sum,
@@ -50,7 +47,7 @@ ABS = Curve("abs", np.abs)
 
 
 def signal(statistics, seed=0, units=UNITS, places=PLACES):
-    square, shared, mean = statistics
+    square, shared, mean = statistics[:3]
     generator = np.random.default_rng(seed)
     common = math.sqrt(max(shared - mean**2, 0.0)) * generator.standard_normal((units, 1))
     own = math.sqrt(max(square - shared, 0.0)) * generator.standard_normal((units, places))
@@ -126,6 +123,19 @@ def test_normalizations(statistics, units):
     check(Normalized(units, places).forward(statistics), y.reshape(x.shape), rel=0.06)
 
 
+@pytest.mark.parametrize("statistics", SIGNALS[:3], ids=str)
+@pytest.mark.parametrize(("units", "places"), [(1, 4), (8, 9), (32, 4)])
+def test_normalizations_of_few_entries(statistics, units, places):
+    """Of one unit at four places, what is left of each goes against the other three."""
+    x = signal(statistics, units=40000, places=places)
+    groups = x.reshape(-1, units, places)
+    y = groups - groups.mean((1, 2), keepdims=True)
+    y /= np.sqrt((y * y).mean((1, 2), keepdims=True))
+    check(Normalized(units, places).forward(statistics), y.reshape(x.shape), rel=0.06)
+    level = Mean(places).forward(Normalized(1, places).forward(statistics))
+    assert level.square == pytest.approx(0.0, abs=1e-12)
+
+
 @pytest.mark.parametrize("statistics", SIGNALS, ids=str)
 def test_a_root_mean_square_norm(statistics):
     x = signal(statistics)
@@ -160,9 +170,45 @@ def test_two_signals(first, second):
     check(Sum((1.0, -2.0)).forward(first, second), x - 2.0 * y, rel=0.06)
     assert Sum((1.0, -2.0)).backward(1.0, first, second) == (1.0, 4.0)
     assert Mix((0.25, 0.75), whole=False).backward(2.0, first, second) == (0.5, 1.5)
-    side = Mix((0.25, 0.75)).forward(first, second)
-    assert side.square == pytest.approx(0.25 * first.square + 0.75 * second.square)
+    # Side by side as units, as places, or each entry from one of them by chance.
+    half = slice(UNITS // 2)
+    units = np.concatenate([x[half], y[half]])
+    check(Mix((0.5, 0.5), units=True).forward(first, second), units, rel=0.06)
+    places = np.concatenate([signal(first, 1, places=100), signal(second, 2, places=300)], 1)
+    check(Mix((0.25, 0.75)).forward(first, second), places, rel=0.06)
+    picked = np.where(np.random.default_rng(3).random(x.shape) < 0.25, x, y)
+    check(Mix((0.25, 0.75), whole=False).forward(first, second), picked, rel=0.06)
     assert Product().backward(2.0, first, second) == (2.0 * second.square, 2.0 * first.square)
+
+
+@pytest.mark.parametrize("step", [Normalized(UNITS), Normalized(centred=False), Pointwise(RELU)])
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_places_of_several_kinds_are_followed_kind_by_kind(step, level):
+    """Three of four places hold one small token: a norm makes it as large as the rest.
+
+    With the second moment of all places together it would leave it next to nothing.
+    """
+    kinds = [Statistics(4.0, 0.4), Statistics(3.0, 1.0), Statistics(0.01, 0.01)]
+    graph = Graph()
+    one, other, token = (graph.add(Source(kind), (), 100) for kind in kinds)
+    inner = graph.add(Mix((0.25, 0.75)), (other, token), 320)
+    whole = graph.add(Mix((0.2, 0.8)), (one, inner), 400)
+    table = graph.add(Source(Statistics(level, level)), (), 1)
+    end = graph.add(step, (graph.add(Sum(), (whole, table), 400),), 400)
+    some = graph.add(Pass(), (whole,), 40)
+    found = graph.forward([node.step for node in graph.nodes])
+    parts = [
+        signal(k, i, places=n) for i, (k, n) in enumerate(zip(kinds, (80, 80, 240), strict=True))
+    ]
+    x = np.concatenate(parts, 1) + signal(Statistics(level, level), 9, places=1)
+    if isinstance(step, Pointwise):
+        y = np.maximum(x, 0.0)
+    else:
+        x = x - x.mean(0) if step.centred else x
+        y = x / np.sqrt(np.mean(x * x, axis=0))
+    check(found[end], y, rel=0.06)
+    assert [share for share, _ in found[end].parts] == pytest.approx([0.2, 0.2, 0.6])
+    assert not found[some].parts  # nobody knows which of them these are
 
 
 def test_a_kernel():
@@ -184,6 +230,50 @@ def test_a_kernel_whose_weights_sum_to_something_else(level):
     summed = float(np.mean(w.sum(1) ** 2) / 500)
     weight = Weight(float(np.mean(w**2)), summed=summed)
     check(Kernel("w", 500, 4000, 0, weight=weight).forward(feed), w @ x, rel=0.06)
+
+
+@pytest.mark.parametrize("units", [1, 4])
+@pytest.mark.parametrize("taps", [1, 5])
+@pytest.mark.parametrize("uniform", [False, True])
+@pytest.mark.parametrize("feed", [Statistics(1.0), Statistics(0.8, 0.25)], ids=str)
+def test_sums_of_few_terms_have_tails(units, taps, uniform, feed):
+    """One unit's five taps, rectified: its outputs' fourth moment is 10 times the square's square.
+
+    tanh then keeps a third less of it than of a normal's.
+    """
+    generator, width = np.random.default_rng(7), 40000
+    x = np.stack([RELU.function(signal(feed, i, width, 12)) for i in range(units)])
+    if uniform:
+        w = generator.uniform(-math.sqrt(3.0), math.sqrt(3.0), (units, taps, width, 1))
+    else:
+        w = generator.standard_normal((units, taps, width, 1))
+    w /= math.sqrt(units * taps * 0.4)
+    reach = x.shape[-1] - taps + 1
+    y = sum(w[u, t] * x[u, :, t : t + reach] for u in range(units) for t in range(taps))
+    weight = Weight(1.0 / (units * taps * 0.4), 0.0, 1.8 if uniform else 3.0)
+    kernel = Kernel("w", units * taps, 1, 0, weight=weight, taps=taps)
+    after = Pointwise(RELU).forward(feed)
+    found = kernel.forward(after)
+    assert after.fourths()[0] == pytest.approx(np.mean(x**4) / np.mean(x**2) ** 2, rel=0.05)
+    tails = np.mean(y**4) / np.mean(y * y) ** 2 / 3.0 - 1.0
+    assert 1.0 + found.tails == pytest.approx(1.0 + tails, rel=0.12)
+    squashed = float(np.mean(np.tanh(y) ** 2))
+    predicted = Pointwise(TANH).forward(found).square
+    as_normal = Pointwise(TANH).forward(found._replace(tails=0.0)).square
+    if units * taps > 4:
+        assert predicted == pytest.approx(squashed, rel=0.05)
+    else:  # half of what is rectified is zero, and no gamma variate
+        assert abs(predicted - squashed) < 0.5 * abs(as_normal - squashed)
+
+
+@pytest.mark.parametrize("statistics", SIGNALS, ids=str)
+def test_fourth_moments_of_normals(statistics):
+    x = signal(statistics, units=20000)
+    square = np.mean(x * x)
+    pairs = np.mean(x[:, 1:] ** 2 * x[:, :-1] ** 2)
+    fourth, squares = statistics.fourths()
+    assert fourth == pytest.approx(np.mean(x**4) / square**2, rel=0.05)
+    assert squares == pytest.approx(pairs / square**2, rel=0.05)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.01, 1.0, 4.0, 25.0])
@@ -226,41 +316,6 @@ def test_an_embeddings_rows():
     table = Weight(0.04, 0.0)
     assert Lookup("t", weight=table).forward() == Statistics(0.04, 0.0, 0.0)
     assert Lookup("t", 1.0, table).forward() == Statistics(0.04, 0.04, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("kind", "layers"),
-    [("LSTM", 1), ("LSTM", 2), ("GRU", 1), ("GRU", 2), ("tanh", 1), ("tanh", 2), ("relu", 1)],
-)
-def test_recurrences(kind, layers):
-    """Against a network of that kind, run on drawn inputs."""
-    torch = pytest.importorskip("torch")
-    width, steps = 256, 20
-    make = {"LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU}.get(kind, torch.nn.RNN)
-    how = {} if kind in ("LSTM", "GRU") else {"nonlinearity": kind}
-    net = make(width, width, layers, **how)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            if name.startswith("bias"):
-                parameter.zero_()
-            elif "ih" in name:
-                parameter.normal_(0.0, width**-0.5, generator=generator)
-            else:
-                for gate in parameter.view(-1, width, width):
-                    torch.nn.init.orthogonal_(gate, generator=generator)
-        if kind == "LSTM":
-            for i in range(layers):
-                getattr(net, f"bias_hh_l{i}")[width : 2 * width] = 1.0
-        x = torch.randn(steps, 64, width, generator=generator)
-        outputs = net(x)[0]
-    weight = Weight(1.0 / width)
-    if kind == "relu":  # grows without bound: the first steps are compared
-        steps, outputs = 4, outputs[:4]
-    layer = ("ih", width), ("hh", width)
-    step = Recurrence(kind, (layer,) * layers, 1.0, steps, (weight,) * (2 * layers))
-    found = step.forward(Statistics(1.0))
-    assert found.square == pytest.approx(float(outputs.square().mean()), rel=0.15)
 
 
 def test_what_nobody_knows_stays_unknown_until_it_is_normalized():

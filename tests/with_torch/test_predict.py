@@ -280,3 +280,87 @@ def test_a_learned_key_beside_the_keys_is_predicted():
     plan = fwt.plan(Attends(), x)
     assert {plan["inner.bias_k"].role, plan["inner.bias_v"].role} == {"token"}
     check(Attends(), x, 1.5)
+
+
+class Masked(nn.Module):
+    """Attention over places of which three in four hold one of ten learned tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Parameter(torch.zeros(10, 1, 1, WIDTH))
+        self.norm, self.attention = nn.LayerNorm(WIDTH), Attention(False)
+
+    def forward(self, x):
+        tokens = self.tokens[3].repeat(x.shape[0], 3 * x.shape[1], 1)
+        return self.attention(self.norm(torch.cat([x, tokens], 1)))
+
+
+class Biased(nn.Module):
+    """Attention whose scores take a learned bias for each offset, under a causal mask or none."""
+
+    def __init__(self, causal):
+        super().__init__()
+        self.table, self.causal = nn.Embedding(32, 4), causal
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4)
+        places = torch.arange(x.shape[1])
+        bias = self.table((places[:, None] - places).clamp(-15, 15) + 15).permute(2, 0, 1)[None]
+        if self.causal:
+            bias = torch.where(places <= places[:, None], bias, torch.tensor(-1e9))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+class Windowed(nn.Module):
+    """Attention within halves, by a mask of −100 that is added to all scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4)
+        half = torch.arange(x.shape[1]) // (x.shape[1] // 2)
+        mask = torch.zeros(x.shape[1], x.shape[1]).masked_fill(half[:, None] != half, -100.0)
+        weights = (q @ k.transpose(-1, -2) * k.shape[-1] ** -0.5 + mask).softmax(-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
+class Queries(nn.Module):
+    """Attention from learned rows, on zeros of their shape, to what comes in."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.values = nn.Parameter(torch.zeros(12, WIDTH)), nn.Linear(WIDTH, WIDTH)
+        self.norm, self.attention = nn.LayerNorm(WIDTH), Attention(False)
+
+    def forward(self, x):
+        rows = self.rows.unsqueeze(0).repeat(x.shape[0], 1, 1)
+        nothing = torch.zeros_like(rows)
+        return self.attention(self.norm(rows)) + self.values(nothing + x[:, :12])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Masked, lambda: Biased(False), lambda: Biased(True), Windowed, Queries],
+    ids=["mask tokens", "biased", "biased, causal", "windows", "queries"],
+)
+def test_attention_as_models_have_it(make):
+    """What the places share and how many keys each query sees decide what attention puts out."""
+    x = torch.randn(16, 24, WIDTH, generator=torch.Generator().manual_seed(1))
+    model, squares = make(), []
+    plan = fwt.plan(model, x)
+    for seed in range(4):
+        squares.append([a.rms**2 for a in fwt.measure(plan.apply(model, seed=seed), x).layers])
+    for promise, square in zip(plan.predicted, torch.tensor(squares).mean(0), strict=True):
+        assert float(square) == pytest.approx(promise.rms**2, rel=0.2), promise.parameter
+
+
+def test_a_window_larger_than_the_picture_holds_the_picture():
+    model = nn.Sequential(nn.ReLU(), nn.AvgPool2d(50, ceil_mode=True), nn.Conv2d(64, 64, 1))
+    x = torch.randn(32, 64, 3, 3, generator=torch.Generator().manual_seed(3))
+    check(model, x, 1.2)
+    model = nn.Sequential(nn.ReLU(), nn.AvgPool2d(3, 1, 1, count_include_pad=False))
+    check(nn.Sequential(model, nn.Conv2d(64, 64, 1)), x, 1.2)

@@ -20,9 +20,10 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fanwise.attention import Average, Scores, Softmax
 from fanwise.graph import Graph
+from fanwise.recurrences import Read, Recurrence
 from fanwise.steps import (
-    Average,
     Centred,
     Kernel,
     Largest,
@@ -33,12 +34,9 @@ from fanwise.steps import (
     Pass,
     Pointwise,
     Product,
-    Recurrence,
     Sampled,
     Scaled,
-    Scores,
     Shifted,
-    Softmax,
     Source,
     Statistics,
     Step,
@@ -51,6 +49,7 @@ from fanwise.torch.constants import (
     constant_statistics,
     repeats,
     statistics_of,
+    unmasked,
 )
 from fanwise.torch.derived import Derived, Used
 from fanwise.torch.marks import Mark
@@ -69,6 +68,7 @@ from fanwise.torch.operations import (
 )
 from fanwise.torch.outputs import MOST, Outputs, memory
 from fanwise.torch.pointwise import POINTWISE, Call, Z, after, curve_of, inverts
+from fanwise.torch.recurrent import ways_of
 from fanwise.torch.regions import Regions
 from fanwise.torch.resampling import neighbours
 from fanwise.uses import Neighbour
@@ -134,6 +134,7 @@ class Chart:
         self.outputs = Outputs()
         self.marks: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.written: dict[Any, Mark] = {}
+        self.rows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.nodes: dict[int, list[int]] = {}
         self.names: list[str] = []
         self.factors: dict[int, tuple[Mark, Mark]] = {}
@@ -306,6 +307,9 @@ class Chart:
             self.put(result, self._fresh(self.add(Source(origin="constant"), (), result)))
         elif name in FACTORIES or not data:
             self.constants.fold(func, args, kwargs, result)
+            self._repeated(
+                [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)], result
+            )
         elif name in SCATTERS:
             self._gathered(name, args, result)
         elif args and result is args[0] and self._is_part(result, data, name):
@@ -493,6 +497,7 @@ class Chart:
         bias: str | None,
         units: int = -1,
         part: int | None = None,
+        taps: float = 1.0,
         made: str = "",
     ) -> None:
         """Note that the latest contraction, of a parameter with data, plus a bias, gave `result`.
@@ -505,6 +510,7 @@ class Chart:
             bias: a parameter that the same operation adds.
             units: the axis of the result along which its units lie.
             part: which of several kernels that are packed in the parameter.
+            taps: at how many places it takes each unit.
             made: what the weight is called that is made of it, as `weight` says.
         """
         whole, index = part, len(self.names) - 1
@@ -513,7 +519,7 @@ class Chart:
 
         def node_of(part: int | None, parts: int, size: int) -> int:
             which = whole if part is None else part
-            step = Kernel(parameter, fan_in, fan_out / parts, index, which, made=made)
+            step = Kernel(parameter, fan_in, fan_out / parts, index, which, taps=taps, made=made)
             node = self.graph.add(step, (feed,), max(size, 1))
             if bias is not None:
                 node = self.graph.add(Shifted(bias), (node,), max(size, 1))
@@ -541,11 +547,11 @@ class Chart:
         places = prod(int(n) for n in result.shape[-axes:]) if axes else 1
         inputs = int(data.shape[-axes - 1]) // groups
         root = self.root(bias) if isinstance(bias, torch.Tensor) else None
-        fan_in = inputs * pairs / max(places, 1)
+        taps = pairs / max(places, 1)
         name = root.name if root is not None else None
         sums = [k for k in range(weight.dim()) if k != int(transposed)]
         made = self.weight(weight, sums)
-        self.kernel(parameter, data, result, fan_in, name, -axes - 1, made=made)
+        self.kernel(parameter, data, result, inputs * taps, name, -axes - 1, taps=taps, made=made)
 
     def lookup(self, name: str, parameter: str, args: tuple[Any, ...], result: Any) -> None:
         """Note rows of an embedding, or bags of them."""
@@ -567,12 +573,28 @@ class Chart:
         self.put(first, self._fresh(node))
 
     def token(self, derived: Derived, tensor: torch.Tensor) -> None:
-        """Mark a tensor made of parameters as data: every sample has the same."""
+        """Mark a tensor made of parameters as data: a token, or rows of them."""
         self.put(tensor, self._fresh(self._token(derived, tensor)))
 
     def _token(self, derived: Derived, tensor: torch.Tensor) -> int:
-        step = Lookup(derived.names[0], 1.0, token=True, made=self.weight(tensor))
-        return self.add(step, (), tensor)
+        name = derived.names[0]
+        same = self._alike(name, tensor)
+        return self.add(Lookup(name, same, token=True, made=self.weight(tensor)), (), tensor)
+
+    def _alike(self, name: str, tensor: torch.Tensor) -> float:
+        """Return the chance that two places show one row of a parameter: 1 where it has one."""
+        rows = self.rows.get(tensor, prod(self.constants.shapes.get(name, ())[:-1]))
+        return 1.0 if rows == 1 else 0.0
+
+    def _repeated(self, tensors: Sequence[torch.Tensor], result: Any) -> None:
+        """Note how many rows of a parameter a tensor that is made of it can show."""
+        for tensor in tensors:
+            derived = self.derived(tensor)
+            shape = self.constants.shapes.get(derived.names[0], ()) if derived is not None else ()
+            for leaf in tree_flatten(result)[0] if len(shape) > 1 and shape[-1] else ():
+                rows = self.rows.get(tensor, prod(shape[:-1]))
+                if isinstance(leaf, torch.Tensor):
+                    self.rows[leaf] = max(min(rows, leaf.numel() // shape[-1]), 1)
 
     def product(self, data: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return a stand-in for the product of tensors that a bilinear kernel meets."""
@@ -580,31 +602,81 @@ class Chart:
         self.put(stand_in, self._fresh(self.add(Product(), [self.at(t) for t in data], stand_in)))
         return stand_in
 
-    def recurrent(
-        self, module: nn.Module, prefix: str, data: torch.Tensor | None, result: Any
-    ) -> None:
-        """Note a recurrent module, whose inside isn't seen: layer by layer, one direction."""
-        first = tree_flatten(result)[0][0]
-        if data is None:
+    def recurrent(self, module: nn.Module, prefix: str, inputs: Sequence[Any], result: Any) -> None:
+        """Note a recurrent module, whose inside isn't seen: what it puts out, and its last states.
+
+        Args:
+            module: the recurrent module.
+            prefix: its qualified name.
+            inputs: the sequence, and the first states if they are given.
+            result: what the module returns.
+        """
+        if not inputs:
+            first = tree_flatten(result)[0][0]
             self.put(result, self._fresh(self.add(Unknown("a recurrence"), (), first)))
             return
-        kind = type(module).__name__.removesuffix("Cell")
-        kind = str(getattr(module, "nonlinearity", kind))
-        cell = type(module).__name__.endswith("Cell")
-        time = 0 if cell else int(getattr(module, "batch_first", False))
-        steps = 1 if cell else int(data.shape[time if data.dim() > 2 else 0])
-        dot = f"{prefix}." if prefix else ""
-        node = self.at(data)
-        count = 1 if cell else int(module.num_layers)  # type: ignore[arg-type]
-        layers = []
-        for suffix in [""] if cell else [f"_l{i}" for i in range(count)]:
-            names = [f"weight_{way}{suffix}" for way in ("ih", "hh")]
-            into, around = ((f"{dot}{n}", int(getattr(module, n).shape[-1])) for n in names)
-            layers.append((into, around))
-        step = Recurrence(kind, tuple(layers), 1.0, steps)
-        node = self.add(step, (node,), first)
-        self.nodes[len(self.names) - 1] = [node]
-        self.put(result, self._fresh(node))
+        sequence, *given = (t for t in tree_flatten(inputs)[0] if isinstance(t, torch.Tensor))
+        first, *last = (t for t in tree_flatten(result)[0] if t.is_floating_point())
+        time = int(getattr(module, "batch_first", False)) if sequence.dim() > 2 else 0
+        feeds = [self._state(t) for t in (sequence, *given) if t.is_floating_point()]
+        kind = str(getattr(module, "nonlinearity", type(module).__name__.removesuffix("Cell")))
+        reads: list[tuple[torch.Tensor, str, int | None]] = []
+        if isinstance(module, nn.RNNCellBase):
+            step = Recurrence(kind, ways_of(module, prefix), 1, cells=True)
+            before = self.graph.nodes[feeds[1]] if given else None
+            if before is not None and isinstance(before.step, Recurrence):
+                steps = before.step.steps
+                row = all(self.graph.nodes[i].inputs == before.inputs for i in feeds[1:])
+                if row and before.step == replace(step, steps=steps):
+                    step = replace(step, steps=steps + 1)
+                    feeds = [*before.inputs[:steps], feeds[0], *before.inputs[steps:]]
+            reads.extend(
+                (t, what, None)
+                for t, what in zip((first, *last), ("outputs", "cells"), strict=False)
+            )
+        else:
+            step = Recurrence(kind, ways_of(module, prefix), int(sequence.shape[time]))
+            reads.append((first, "outputs", time))
+            reads.extend((t, what, 0) for t, what in zip(last, ("states", "cells"), strict=False))
+        for tensor, what, axis in reads:
+            node = self.add(replace(step, read=Read(what)), feeds, tensor)
+            self.put(tensor, self._fresh(node, time=axis))
+            if tensor is first:
+                self.nodes[len(self.names) - 1] = [node]
+
+    def _state(self, tensor: torch.Tensor) -> int:
+        """Return the node of what feeds a recurrence: data, a learned state, or a constant."""
+        root = self.root(tensor) if self.mark(tensor) is None else None
+        return self.at(tensor) if root is None else self.add(Lookup(root.name, 1.0), (), tensor)
+
+    def _read(
+        self, mark: Mark, axis: int, start: int, before: torch.Tensor, part: torch.Tensor
+    ) -> int:
+        """Return the node of what is read of a recurrence: one time, one way, or all as it was.
+
+        Args:
+            mark: of the recurrence's output, or of its last states.
+            axis: along which entries are picked.
+            start: the first of them.
+            before: what they are picked of.
+            part: the entries.
+        """
+        step, inputs = self.graph.nodes[mark.node].step, self.graph.nodes[mark.node].inputs
+        if not isinstance(step, Recurrence):
+            return mark.node
+        read, size = step.read, before.shape[axis]
+        taken = size * part.numel() // max(before.numel(), 1)
+        if read.what != "outputs" and axis == mark.time and taken == 1:
+            read = replace(read, way=start)
+        elif axis == mark.time and taken == 1:
+            read = replace(read, time=start)
+        elif mark.units is not None and axis == mark.units % before.dim():
+            ways = len(step.layers[-1])
+            if read.what == "outputs" and taken * ways == size and start % taken == 0:
+                read = replace(read, way=start // taken)
+        if read == step.read:
+            return mark.node
+        return self.add(replace(step, read=read), inputs, part)
 
     # — data with data —
 
@@ -667,20 +739,30 @@ class Chart:
         query, key, value = args[:3]
         width, queries, keys = int(query.shape[-1]), int(query.shape[-2]), int(key.shape[-2])
         mask = kwargs.get("attn_mask", args[3] if len(args) > 3 else None)
-        if isinstance(mask, torch.Tensor) and (
-            self._is_data(mask) or self.derived(mask) is not None
+        learned = self.mark(mask), self.derived(mask)
+        if (
+            isinstance(mask, torch.Tensor)
+            and self._is_data(mask)
+            and (learned[0] is None or learned[0].pending or mask.dtype is torch.bool)
         ):
             self._later("attention", args, [*args[:3]], result)
             return
         counts: tuple[int, ...] = ()
         if any(a is True for a in (*args, *kwargs.values())):
             counts = tuple(range(1, keys + 1))
-        elif isinstance(mask, torch.Tensor):
+        elif learned[0] is not None:
+            counts = learned[0].counts
+        elif isinstance(mask, torch.Tensor) and learned[1] is None:
             counts = self.constants.counts(mask, queries, keys)
         scale = kwargs.get("scale") or width**-0.5
         size = prod(int(n) for n in query.shape[:-1]) * keys
         nodes = [self.at(t) for t in (query, key, value)]
         scores = self.graph.add(Scores(width, queries, keys, scale), nodes[:2], size)
+        if learned[0] is not None:
+            scores = self.graph.add(Sum(), (scores, self.at(mask)), size)
+        elif learned[1] is not None:
+            line = learned[1].line() or (1.0, 0.0)
+            scores = self.graph.add(Shifted(learned[1].names[0], line, False), (scores,), size)
         weights = self.graph.add(Softmax(keys, counts), (scores,), size)
         out = tree_flatten(result)[0][0]
         node = self.add(Average(keys, queries, value.shape[-1]), (weights, nodes[2]), out)
@@ -809,7 +891,7 @@ class Chart:
             self._later(name, args, [data], result, statistic=mark.statistic, count=mark.count)
             return
         others = [a for a in args if isinstance(a, torch.Tensor) and a is not data]
-        other = others[-1] if others else data
+        other = others[0 if name == "where" else -1] if others else data
         derived, value = self.derived(other), self.constants.value(other)
         line = derived.line() if derived is not None and value is None else None
         if derived is not None and line is None:
@@ -829,8 +911,12 @@ class Chart:
             step, nodes = Product(), [*nodes, self._constant(known, other)]
         elif name in ("add", "sub", "rsub"):
             if derived is not None and value is None:
+                shared = not wide or self._alike(derived.names[0], other) == 1.0
                 made = self.weight(other) if line is None else ""
-                step = Shifted(derived.names[0], line or (1.0, 0.0), shared=not wide, made=made)
+                step = Shifted(derived.names[0], line or (1.0, 0.0), shared, made=made)
+            elif (left := unmasked(value) if wide and value is not None else None) is not None:
+                counts = self.constants.counts(other, int(data.shape[-2]), int(data.shape[-1]))
+                step, nodes = Sum(), [*nodes, self.add(Source(left), (), other)]
             elif known is not None and known.square < MASK:
                 step = Sum(_factors(name, kwargs, swapped=args[0] is not data))
                 nodes = [*nodes, self._constant(known, other)]
@@ -910,14 +996,15 @@ class Chart:
         mark = self._marked(first)
         out = tree_flatten(result)[0][0]
         if name in AVERAGES:
-            count = prod(args[1]) if name.startswith("avg") else first.numel() / out.numel()
+            count = (
+                _window(name, args, out) if name.startswith("avg") else first.numel() / out.numel()
+            )
             node = self.add(Mean(count), (self.at(first),), out)
             self.put(result, self._fresh(node, mark.units))
         elif name in MAXIMA:
-            window = name.startswith("max_pool")
-            count = prod(args[1]) ** (1 if len(args[1]) > 1 else 2) if window else 0
-            count = count or round(first.numel() / max(out.numel(), 1))
-            step = Largest(count, curve_of(mark.since))
+            share = first.numel() / max(out.numel(), 1)
+            count = _window(name, args, out) if name.startswith("max_pool") else share
+            step = Largest(max(round(count), 1), curve_of(mark.since))
             node = self.add(step, (self._before(mark, first),), out)
             self.put(out, self._fresh(node, mark.units))
         elif name in INTERPOLATIONS:
@@ -925,10 +1012,13 @@ class Chart:
             node = self.add(Mean(count), (self.at(first),), out)
             self.put(result, self._fresh(node, mark.units))
         elif name in ("cat", "stack"):
-            self._side_by_side(args[0], mark, result)
+            axis = (args[1] if len(args) > 1 else 0) % out.dim()
+            units = name == "cat" and axis == (-1 if mark.units is None else mark.units) % out.dim()
+            self._side_by_side(args[0], mark, result, units)
         elif name == "constant_pad_nd":
             share = first.numel() / max(out.numel(), 1)
-            node = self.add(Mix((share,)), (self.at(first),), out)
+            units = mark.units is not None and out.shape[mark.units] != first.shape[mark.units]
+            node = self.add(Mix((share,), units=units), (self.at(first),), out)
             self.put(result, self._fresh(node, mark.units))
         elif name == "cumsum":
             n = (int(first.shape[args[1]]) + 1) / 2
@@ -959,7 +1049,9 @@ class Chart:
             return mark.node
         return self.add(Pass(), (mark.node,), tensor)
 
-    def _side_by_side(self, parts: Sequence[Any], mark: Mark, result: torch.Tensor) -> None:
+    def _side_by_side(
+        self, parts: Sequence[Any], mark: Mark, result: torch.Tensor, units: bool
+    ) -> None:
         nodes, shares = [], []
         for part in parts:
             derived = self.derived(part)
@@ -970,7 +1062,7 @@ class Chart:
             else:
                 continue
             shares.append(part.numel() / max(result.numel(), 1))
-        node = self.add(Mix(tuple(shares)), nodes, result)
+        node = self.add(Mix(tuple(shares), units=units), nodes, result)
         self.put(result, self._fresh(node, mark.units, moved=object()))
 
     def _view(
@@ -996,7 +1088,10 @@ class Chart:
                 self.outputs.copied(first, part)
                 self.put(part, mark)
                 continue
-            units = _units_after(name, args, mark.units, first.shape, part.shape)
+            units, time = (
+                _units_after(name, args, axis, first.shape, part.shape)
+                for axis in (mark.units, mark.time)
+            )
             moved = mark.moved
             if _picks_units(name, args, mark.units, first.dim()):
                 moved = (moved, name, repr(settings), i)
@@ -1004,10 +1099,28 @@ class Chart:
             if mark.since is Z and part.numel() < first.numel():
                 packed = self.outputs.part(part, len(parts) if name in SPLITS else MOST)
             node = mark.node if packed is None else packed
+            picked = _picked(name, args, i, first)
+            if picked is not None:
+                node = self._read(mark, *picked, first, part) if packed is None else node
             if name in ("clone", "contiguous", "_to_copy"):
                 self.outputs.copied(first, part)
             place_now = (*place, i)
-            self.put(part, replace(mark, node=node, place=place_now, units=units, moved=moved))
+            there = replace(mark, node=node, place=place_now, units=units, time=time, moved=moved)
+            self.put(part, there)
+
+
+def _window(name: str, args: tuple[Any, ...], out: torch.Tensor) -> float:
+    """Return how many places a pool's window holds: at borders fewer; a mean over its outputs."""
+    data, window = args[0], tuple(args[1])
+    stride = tuple(args[2]) if len(args) > 2 and args[2] else window
+    padding = tuple(args[3]) if len(args) > 3 else (0,)
+    axes = int(next(letter for letter in name if letter.isdigit()))
+    sizes = [v * (axes if len(v) == 1 else 1) for v in (window, stride, padding)]
+    places = 1.0
+    for k, (size, step, edge) in enumerate(zip(*sizes, strict=True)):
+        n, m = int(data.shape[k - axes]), int(out.shape[k - axes])
+        places *= _pairs(n, m, int(size), int(step), int(edge), 1) / max(m, 1)
+    return max(places, 1.0)
 
 
 def _are_one(marks: Sequence[Mark]) -> bool:
@@ -1024,6 +1137,30 @@ def _factors(name: str, kwargs: Any, *, swapped: bool = False) -> tuple[float, .
     alpha = float(kwargs.get("alpha", 1.0))
     factors = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}[name]
     return factors[::-1] if swapped else factors
+
+
+def _picked(
+    name: str, args: tuple[Any, ...], part: int, before: torch.Tensor
+) -> tuple[int, int] | None:
+    """Return (axis, first) of the entries that a view picks along one axis; None for any other.
+
+    Args:
+        name: of the operation.
+        args: of the operation.
+        part: which of its results.
+        before: what it is given.
+    """
+    if name in ("select", "slice"):
+        axis, start = args[1] % before.dim(), (args[2] if len(args) > 2 else 0) or 0
+        size = int(before.shape[axis])
+        return axis, min(max(start + size * (start < 0), 0), size)
+    if name == "unbind":
+        return (args[1] if len(args) > 1 else 0) % before.dim(), part
+    if name in SPLITS:
+        axis = (args[2] if len(args) > 2 else 0) % before.dim()
+        sizes = args[1]
+        return axis, sum(sizes[:part]) if isinstance(sizes, list | tuple) else part * int(sizes)
+    return None
 
 
 AXIS = {"select": 1, "slice": 1, "unbind": 1, "roll": 2, "flip": 1}

@@ -25,8 +25,8 @@ ROTATION = Statistics(0.5, 0.4)
 """Of a cosine or sine of positions whose values nobody has: those of a model without memory."""
 LARGEST = 1 << 20
 """Most entries of a constant that is made for real."""
-MASKED = -1e4
-"""A score less than this is masked out."""
+MASKED = -64.0
+"""What is added to a score to mask it out, or less: its key is left less than e⁻⁶⁴."""
 COUNTS = 4096
 """Most queries whose masks are looked at."""
 
@@ -57,6 +57,18 @@ def constant_statistics(tensor: torch.Tensor) -> Statistics:
         return statistics_of(tensor, tensor.dim() - 2)
     found = statistics_of(tensor, 0)
     return found._replace(shared=found.square)
+
+
+def unmasked(tensor: torch.Tensor) -> Statistics | None:
+    """Return what a mask that is added to scores adds to those that it leaves; None for no mask."""
+    with _disable_current_modes():
+        left = tensor[tensor > MASKED].double()
+        if tensor.dtype == torch.bool or left.numel() == tensor.numel():
+            return None
+        if not left.numel():
+            return Statistics(0.0)
+        mean = float(left.mean())
+        return Statistics(float(left.square().mean()), mean * mean, mean)
 
 
 def repeats(ids: torch.Tensor) -> float:
@@ -93,12 +105,14 @@ class Constants:
         self.given: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.values: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.rotations: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self.parameters: dict[str, torch.Tensor] = {}
         self.frozen: dict[str, torch.Tensor] = {}
 
     def know(self, model: nn.Module) -> None:
-        """Take note of the parameters' values, for those that keep them."""
-        for name, parameter in model.named_parameters():
+        """Take note of the parameters' shapes, and of the values of those that keep them."""
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            self.shapes[name] = tuple(parameter.shape)
             if not parameter.is_meta:
                 self.parameters[name] = parameter.detach()
                 if not parameter.requires_grad:
@@ -145,6 +159,8 @@ class Constants:
             return
 
         def real(tensor: torch.Tensor) -> torch.Tensor:
+            if base_name(func) in FILLED:  # of its shape alone
+                return torch.empty(tensor.shape, dtype=tensor.dtype)
             value = self.value(tensor) if self.derived(tensor) is None else None
             if value is None:
                 raise LookupError

@@ -26,6 +26,7 @@ class Mark:
         pending: the operation that has no equation: what leads to it is run on samples where a step
             needs it. `node` and `since` say then what it is, and not what its statistics are.
         origins: of what is pending: the nodes that are sampled.
+        time: the axis along which a recurrence's times lie, or the layers of its last states.
     """
 
     node: int
@@ -39,6 +40,7 @@ class Mark:
     moved: Any = None
     pending: str = ""
     origins: int = 0
+    time: int | None = None
 
     def one_with(self, other: Mark) -> bool:
         """Return whether two marks are one tensor's, so that they combine entry by entry."""

@@ -72,7 +72,7 @@ def moments(used: Used, values: Values) -> Weight | None:
         within = math.exp(CHANCE * math.sqrt(2.0 / outputs.numel()))
         if square / within < summed < square * within:
             summed = None
-    return Weight(square, float(made.mean()), summed)
+    return Weight(square, float(made.mean()), summed=summed)
 
 
 def in_use(

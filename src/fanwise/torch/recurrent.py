@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from fanwise.recurrences import Way
 from fanwise.uses import Neighbour, Role, Use
 
 # The order in which PyTorch packs the gates (documentation of each class, "Variables").
@@ -53,3 +54,33 @@ def recurrent_uses(module: nn.Module, feeds: Neighbour = STATE) -> dict[str, Use
         else:
             uses[name] = Use("bias", shape)
     return uses
+
+
+def ways_of(module: nn.Module, prefix: str) -> tuple[tuple[Way, ...], ...]:
+    """Return the directions of each layer of a recurrent module.
+
+    Args:
+        module: an LSTM, GRU, RNN, or a cell of one.
+        prefix: its qualified name.
+    """
+    dot = f"{prefix}." if prefix else ""
+    own = {name: tuple(p.shape) for name, p in module.named_parameters(recurse=False)}
+
+    def way(suffix: str) -> Way:
+        into, around, project = (
+            (f"{dot}weight_{kind}{suffix}", own[f"weight_{kind}{suffix}"][-1])
+            if f"weight_{kind}{suffix}" in own
+            else None
+            for kind in ("ih", "hh", "hr")
+        )
+        assert into is not None
+        assert around is not None
+        names = (f"bias_{kind}{suffix}" for kind in ("ih", "hh"))
+        biases = tuple(f"{dot}{name}" for name in names if name in own)
+        return Way(into, around, biases, project, suffix.endswith("_reverse"))
+
+    if isinstance(module, nn.RNNCellBase):
+        return ((way(""),),)
+    layers, both = int(module.num_layers), bool(module.bidirectional)  # type: ignore[arg-type]
+    suffixes = ("", "_reverse") if both else ("",)
+    return tuple(tuple(way(f"_l{i}{suffix}") for suffix in suffixes) for i in range(layers))

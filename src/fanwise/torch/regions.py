@@ -14,11 +14,11 @@ from math import prod
 import torch
 
 from fanwise.graph import Graph
+from fanwise.recurrences import Recurrence
 from fanwise.steps import (
     Kernel,
     Lookup,
     Normalized,
-    Recurrence,
     Sampled,
     Scaled,
     Shifted,

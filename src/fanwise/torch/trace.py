@@ -34,6 +34,7 @@ from fanwise.torch.operations import (
     CONTRACTIONS,
     CONVOLUTIONS,
     EMBEDDINGS,
+    FACTORIES,
     JOINS,
     LOOKUPS,
     MIXES,
@@ -469,7 +470,7 @@ class Tracer(TorchDispatchMode):
     ) -> None:
         """Parameters among themselves: a copy of one counts as that parameter."""
         made = [(t, d) for t in tensors if (d := self.derived(t)) is not None]
-        if not made:
+        if not made or name in FACTORIES:
             return
         roots = [(t, r) for t in tensors if (r := self.root(t)) is not None]
         tensor, root = max(roots, key=lambda pair: pair[0].numel(), default=(None, None))
@@ -634,7 +635,7 @@ class Tracer(TorchDispatchMode):
         if last is not None:
             self.contractions.append(last)
             self.chart.names.append(prefix)
-            self.chart.recurrent(module, prefix, inputs[0] if inputs else None, output)
+            self.chart.recurrent(module, prefix, inputs, output)
         return last
 
     # — the end —
