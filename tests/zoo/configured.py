@@ -33,14 +33,26 @@ def model(
     config: dict[str, Any],
     inputs: Callable[[], dict[str, Any]],
     classes: int | None = None,
+    thawed: bool = False,
     **more: Any,
 ) -> Entry:
-    """Return the entry of a class of `transformers`, built from its own configuration class."""
+    """Return the entry of a class of `transformers`, built from its own configuration class.
+
+    Args:
+        name, family: of the entry.
+        class_name, config: of the model.
+        inputs: that run it.
+        classes: see `Entry`.
+        thawed: whether what the model's code freezes is trained too. A frozen layer keeps the one
+            draw that it has, so no average over draws shows what is expected of it.
+        more: for `Entry`.
+    """
 
     def builder() -> Built:
         import transformers
 
         cls = getattr(transformers, class_name)
-        return cls(cls.config_class(**config)), inputs()
+        net = cls(cls.config_class(**config))
+        return net.requires_grad_() if thawed else net, inputs()
 
     return Entry(name, family, builder, classes, **more)

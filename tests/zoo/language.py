@@ -210,6 +210,7 @@ MIXTURES = [
         {**SEQ2SEQ, "num_experts": 2, "encoder_sparse_step": 2, "decoder_sparse_step": 2},
         translated,
         VOCABULARY,
+        draws=8,
     ),
 ]
 STATE_SPACE = [

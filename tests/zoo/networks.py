@@ -236,7 +236,7 @@ class Mixer(nn.Module):
 CONV = "convolutional"
 ENTRIES = [
     classifier("U-Net", CONV, UNet, pictures, classes(16 * 256), fast=True),
-    classifier("depthwise separable", CONV, separable, pictures, classes(16), fast=True, draws=4),
+    classifier("depthwise separable", CONV, separable, pictures, classes(16), fast=True, draws=16),
     classifier("DenseNet", CONV, Dense, pictures, classes(16)),
     classifier("squeeze and excite", CONV, SqueezeExcite, pictures, classes(16), draws=4),
     classifier("WaveNet", CONV, WaveNet, lambda: torch.randn(8, 1, 64), classes(8, 64), draws=4),

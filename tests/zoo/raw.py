@@ -155,7 +155,7 @@ ENTRIES = [
     classifier("x @ W", RAW, matmul_mlp, vectors, flat, fast=True),
     entry("packed QKV by chunk", RAW, packed_attention, sequences),
     entry("stacked experts, bmm", RAW, stacked_experts, vectors, fast=True),
-    classifier("stacked layers", RAW, stacked_layers, vectors, flat, draws=4),
+    classifier("stacked layers", RAW, stacked_layers, vectors, flat, draws=16),
     classifier("low rank", RAW, low_rank, vectors, flat),
     classifier("LoRA beside", RAW, lambda: lora(False), vectors, flat),
     classifier("LoRA merged", RAW, lambda: lora(True), vectors, flat),

@@ -106,6 +106,7 @@ VISION = [
             "num_heads": [2, 4],
             "window_size": 4,
         },
+        draws=8,
     ),
     vision(
         "convnext",
@@ -339,7 +340,8 @@ DENSE = [
         },
         lambda: {"pixel_values": torch.randn(4, 3, 64, 64)},
         None,
-        draws=4,
+        thawed=True,
+        draws=16,
     ),
 ]
 TOWERS = {
