@@ -9,7 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from fanwise.steps import Statistics, Step, normal_grid
+from fanwise.curves import normal_grid
+from fanwise.moments import Statistics
+from fanwise.steps import Step
 
 
 @dataclass(frozen=True)

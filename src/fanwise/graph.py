@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from fanwise.attention import Average
+from fanwise.moments import UNIT, Statistics, Weight, between, joined
 from fanwise.recurrences import Recurrence
 from fanwise.steps import (
-    UNIT,
     Kernel,
     Lookup,
     Mean,
@@ -22,12 +22,8 @@ from fanwise.steps import (
     Scaled,
     Shifted,
     Source,
-    Statistics,
     Step,
     Sum,
-    Weight,
-    between,
-    joined,
 )
 
 LARGEST = 1e12

@@ -20,10 +20,10 @@ from fanwise.choose import Choice, choose
 from fanwise.draws import Constant, Draw, EntrywiseDraw, Orthogonal
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.fans import check_layout, sizes
+from fanwise.moments import Weight
 from fanwise.policies import Change, scaled
 from fanwise.predict import Prediction, weight_of
 from fanwise.schemes import Scheme, VarianceScaling, get
-from fanwise.steps import Weight
 from fanwise.uses import Use
 
 

@@ -25,9 +25,9 @@ from fanwise.draws import (
 from fanwise.errors import ArgumentError
 from fanwise.fans import sizes
 from fanwise.graph import Graph
+from fanwise.moments import Statistics
 from fanwise.residuals import Branch, Packed, Structure, kernels_before
 from fanwise.schemes import Scheme, VarianceScaling, Xavier
-from fanwise.steps import Statistics
 from fanwise.uses import KERNELS, Use
 
 

@@ -19,7 +19,7 @@ from fanwise.draws import (
 )
 from fanwise.fans import check_layout, sizes
 from fanwise.graph import Graph
-from fanwise.steps import Statistics, Weight
+from fanwise.moments import Statistics, Weight
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from fanwise.steps import Array, Statistics, Step, Weight
+from fanwise.curves import Array
+from fanwise.moments import Statistics, Weight
+from fanwise.steps import Step
 
 NETWORKS, WIDTH, SAMPLES = 16, 96, 4
 """Of the sample: networks, units of a layer's state, and sequences that each network reads."""

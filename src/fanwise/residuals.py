@@ -12,16 +12,7 @@ from typing import Literal
 
 from fanwise.attention import Average, Scores
 from fanwise.graph import Graph
-from fanwise.steps import (
-    Kernel,
-    Normalized,
-    Pass,
-    Pointwise,
-    Scaled,
-    Shifted,
-    Sum,
-    Unknown,
-)
+from fanwise.steps import Kernel, Normalized, Pass, Pointwise, Scaled, Shifted, Sum, Unknown
 
 Packed = tuple[int, int | None]
 """(contraction, part of it): a kernel, or one of several that are packed in a parameter."""

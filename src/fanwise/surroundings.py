@@ -13,13 +13,12 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from fanwise.attention import Average, Scores, Softmax
+from fanwise.curves import Array, Curve
 from fanwise.graph import Graph
 from fanwise.neighbours import neighbour
 from fanwise.recurrences import Recurrence
 from fanwise.steps import (
-    Array,
     Centred,
-    Curve,
     Kernel,
     Largest,
     Lookup,

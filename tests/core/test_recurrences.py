@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
+from fanwise.moments import Statistics, Weight
 from fanwise.recurrences import GATES, LONGEST, Read, Recurrence, Way
-from fanwise.steps import Statistics, Weight
 
 torch = pytest.importorskip("torch")
 WIDTH, STEPS, SEQUENCES, DRAWS = 128, 12, 32, 24

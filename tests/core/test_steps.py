@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from fanwise.attention import Average, Scores, Softmax
+from fanwise.curves import Curve
 from fanwise.graph import Graph
+from fanwise.moments import Statistics, Weight
 from fanwise.steps import (
     Centred,
-    Curve,
     Kernel,
     Largest,
     Lookup,
@@ -28,10 +29,8 @@ from fanwise.steps import (
     Scaled,
     Shifted,
     Source,
-    Statistics,
     Sum,
     Unknown,
-    Weight,
 )
 
 UNITS, PLACES = 4000, 40

@@ -22,6 +22,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.attention import Average, Scores, Softmax
 from fanwise.graph import Graph
+from fanwise.moments import Statistics
 from fanwise.recurrences import Read, Recurrence
 from fanwise.steps import (
     Centred,
@@ -38,7 +39,6 @@ from fanwise.steps import (
     Scaled,
     Shifted,
     Source,
-    Statistics,
     Step,
     Sum,
     Unknown,

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from fanwise.steps import Statistics
+from fanwise.moments import Statistics
 from fanwise.torch.derived import Derived
 from fanwise.torch.operations import FILLED
 from fanwise.torch.pointwise import base_name, evaluate

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from fanwise.graph import Weights
+from fanwise.moments import Weight
 from fanwise.plan import Row
 from fanwise.policies import Change, Changes
-from fanwise.steps import Kernel, Weight
+from fanwise.steps import Kernel
 from fanwise.torch.derived import Used
 from fanwise.torch.rows import fills
 from fanwise.torch.trace import Trace

@@ -13,11 +13,12 @@ from torch import nn
 from fanwise import plan as core
 from fanwise import policies
 from fanwise.errors import ModelError
+from fanwise.moments import Weight
 from fanwise.plan import Parameter, Rule
 from fanwise.policies import Changes, Policy, cooled
 from fanwise.predict import predictions
 from fanwise.residuals import Structure, structure_of
-from fanwise.steps import Step, Weight
+from fanwise.steps import Step
 from fanwise.streams import check_seed
 from fanwise.torch.findings import findings
 from fanwise.torch.modules import uses_by_module

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fanwise.steps import Curve
+from fanwise.curves import Curve
 
 POINTWISE = frozenset(
     "abs add celu clamp clamp_max clamp_min cos div elu erf exp expm1 ge gelu gt hardshrink "

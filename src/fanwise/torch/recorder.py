@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fanwise.curves import Curve
 from fanwise.neighbours import GRID, REACH, steepness
-from fanwise.steps import Curve, Kernel, Normalized, Source
+from fanwise.steps import Kernel, Normalized, Source
 from fanwise.surroundings import SOURCES, effect
 from fanwise.torch.marks import Mark
 from fanwise.torch.pointwise import POINTWISE, Z, base_name, curve_of

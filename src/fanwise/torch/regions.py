@@ -15,16 +15,7 @@ import torch
 
 from fanwise.graph import Graph
 from fanwise.recurrences import Recurrence
-from fanwise.steps import (
-    Kernel,
-    Lookup,
-    Normalized,
-    Sampled,
-    Scaled,
-    Shifted,
-    Source,
-    Sum,
-)
+from fanwise.steps import Kernel, Lookup, Normalized, Sampled, Scaled, Shifted, Source, Sum
 from fanwise.torch.derived import Recipe
 from fanwise.torch.marks import Mark
 from fanwise.torch.pointwise import Z

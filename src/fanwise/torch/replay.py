@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fanwise.steps import Statistics, Weight
+from fanwise.moments import Statistics, Weight
 from fanwise.torch.tape import Entry, run
 
 ENOUGH = 1 << 16

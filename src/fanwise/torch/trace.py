@@ -344,7 +344,7 @@ class Tracer(TorchDispatchMode):
                 sums = [k for k, letter in enumerate(letters) if letter == "I"]
                 made = self.chart.weight(operand, sums)
                 parameter = contraction.parameter
-                self.chart.kernel(parameter, fed, result, terms, bias, units, part, made)
+                self.chart.kernel(parameter, fed, result, terms, bias, units, part, made=made)
                 self.measure(contraction, fed, result)
                 return True
         if all(self.chart.mark(t) is None for t in tensors[:2]):
