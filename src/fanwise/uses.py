@@ -44,6 +44,10 @@ KERNELS: frozenset[Role] = frozenset(
 """Roles in which a weight is contracted with an input, so that it has fans."""
 
 
+LEAST, NEAR = 1e-3, 0.02
+"""A second moment that is none, and by how much, relatively, two differ that are one."""
+
+
 @dataclass(frozen=True)
 class Neighbour:
     """What feeds a kernel or follows it.
@@ -77,6 +81,17 @@ class Neighbour:
             math.exp(low[1] + t * (high[1] - low[1])),
             math.exp(low[2] + t * (high[2] - low[2])),
         )
+
+    def handing_on(self, square: float) -> Neighbour:
+        """Return this neighbour as one that hands on that second moment, where that is another.
+
+        What is nearly the activation's own is that: it is exact. What is next to nothing says no
+        more than that what feeds the kernel starts closed.
+        """
+        if self.kind not in ("rectifier", "mixed") or square <= LEAST:
+            return self
+        near = abs(square / self.moment - 1.0) <= NEAR
+        return self if near else replace(self, moment=square)
 
 
 UNSEEN = Neighbour("unseen", "mixed")

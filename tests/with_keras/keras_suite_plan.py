@@ -76,6 +76,13 @@ def seen(plan, *names):
 
 
 def test_a_convolutional_network():
+    # PReLU of the sum of silu(z), which has a mean, and of a kernel's output.
+    silu = fw.gain("silu") ** -2
+    z = np.linspace(-12.0, 12.0, 200_001)
+    mass = np.exp(-0.5 * z * z) / np.exp(-0.5 * z * z).sum()
+    mean = float(mass @ (z / (1.0 + np.exp(-z))))
+    y = mean + np.sqrt(1.0 + silu - mean**2) * z
+    gain = float(mass @ np.where(y > 0, y, 0.25 * y) ** 2) ** -0.5
     plan = fwk.plan(cnn())
     assert seen(plan) == {
         "conv2d/kernel": ("convolution", "KKIO", 27, 18, "the model's input", "relu",
@@ -90,7 +97,7 @@ def test_a_convolutional_network():
                                     "normal(fan_in, gain 1.355)"),
         "conv2d_1/kernel": ("convolution", "KKIO", 2, 2, "silu", "a residual sum",
                             "normal(fan_in, gain 1.677)"),
-        "dense/kernel": ("dense", "IO", 4, 10, "prelu", "softmax", "normal(fan_in, gain 1.372)"),
+        "dense/kernel": ("dense", "IO", 4, 10, "prelu", "softmax", f"normal(fan_in, gain {gain:.4g})"),
     }  # fmt: skip
     assert plan.note == ""
     others = {row.name: (row.role, row.scheme) for row in plan.rows if row.fan_in is None}
@@ -312,7 +319,8 @@ def test_a_model_of_ones_own():
         assert kernels["mix"][:5] == ("dense", "OIO", 8, 8, "softplus·tanh·multiply")
         roles = {row.name: row.role for row in plan.rows}
         assert (roles["c"], roles["pos"], roles["s"]) == ("bias", "token", "scale")
-    gain = fw.gain(lambda z: np.logaddexp(0.0, z) * np.tanh(z))
+    stream = np.sqrt(3.0)  # the input and two branches
+    gain = fw.gain(lambda z: np.logaddexp(0.0, stream * z) * np.tanh(stream * z))
     assert plan["w"].scheme == f"normal(fan_in, gain {gain:.4g})"
 
 
@@ -566,3 +574,18 @@ def test_two_variables_of_one_stream():
 def test_a_rule_mends_a_variable_that_nobody_knows():
     model = fwk.init_(strange(), seed=0, rules=[fwk.Rule("strange/odd", "ones")])
     assert (numpy(model.layers[0].odd) == 1).all()
+
+
+def test_gates_and_sums_hand_on_their_own_second_moment():
+    """SwiGLU keeps E[silu(z)²] = 0.3558 of it, a sum of two signals makes 2; as in PyTorch."""
+    x = keras.Input((64,))
+    stream = layers.Dense(64)(x)
+    gate = layers.Dense(128, activation="silu", name="gate")(stream)
+    gated = layers.Multiply()([gate, layers.Dense(128, name="side")(stream)])
+    stream = layers.Add()([stream, layers.Dense(64, name="down")(gated)])
+    out = layers.Dense(64, name="out")(layers.Activation("relu")(stream))
+    rows = {row.name: row for row in fwk.plan(keras.Model(x, out)).rows}
+    down, last = rows["down/kernel"], rows["out/kernel"]
+    assert down.std == pytest.approx((128 * 0.3557755) ** -0.5, rel=1e-6)
+    assert down.reason.startswith("a product hands on 0.356 of the second moment")
+    assert last.std == pytest.approx(64**-0.5, rel=1e-6)  # E[relu(z)²] for E[z²] = 2

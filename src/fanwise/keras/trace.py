@@ -15,15 +15,19 @@ from typing import Any
 import keras
 from keras import layers, tree
 
+from fanwise.curves import Curve, transfer
 from fanwise.keras import kinds
 from fanwise.keras.activations import (
     POINTWISE,
     SCALINGS,
     Expression,
     Z,
+    function_of,
     neighbour_of,
 )
 from fanwise.keras.internals import nodes_of, sublayers
+from fanwise.moments import UNIT, Statistics
+from fanwise.steps import Product, Step, Sum
 from fanwise.uses import KERNELS, UNSEEN, Kind, Neighbour, Use
 
 SOFTMAX = frozenset({"softmax", "log_softmax", "sparsemax", "logsoftmax"})
@@ -44,13 +48,11 @@ NORMALIZED = {
 }
 FACTORIES = frozenset("zeroslike oneslike fulllike emptylike size ndim shape argmax argmin".split())
 MERGES: tuple[tuple[type[Any], str], ...] = (
-    (layers.Add, "a residual sum"),
-    (layers.Average, "a residual sum"),
-    (layers.Subtract, "a residual sum"),
     (layers.Maximum, "a maximum"),
     (layers.Minimum, "a minimum"),
     (layers.Dot, "a product of data"),
 )
+SIGNS = {"add": (1.0, 1.0), "subtract": (1.0, -1.0)}
 STATELESS = "keras.src.ops", "keras.ops"
 
 
@@ -79,6 +81,7 @@ class Flow:
         label, kind: where it comes from: the model's input, a kernel, a normalization, a sum.
         made: the contractions that it comes from; several where their outputs lie side by side.
         normalized: the contractions whose normalized output it is.
+        statistics: second moments where it starts, of unit signals at the kernels before.
         expression: the pointwise calls since then.
         place: identifies the views it has been through; two flows combine where it agrees.
     """
@@ -87,6 +90,7 @@ class Flow:
     kind: Kind
     made: tuple[Contraction, ...] = ()
     normalized: tuple[Contraction, ...] = ()
+    statistics: Statistics = UNIT
     expression: Expression = Z
     place: object = None
 
@@ -95,14 +99,26 @@ class Flow:
         """The contractions whose output, or whose normalized output, it is."""
         return self.made or self.normalized
 
+    def now(self) -> Statistics | None:
+        """Return the second moments after the pointwise calls; None where they aren't finite."""
+        if self.expression is Z:
+            return self.statistics
+        curve = Curve(self.expression.key, function_of(self.expression))
+        found = transfer(curve, self.statistics)
+        return None if found is None else found.output
+
     def neighbour(self) -> Neighbour:
         """Return this flow as what feeds the kernel that consumes it."""
-        if self.expression is Z or self.kind == "input":
+        if self.kind == "input":
             return Neighbour(self.label, self.kind, self.kind)
+        if self.expression is Z:
+            return Neighbour(self.label, self.kind, self.kind).handing_on(self.statistics.square)
         found = neighbour_of(self.expression, self.kind)
         if found.kind == "linear":  # a scaled flow is still that flow
             return replace(found, label=self.label, kind=self.kind)
-        return found
+        if self.statistics is UNIT or (now := self.now()) is None:
+            return found
+        return found.handing_on(now.square)
 
 
 class Tracer:
@@ -145,6 +161,12 @@ class Tracer:
         for flow in flows:
             self.consume(flow, Neighbour(label, "mixed"))
         return self.fresh(label)
+
+    def met(self, flows: Sequence[Flow], label: str, step: Step) -> Flow:
+        """Return the flow that a step makes of others, a sum or a product entry by entry."""
+        known = [now for flow in flows if (now := flow.now()) is not None]
+        made = step.forward(*known) if len(known) == len(flows) else None
+        return replace(self.end(flows, label), statistics=made or UNIT)
 
     # — uses —
 
@@ -241,6 +263,11 @@ class Tracer:
             return self._side_by_side(flows)
         if isinstance(layer, layers.Multiply):
             return self._combined("multiply", keras.ops.multiply, list(tree.flatten(args)), {})
+        if isinstance(layer, layers.Add | layers.Subtract | layers.Average):
+            n = len(flows)
+            factors = (1.0 / n,) * n if isinstance(layer, layers.Average) else (1.0, -1.0)
+            step = Sum() if isinstance(layer, layers.Add) else Sum(factors)
+            return self.met(flows, "a residual sum", step)
         for kind, label in MERGES:
             if isinstance(layer, kind):
                 return self.end(flows, label)
@@ -435,8 +462,12 @@ class Tracer:
         if any((f.made, f.label, f.place) != (first.made, first.label, first.place) for f in known):
             if name == "where" and flows[0] is not None:
                 known = [f for f in flows[1:] if f is not None] or known
-            products = ("multiply", "divide", "truedivide")
-            return self.end(known, "a product" if name in products else "a residual sum")
+            if name == "multiply":
+                return self.met(known, "a product", Product())
+            if name in ("add", "subtract"):
+                return self.met(known, "a residual sum", Sum(SIGNS[name]))
+            divided = name in ("divide", "truedivide")
+            return self.end(known, "a product" if divided else "a residual sum")
         others = [x for x, f in zip(leaves, flows, strict=True) if f is None]
         if not all(_is_number(x) for x in others):  # a mask, a table, a parameter
             return first if name in SCALINGS or name == "where" else self.end(known, f"a {name}")

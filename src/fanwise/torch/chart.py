@@ -711,7 +711,7 @@ class Chart:
         mark, start = self._marked(args[0]), self.at(args[0])
         while True:  # a mask or a bias that is no data leaves scores what they are
             made = self.graph.nodes[start]
-            masked = isinstance(made.step, Sum) and len(made.inputs) == 2
+            masked = isinstance(made.step, Sum | Product) and len(made.inputs) == 2
             if isinstance(made.step, Pass | Pointwise | Shifted) or (
                 masked and isinstance(self.graph.nodes[made.inputs[1]].step, Source | Lookup)
             ):

@@ -33,11 +33,6 @@ UNSEEN_NOTE = (
     "Give example inputs to see what really does."
 )
 
-LEAST = 1e-3
-"""A second moment below this is none: what feeds the kernel starts closed."""
-NEAR = 0.02
-"""Second moments that differ by less are equal: the activation's own is exact."""
-
 
 @dataclass(frozen=True)
 class Plan(core.Plan):
@@ -177,16 +172,13 @@ def _as_fed(
     for index, made in reversed(list(enumerate(seen.contractions))):
         use = found.get(made.parameter)
         start = seen.graph.kernel(seen.nodes.get(index, ()))
-        if use is None or start is None or use.feeds.kind not in ("rectifier", "mixed"):
+        statistics = None if start is None else handed[seen.graph.nodes[start].inputs[0]]
+        if use is None or statistics is None:
             continue
-        statistics = handed[seen.graph.nodes[start].inputs[0]]
-        if statistics is None or statistics.square <= LEAST:
-            continue
-        if abs(statistics.square / use.feeds.moment - 1.0) > NEAR:
-            feeds = replace(use.feeds, moment=statistics.square)
-            for name in (made.parameter, *made.beside):
-                if name in found:
-                    found[name] = replace(found[name], feeds=feeds)
+        feeds = use.feeds.handing_on(statistics.square)
+        for name in (made.parameter, *made.beside):
+            if name in found:
+                found[name] = replace(found[name], feeds=feeds)
     return found
 
 

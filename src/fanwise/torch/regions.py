@@ -162,7 +162,7 @@ class Regions:
             return False
         if number not in self.tape.maker:
             return True
-        if mark.units is None:
+        if mark.units is None or mark.counts:  # a mask is on the tape, and not in the statistics
             return False
         node = self.graph.nodes[mark.node]
         return isinstance(node.step, NORMAL) and node.size == prod(self.tape.shapes[number])
