@@ -97,7 +97,8 @@ def test_a_convolutional_network():
                                     "normal(fan_in, gain 1.355)"),
         "conv2d_1/kernel": ("convolution", "KKIO", 2, 2, "silu", "a residual sum",
                             "normal(fan_in, gain 1.677)"),
-        "dense/kernel": ("dense", "IO", 4, 10, "prelu", "softmax", f"normal(fan_in, gain {gain:.4g})"),
+        "dense/kernel": ("dense", "IO", 4, 10, "prelu", "softmax",
+                         f"normal(fan_in, gain {gain:.4g})"),
     }  # fmt: skip
     assert plan.note == ""
     others = {row.name: (row.role, row.scheme) for row in plan.rows if row.fan_in is None}
