@@ -199,6 +199,16 @@ class Graph:
                 open_ += (*self.nodes[i].inputs, *self.takes(i))
         return found
 
+    def consumers(self) -> dict[int, list[int]]:
+        """Return which nodes take each; of those those on which an output depends, if one does."""
+        used = self.used()
+        found: dict[int, list[int]] = {}
+        for i in range(len(self.nodes)):
+            for j in self.takes(i):
+                if i in used or j not in used:
+                    found.setdefault(j, []).append(i)
+        return found
+
     def takes(self, node: int) -> tuple[int, ...]:
         """Return what a node is made of: its inputs, or the node that it stands for."""
         step = self.nodes[node].step

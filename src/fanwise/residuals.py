@@ -12,7 +12,7 @@ from typing import Literal
 
 from fanwise.attention import Average, Scores
 from fanwise.graph import Graph
-from fanwise.steps import Kernel, Normalized, Pass, Pointwise, Scaled, Shifted, Sum, Unknown
+from fanwise.steps import Kernel, Normalized, Pass, Pointwise, Scaled, Shifted, Sum
 
 Packed = tuple[int, int | None]
 """(contraction, part of it): a kernel, or one of several that are packed in a parameter."""
@@ -112,10 +112,7 @@ def _ends(graph: Graph, node: int) -> tuple[Norm, tuple[str, ...]]:
 
 def structure_of(graph: Graph, parameters: Mapping[int, str]) -> Structure:
     """Return a graph's residual branches and what attention uses its kernels for."""
-    consumers: dict[int, list[int]] = {}
-    for i, node in enumerate(graph.nodes):
-        for j in node.inputs if not isinstance(node.step, Unknown) else ():  # a name, no step
-            consumers.setdefault(j, []).append(i)
+    consumers = graph.consumers()
     branches: list[Branch] = []
     entered: dict[int, int] = {}  # sum → where its stream was before
     streams: dict[int, int] = {}

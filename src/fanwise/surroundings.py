@@ -176,12 +176,7 @@ class Surroundings:
             starts: of each contraction the nodes that stand for it: all of it, then its parts.
         """
         self._extend()
-        used = self.graph.used()
-        consumers: dict[int, list[int]] = {}
-        for i in range(len(self.graph.nodes)):
-            for j in self.graph.takes(i):
-                if i in used or j not in used:
-                    consumers.setdefault(j, []).append(i)
+        consumers = self.graph.consumers()
         found = {index: self._after(nodes, consumers) for index, nodes in starts.items()}
         return {index: following for index, following in found.items() if following is not None}
 

@@ -236,9 +236,9 @@ class Chart:
 
     def packed(self) -> dict[int, tuple[int, int, int]]:
         """Return the packing of the kernels whose output is taken apart, and not used whole too."""
-        used = self.graph.used()
+        taken = {j for i in self.graph.used() for j in self.graph.takes(i)}
         packed = self.outputs.packed()
-        return {index: found for index, found in packed.items() if self.nodes[index][0] not in used}
+        return {i: found for i, found in packed.items() if self.nodes[i][0] not in taken}
 
     def weight(self, tensor: torch.Tensor, sums: Sequence[int] = ()) -> str:
         """Return how steps name a weight that is made of parameters; empty for one as it is.
@@ -387,9 +387,13 @@ class Chart:
         origins, first = 0, marks[0]
         for mark in marks:
             origins |= self.regions.origins(mark)
-        whole = [mark for mark in marks if not self._is_reduced(mark)]
+        whole = [mark for mark in marks if not mark.reduced]
         if call is not None and call.size <= LONGEST:
             on = replace(first, since=call)
+        elif name in ("cat", "stack"):
+            sizes = [tensor.numel() / max(floats[0].numel(), 1) for tensor in data]
+            node = self.add(Mix(tuple(sizes)), [self._drawn(t) for t in data], floats[0])
+            on = self._fresh(node)
         elif name in HANDED_ON or (name in SUMS | PRODUCTS and len(marks) == 1):
             on = replace(first, place=first.place if name in SAME_PLACE else (object(),))
         elif name in SUMS and len(whole) == 1:
@@ -399,6 +403,8 @@ class Chart:
             step = Unknown("many times over" if call else name, like)
             node = self.add(step, [self._drawn(t) for t in data], floats[0])
             on = self._fresh(node)
+        if name in REDUCTIONS:
+            on = replace(on, reduced=True)
         for leaf in floats:
             units = _units_after(name, args, first.units, data[0].shape, leaf.shape)
             known: dict[str, Any] = {"statistic": "", "count": 1.0, "counts": (), "moved": None}
@@ -428,11 +434,6 @@ class Chart:
         """Return whether a tensor is a softmax's output."""
         made = self.made(tensor)
         return isinstance(made, Softmax) or (isinstance(made, Unknown) and made.like is Softmax)
-
-    def _is_reduced(self, mark: Mark) -> bool:
-        """Return whether a tensor is a mean, a variance or the like of what it comes from."""
-        steps = (self.graph.nodes[i].step for i in self.around.way(mark.node))
-        return bool(mark.statistic) or any(isinstance(step, Mean) for step in steps)
 
     def _drawn(self, tensor: torch.Tensor) -> int:
         """Return a node that says what a tensor is, if not what its statistics are."""
@@ -810,7 +811,9 @@ class Chart:
             feed = self.at(data)
             node = self.add(Mean(count, total, over_units), (feed,), result)
             left = None if over_units else units - sum(d < units for d in dims) * (not keeps)
-            self.put(result, self._fresh(node, left, statistic=statistic, count=count))
+            self.put(
+                result, self._fresh(node, left, statistic=statistic, count=count, reduced=True)
+            )
         else:
             self._later(name, args, [data], result, statistic=statistic, count=count)
 

@@ -21,6 +21,7 @@ class Mark:
             where they don't.
         statistic: ``"mean"``, ``"var"``… over the units, which a hand-written norm divides by.
         count: of how many entries.
+        reduced: whether it is a mean, a variance or the like of what it comes from.
         counts: how many entries a mask leaves to each query; empty where there is none.
         moved: which of the units, and in which order; None for all as they were.
         pending: the operation that has no equation: what leads to it is run on samples where a step
@@ -36,6 +37,7 @@ class Mark:
     samples: int | None = 0
     statistic: str = ""
     count: float = 1.0
+    reduced: bool = False
     counts: tuple[int, ...] = ()
     moved: Any = None
     pending: str = ""

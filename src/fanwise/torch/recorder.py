@@ -108,7 +108,7 @@ class Recorder(Tracer):
         self.added = 0
         self.born: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.unhooked: list[tuple[Tensor, Reading]] = []
-        self.before: dict[int, Tensor] = {}
+        self.before: dict[int, dict[Any, Tensor]] = {}
         self.summed: dict[int, Contraction] = {}
         self.latest: tuple[Tensor, int, Tally] | None = None
 
@@ -130,8 +130,9 @@ class Recorder(Tracer):
             added.result.add(result)
             if strong is not None:
                 self.summed[made[0].node] = strong
-        for tensor, mark in given:
-            self._activate(tensor, mark, made)
+        if not (isinstance(result, Tensor) and not result.dim()):
+            for tensor, mark in given:
+                self._activate(tensor, mark, made)
         self._age(func, args, result, anew=added is not None)
         return result
 
@@ -284,15 +285,17 @@ class Recorder(Tracer):
         """Keep what an activation begins from; measure one that ends in what was made of it."""
         goes_on = any(m.node == mark.node and m.since is not Z for m in made)
         if goes_on and self._begins(mark):
-            self.before.setdefault(mark.node, tensor.detach())
+            self.before.setdefault(mark.node, {}).setdefault(mark.place, tensor.detach())
         elif mark.since is not Z and not goes_on and not any(m.statistic for m in made):
             self._ended(tensor, mark)
 
     def _ended(self, y: Tensor, mark: Mark) -> None:
         """Measure an activation."""
-        z, source = self.before.pop(mark.node, None), self._source(mark.node)
-        if z is None or source is None or mark.since is Z:
+        kept, source = self.before.get(mark.node, {}), self._source(mark.node)
+        begun = next((place for place in kept if mark.place[: len(place)] == place), None)
+        if begun is None or source is None or mark.since is Z:
             return
+        z = kept.pop(begun)
         curve = curve_of(mark.since)
         found, reading = effect(curve), self.read[source]
         if found.kind not in ("saturating", "rectifier"):
