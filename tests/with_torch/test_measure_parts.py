@@ -136,6 +136,26 @@ def test_what_an_activation_puts_out():
     assert layer.activation.mean == pytest.approx(float(y.mean()), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "split", [lambda z: (z[:, :5], z[:, 5:]), lambda z: z.chunk(2, 1)], ids=["uneven", "even"]
+)
+def test_each_part_of_an_output_has_its_own_activation(split):
+    def forward(self, x):
+        first, second = split(self.inner(x))
+        if (first.relu() > 0).any() and first.relu().square().mean() > 0:  # a look is no use
+            first, second = first.relu(), second.relu()
+        return self.outer(torch.cat([first.mul(2.0), second], 1))
+
+    x = randn(64, 6)
+    model = Function(forward, inner=nn.Linear(6, 16), outer=nn.Linear(16, 3))
+    layer = fwt.measure(model, x).layers[0]
+    y = F.relu(model.inner(x)).detach()
+    first, _ = split(y)
+    first.mul_(2.0)
+    assert layer.activation.rms == pytest.approx(rms(y), rel=1e-5)
+    assert layer.dead == 0.0
+
+
 def test_weights_have_gradients_and_updates():
     """Against .backward() and optimizer.step() on a copy."""
     import copy

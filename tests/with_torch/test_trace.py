@@ -1044,6 +1044,21 @@ def test_an_uneven_split_is_one_kernel():
     assert rows(model, randn(3, 5))["w"].fan_out == 8
 
 
+def test_an_output_that_is_used_whole_too_is_one_kernel():
+    """As under rotary positions, which turn one half of the units into the other."""
+
+    def turned(z):
+        return z * torch.arange(8.0) + torch.cat([-z[:, 4:], z[:, :4]], 1) * 0.5
+
+    row = rows(between(turned, width=8), randn(3, 5))["first"]
+    assert (row.fan_in, row.fan_out, row.follows) == (5, 8, "a residual sum")
+
+
+def test_as_many_parts_as_a_split_makes_are_kernels():
+    model = Function(lambda self, x: sum((x @ self.w).chunk(10, 1)), w=randn(5, 40))
+    assert rows(model, randn(3, 5))["w"].fan_out == 4
+
+
 # --- attention, transformers, recurrences -------------------------------------------------------
 
 
