@@ -25,7 +25,8 @@ from fanwise.torch.plan import plan
 from fanwise.torch.run import Inputs, as_call, check_materialized, forward_error, undisturbed
 from fanwise.torch.statistics import Tally
 from fanwise.torch.tensors import fill_
-from fanwise.torch.trace import Contraction, Tracer, run_traced
+from fanwise.torch.trace import run_traced
+from fanwise.torch.tracer import Contraction, Tracer
 from fanwise.uses import KERNELS
 
 Base = Literal["orthogonal", "plan"]

@@ -41,7 +41,8 @@ from fanwise.torch.run import (
 )
 from fanwise.torch.statistics import moments
 from fanwise.torch.tensors import fill_
-from fanwise.torch.trace import Contraction, Tracer, run_traced, tensors_of
+from fanwise.torch.trace import run_traced, tensors_of
+from fanwise.torch.tracer import Contraction, Tracer
 from fanwise.torch.updates import first_update
 
 ROWS = 4096

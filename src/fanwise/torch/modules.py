@@ -9,7 +9,7 @@ from torch import nn
 
 from fanwise.torch.recurrent import GATES, STATE, recurrent_uses
 from fanwise.torch.run import undisturbed
-from fanwise.torch.trace import Tracer
+from fanwise.torch.tracer import Tracer
 from fanwise.uses import Neighbour, Role, Use
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -30,7 +30,7 @@ from fanwise.torch.statistics import (
     real,
     varying_square,
 )
-from fanwise.torch.trace import Contraction, Tracer, tensors_in
+from fanwise.torch.tracer import Contraction, Tracer, tensors_in
 from fanwise.uses import Use
 
 
