@@ -1,12 +1,11 @@
 """Chart: from PyTorch's operations to the steps of a `fanwise.graph.Graph`.
 
-Each tensor of data carries a mark: the node that it comes from, and the pointwise operations since.
 An operation that is no pointwise function of one variable makes a node of what it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
@@ -15,13 +14,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.attention import Average, Scores, Softmax
-from fanwise.graph import Graph
 from fanwise.moments import Statistics
 from fanwise.recurrences import Read, Recurrence
 from fanwise.steps import (
@@ -35,7 +31,6 @@ from fanwise.steps import (
     Pass,
     Pointwise,
     Product,
-    Sampled,
     Scaled,
     Shifted,
     Source,
@@ -43,15 +38,14 @@ from fanwise.steps import (
     Sum,
     Unknown,
 )
-from fanwise.surroundings import SOURCES, Following, Surroundings
+from fanwise.torch.axes import picks, picks_units, units_after
 from fanwise.torch.constants import (
-    Constants,
     constant_statistics,
     repeats,
     statistics_of,
     unmasked,
 )
-from fanwise.torch.derived import Derived, Used
+from fanwise.torch.derived import Derived
 from fanwise.torch.marks import Mark
 from fanwise.torch.operations import (
     COMPARISONS,
@@ -61,17 +55,19 @@ from fanwise.torch.operations import (
     LONGEST,
     NORMS,
     PASSES,
+    PRODUCTS,
     REDUCTIONS,
     SAME_PLACE,
+    SCATTERS,
     SOFTMAX,
     SPLITS,
+    SUMS,
 )
-from fanwise.torch.outputs import MOST, Outputs, memory
+from fanwise.torch.outputs import MOST, memory
 from fanwise.torch.pointwise import POINTWISE, Call, Z, after, curve_of, inverts
 from fanwise.torch.recurrent import ways_of
-from fanwise.torch.regions import Regions
+from fanwise.torch.register import Register, is_integer
 from fanwise.torch.resampling import neighbours
-from fanwise.uses import Neighbour
 
 AVERAGES = frozenset(
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d "
@@ -81,10 +77,6 @@ MAXIMA = frozenset(
     "max_pool1d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d "
     "adaptive_max_pool3d amax max".split()
 )
-SUMS, PRODUCTS = frozenset({"add", "sub", "rsub"}), frozenset({"mul", "div"})
-SCATTERS = frozenset({"index_add", "scatter_add", "scatter_reduce"})
-HANDED_ON = PASSES | REDUCTIONS | SCATTERS
-"""Operations whose result is the signal that they are given: moved, pooled, in part."""
 MASK = 1e6
 """A constant of more than this is a mask: it picks entries, and scales none."""
 
@@ -103,163 +95,8 @@ def _pairs(n: int, outputs: int, kernel: int, stride: int, padding: int, dilatio
     return count
 
 
-class Chart:
-    """Makes the graph of a run; `see` takes each operation after it has run.
-
-    Attributes:
-        graph: so far.
-        around: the way back through it.
-        nodes: of each contraction the nodes that stand for it: all of it, then its parts.
-        names: what the output of each contraction so far goes by.
-        factors: of each node that a learned factor made: the marks after it and before it.
-    """
-
-    def __init__(
-        self,
-        root: Callable[[torch.Tensor], Any],
-        derived: Callable[[torch.Tensor], Derived | None],
-        kept: Callable[[str], bool] = lambda name: False,
-        *,
-        weighed: bool = True,
-    ) -> None:
-        self.graph = Graph()
-        self.around = Surroundings(self.graph)
-        self.regions = Regions(
-            self.graph, lambda name: self.constants.parameters.get(name) if kept(name) else None
-        )
-        self.root = root
-        self.derived = derived
-        self.chosen: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # indices made of data
-        self.constants = Constants(self._is_data, derived, weighed=weighed)
-        self.outputs = Outputs()
-        self.marks: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        self.written: dict[Any, Mark] = {}
-        self.rows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        self.nodes: dict[int, list[int]] = {}
-        self.names: list[str] = []
-        self.factors: dict[int, tuple[Mark, Mark]] = {}
-        self.cache: dict[Any, int] = {}
-        self.recipes: dict[str, Used] = {}
-
-    # — marks —
-
-    def mark(self, tensor: Any) -> Mark | None:
-        """Return the mark of a tensor of data; None for a constant or a parameter."""
-        if not isinstance(tensor, torch.Tensor):
-            return None
-        found: Mark | None = self.marks.get(tensor)
-        if self.written:
-            written = self.written.get(memory(tensor))
-            if found is None or (written is not None and written.pending):
-                return written
-        return found
-
-    def _is_data(self, tensor: torch.Tensor) -> bool:
-        return self.mark(tensor) is not None or tensor in self.chosen
-
-    def put(self, result: Any, mark: Mark) -> None:
-        """Mark the tensors of a result, but for integers: counts and places."""
-        for leaf in tree_flatten(result)[0]:
-            if isinstance(leaf, torch.Tensor) and not _is_integer(leaf):
-                self.marks[leaf] = mark
-
-    def feed(self, tensor: torch.Tensor) -> Neighbour:
-        """Return a tensor as what feeds a kernel."""
-        mark = self.mark(tensor)
-        if mark is None:
-            return SOURCES["input" if tensor in self.constants.given else "constant"]
-        since = () if mark.since is Z else (curve_of(mark.since),)
-        return self.around.feed(mark.node, self.names, since)
-
-    def bias(self, tensor: torch.Tensor) -> str:
-        """Return the parameter that a kernel's output had added to it; empty where none was."""
-        mark = self.mark(tensor)
-        if mark is None or not isinstance(self.around.made(mark.node), Kernel):
-            return ""
-        steps = (self.graph.nodes[i].step for i in self.around.way(mark.node))
-        return next((step.parameter for step in steps if isinstance(step, Shifted)), "")
-
-    def made(self, tensor: torch.Tensor) -> Step | None:
-        """Return the step that made a tensor of data, whatever it has been through since."""
-        mark = self.mark(tensor)
-        return None if mark is None else self.around.made(mark.node)
-
-    def add(self, step: Step, inputs: Sequence[int], tensor: torch.Tensor) -> int:
-        """Add a node whose output is this tensor."""
-        return self.graph.add(step, inputs, max(tensor.numel(), 1))
-
-    def at(self, tensor: torch.Tensor) -> int:
-        """Return the node of a tensor as it is now."""
-        mark = self.mark(tensor)
-        if mark is None:
-            value = self.constants.value(tensor)
-            known = None if value is None else constant_statistics(value)
-            given = tensor in self.constants.given
-            return self.add(Source(known, "input" if given else "constant"), (), tensor)
-        if mark.pending:
-            return self._sampled(tensor, mark)
-        size = max(tensor.numel(), 1)
-        if mark.since is Z and self.graph.nodes[mark.node].size == size:
-            return mark.node
-        key = (mark.node, repr(mark.since), size)
-        if key not in self.cache:
-            step: Step = Pass() if mark.since is Z else Pointwise(curve_of(mark.since))
-            self.cache[key] = self.graph.add(step, (mark.node,), size)
-        return self.cache[key]
-
-    def source(self, tensor: torch.Tensor, like: torch.Tensor) -> None:
-        """Mark the model's input; `like` has its values."""
-        if tensor.dim() and self.regions.samples == 1:
-            self.regions.samples = int(tensor.shape[0])
-        if tensor.is_floating_point() or tensor.is_complex():
-            known = statistics_of(like) if self.constants.weighed else None
-            node = self.add(Source(known), (), tensor)
-            if not is_fake(like) and not like.is_meta and self.constants.weighed:
-                self.regions.values[self.regions.tape.number(tensor)] = like
-            self.put(tensor, Mark(node, place=(object(),), units=1 if tensor.dim() > 3 else -1))
-            return
-        self.constants.given[tensor] = True
-        if not is_fake(like) and not like.is_meta:
-            self.constants.values[tensor] = like
-
-    def finish(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Note the model's outputs, each once."""
-        for tensor in tensors:
-            if self.mark(tensor) is not None:
-                node = self.at(tensor)
-                if node not in self.graph.outputs:
-                    self.graph.outputs.append(node)
-
-    def following(self) -> dict[int, Following]:
-        """Return what follows each contraction."""
-        return self.around.following(self.nodes)
-
-    def packed(self) -> dict[int, tuple[int, int, int]]:
-        """Return the packing of the kernels whose output is taken apart, and not used whole too."""
-        taken = {j for i in self.graph.used() for j in self.graph.takes(i)}
-        packed = self.outputs.packed()
-        return {i: found for i, found in packed.items() if self.nodes[i][0] not in taken}
-
-    def weight(self, tensor: torch.Tensor, sums: Sequence[int] = ()) -> str:
-        """Return how steps name a weight that is made of parameters; empty for one as it is.
-
-        Args:
-            tensor: the weight.
-            sums: the axes along which an output of its kernel sums it.
-        """
-        derived = self.derived(tensor)
-        if derived is None or derived.plain:
-            return ""
-        name = f"{derived.names[0]}, as made in {len(self.recipes)}"
-        self.recipes[name] = Used(derived, self.regions.recipe(tensor), tuple(sums))
-        return name
-
-    def parametrized(
-        self, make: Any, parts: Mapping[str, torch.Tensor], weight: torch.Tensor
-    ) -> None:
-        """Note that `make`, called with these parameters by their own names, gives a weight."""
-        self.regions.look(parts.values(), self._known)
-        self.regions.tape.note(make, (dict(parts),), {}, weight)
+class Chart(Register):
+    """Makes the graph of a run; `see` takes each operation after it has run."""
 
     # — operations —
 
@@ -277,22 +114,6 @@ class Chart:
                     self.chosen[leaf] = True
         if self.constants.weighed:
             self.regions.tape.note(func, args, kwargs, result)
-
-    def _carry(
-        self, name: str, args: tuple[Any, ...], given: Sequence[torch.Tensor], result: Any
-    ) -> None:
-        """Keep sight of the axis along which the samples of a batch lie."""
-        first = next((t for t in given if self.mark(t) is not None), None)
-        mark = self.mark(first)
-        if first is None or mark is None:
-            return
-        for leaf in tree_flatten(result)[0]:
-            made = self.marks.get(leaf) if isinstance(leaf, torch.Tensor) else None
-            if made is not None and leaf is not first:
-                shapes = first.shape, leaf.shape
-                samples = _samples_after(name, args, mark.samples, self.regions.samples, *shapes)
-                if samples != made.samples:
-                    self.marks[leaf] = replace(made, samples=samples)
 
     def _see(
         self,
@@ -339,122 +160,6 @@ class Chart:
         else:
             self._later(name, args, data, result)
 
-    def _known(self, tensor: torch.Tensor) -> Mark | str | torch.Tensor | None:
-        """Return a tensor's mark, the parameter that it is, or its value."""
-        mark = self.mark(tensor)
-        if mark is not None:
-            return mark
-        derived = self.derived(tensor)
-        return derived.names[0] if derived is not None else self.constants.value(tensor)
-
-    def _is_pending(self, name: str, data: Sequence[torch.Tensor]) -> bool:
-        """Return whether an operation on these tensors has no equation since one of them has none.
-
-        Norms and attention have one whatever they are given, and so has the sum of all of a
-        stream with what shares nothing with it.
-        """
-        marks = [mark for t in data if (mark := self.mark(t)) is not None]
-        if not any(mark.pending and not mark.statistic for mark in marks) or name in NORMS:
-            return False
-        if name in ("add", "sub") and len(marks) == 2:
-            whole = any(
-                not m.pending and self.graph.nodes[m.node].size == t.numel()
-                for t, m in zip(data, marks, strict=True)
-            )
-            return not whole or self.regions.entangled(*marks)
-        return "attention" not in name
-
-    def _later(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        data: Sequence[torch.Tensor],
-        result: Any,
-        call: Call | None = None,
-        **more: Any,
-    ) -> None:
-        """Mark a result for which there is no equation: it is sampled where a step needs it.
-
-        Where it is one signal handed on, it has that one's node; else a node of its own, which says
-        what it is.
-        """
-        data = [tensor for tensor in data if self.mark(tensor) is not None]
-        marks = [self._marked(tensor) for tensor in data]
-        floats = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
-        floats = [t for t in floats if t.is_floating_point() or t.is_complex()]
-        if not floats:
-            return
-        origins, first = 0, marks[0]
-        for mark in marks:
-            origins |= self.regions.origins(mark)
-        whole = [mark for mark in marks if not mark.reduced]
-        if call is not None and call.size <= LONGEST:
-            on = replace(first, since=call)
-        elif name in ("cat", "stack"):
-            sizes = [tensor.numel() / max(floats[0].numel(), 1) for tensor in data]
-            node = self.add(Mix(tuple(sizes)), [self._drawn(t) for t in data], floats[0])
-            on = self._fresh(node)
-        elif name in HANDED_ON or (name in SUMS | PRODUCTS and len(marks) == 1):
-            on = replace(first, place=first.place if name in SAME_PLACE else (object(),))
-        elif name in SUMS and len(whole) == 1:
-            on = replace(whole[0], place=(object(),))
-        else:
-            like = self._like(name, data, len(whole))
-            step = Unknown("many times over" if call else name, like)
-            node = self.add(step, [self._drawn(t) for t in data], floats[0])
-            on = self._fresh(node)
-        if name in REDUCTIONS:
-            on = replace(on, reduced=True)
-        for leaf in floats:
-            units = _units_after(name, args, first.units, data[0].shape, leaf.shape)
-            known: dict[str, Any] = {"statistic": "", "count": 1.0, "counts": (), "moved": None}
-            known |= {"units": units, "pending": name, "origins": origins} | more
-            self.marks[leaf] = replace(on, **known)
-
-    def _like(self, name: str, data: Sequence[torch.Tensor], whole: int) -> type[Step] | None:
-        """Return the step that an operation would be if its inputs shared nothing.
-
-        Args:
-            name: of the operation.
-            data: what it is given.
-            whole: how many of these are no mean or variance of what they come from.
-        """
-        if name in SUMS:
-            return Sum
-        if name in PRODUCTS:
-            divides = name == "div" or any(inverts(self._marked(t).since) for t in data)
-            return Normalized if divides and 0 < whole < len(data) else Product
-        if name in SOFTMAX:
-            return Softmax
-        if name in CONTRACTIONS:
-            return Average if any(self._is_weights(t) for t in data) else Scores
-        return Average if "attention" in name else None
-
-    def _is_weights(self, tensor: torch.Tensor) -> bool:
-        """Return whether a tensor is a softmax's output."""
-        made = self.made(tensor)
-        return isinstance(made, Softmax) or (isinstance(made, Unknown) and made.like is Softmax)
-
-    def _drawn(self, tensor: torch.Tensor) -> int:
-        """Return a node that says what a tensor is, if not what its statistics are."""
-        mark = self._marked(tensor)
-        if not mark.pending:
-            return self.at(tensor)
-        if mark.since is Z:
-            return mark.node
-        return self.add(Pointwise(curve_of(mark.since)), (mark.node,), tensor)
-
-    def _sampled(self, tensor: torch.Tensor, mark: Mark) -> int:
-        """Return the node of a pending tensor."""
-        key = (self.regions.tape.number(tensor), "sampled")
-        if key not in self.cache:
-            found = self.regions.sampled(tensor, mark) if self.constants.weighed else None
-            step, feeds = found if found is not None else (Sampled(mark.pending), [])
-            curve = None if mark.since is Z else curve_of(mark.since)
-            step = replace(step, stands_for=mark.node, curve=curve)
-            self.cache[key] = self.add(step, feeds, tensor)
-        return self.cache[key]
-
     def _is_part(self, target: torch.Tensor, data: Sequence[torch.Tensor], name: str) -> bool:
         """Return whether data is written into a constant's memory, or into a part of data's."""
         if self.mark(target) is None:
@@ -478,14 +183,6 @@ class Chart:
         else:
             now = self._fresh(self.at(data[-1]), units)
         self.written[memory(target)] = now
-
-    def _marked(self, tensor: torch.Tensor) -> Mark:
-        mark = self.mark(tensor)
-        assert mark is not None
-        return mark
-
-    def _fresh(self, node: int, units: int | None = -1, **more: Any) -> Mark:
-        return Mark(node, place=(object(),), units=units, **more)
 
     # — kernels —
 
@@ -908,11 +605,11 @@ class Chart:
         step: Step | None = Pass()
         if name == "mul" and derived is not None and line is not None:
             step = Scaled(derived.names[0], line)
-        elif name in ("mul", "div") and known is not None and 0 < known.square < MASK:
+        elif name in PRODUCTS and known is not None and 0 < known.square < MASK:
             if name == "div" and args[0] is data and value is not None:
                 known = constant_statistics(1.0 / value.double())
             step, nodes = Product(), [*nodes, self._constant(known, other)]
-        elif name in ("add", "sub", "rsub"):
+        elif name in SUMS:
             if derived is not None and value is None:
                 shared = not wide or self._alike(derived.names[0], other) == 1.0
                 made = self.weight(other) if line is None else ""
@@ -957,7 +654,7 @@ class Chart:
         units = next((m.units for m in given if not m.statistic), -1)
         statistic = next((m for m in given if m.statistic), None) if len(whole) == 1 else None
         inverse = statistic is not None and (name == "div" or inverts(statistic.since))
-        if statistic is not None and inverse and name in ("mul", "div"):
+        if statistic is not None and inverse and name in PRODUCTS:
             step: Step = Normalized(centred=False)
             node = self.add(step, (self.at(whole[0]),), result)
             if statistic.statistic in ("linalg_vector_norm", "sum"):
@@ -969,7 +666,7 @@ class Chart:
             more = "" if statistic is None else statistic.statistic
             self._later(name, args, data, result, statistic=more)
             return
-        elif name in ("add", "sub", "rsub"):
+        elif name in SUMS:
             node = self.add(Sum(_factors(name, kwargs)), [self.at(a) for a in data], result)
         elif name == "mul":
             node = self.add(Product(), [self.at(a) for a in data], result)
@@ -1085,24 +782,24 @@ class Chart:
             mark = replace(mark, counts=self.constants.counts(args[1], *shape, hides=True))
         parts = result if isinstance(result, list | tuple) else [result]
         for i, part in enumerate(parts):
-            if not isinstance(part, torch.Tensor) or _is_integer(part):
+            if not isinstance(part, torch.Tensor) or is_integer(part):
                 continue
             if name in SAME_PLACE:
                 self.outputs.copied(first, part)
                 self.put(part, mark)
                 continue
             units, time = (
-                _units_after(name, args, axis, first.shape, part.shape)
+                units_after(name, args, axis, first.shape, part.shape)
                 for axis in (mark.units, mark.time)
             )
             moved = mark.moved
-            if _picks_units(name, args, mark.units, first.dim()):
+            if picks_units(name, args, mark.units, first.dim()):
                 moved = (moved, name, repr(settings), i)
             packed = None
             if mark.since is Z and part.numel() < first.numel():
                 packed = self.outputs.part(part, len(parts) if name in SPLITS else MOST)
             node = mark.node if packed is None else packed
-            picked = _picked(name, args, i, first)
+            picked = picks(name, args, i, first)
             if picked is not None:
                 node = self._read(mark, *picked, first, part) if packed is None else node
             if name in ("clone", "contiguous", "_to_copy"):
@@ -1130,88 +827,8 @@ def _are_one(marks: Sequence[Mark]) -> bool:
     return all(mark.one_with(marks[0]) for mark in marks)
 
 
-def _is_integer(tensor: torch.Tensor) -> bool:
-    floats = tensor.is_floating_point() or tensor.is_complex()
-    return not floats and tensor.dtype is not torch.bool
-
-
 def _factors(name: str, kwargs: Any, *, swapped: bool = False) -> tuple[float, ...]:
     """Return the factors of a sum's two terms; `swapped` where the second is listed first."""
     alpha = float(kwargs.get("alpha", 1.0))
     factors = {"add": (1.0, alpha), "sub": (1.0, -alpha), "rsub": (-alpha, 1.0)}[name]
     return factors[::-1] if swapped else factors
-
-
-def _picked(
-    name: str, args: tuple[Any, ...], part: int, before: torch.Tensor
-) -> tuple[int, int] | None:
-    """Return (axis, first) of the entries that a view picks along one axis; None for any other.
-
-    Args:
-        name: of the operation.
-        args: of the operation.
-        part: which of its results.
-        before: what it is given.
-    """
-    if name in ("select", "slice"):
-        axis, start = args[1] % before.dim(), (args[2] if len(args) > 2 else 0) or 0
-        size = int(before.shape[axis])
-        return axis, min(max(start + size * (start < 0), 0), size)
-    if name == "unbind":
-        return (args[1] if len(args) > 1 else 0) % before.dim(), part
-    if name in SPLITS:
-        axis = (args[2] if len(args) > 2 else 0) % before.dim()
-        sizes = args[1]
-        return axis, sum(sizes[:part]) if isinstance(sizes, list | tuple) else part * int(sizes)
-    return None
-
-
-AXIS = {"select": 1, "slice": 1, "unbind": 1, "roll": 2, "flip": 1}
-"""Position of the axis along which a view picks or moves entries, where it isn't the third."""
-
-
-def _picks_units(name: str, args: tuple[Any, ...], units: int | None, dims: int) -> bool:
-    """Return whether a view picks some of the units, or puts them in another order."""
-    if name not in AXIS and name not in SPLITS:
-        return False
-    place = AXIS.get(name, 2)
-    axes = args[place] if len(args) > place else 0
-    axes = axes if isinstance(axes, list | tuple) else [axes]
-    return ((-1 if units is None else units) % dims) in {axis % dims for axis in axes}
-
-
-def _samples_after(
-    name: str, args: tuple[Any, ...], samples: int | None, batch: int, before: Any, after: Any
-) -> int | None:
-    """Return the axis of a batch's samples after an operation; None where they lie apart."""
-    if samples is None or samples >= len(before) or not after:
-        return None
-    if name in ("permute", "transpose", "t", "movedim", "select", "unbind"):
-        return _units_after(name, args, samples, before, after)
-    ahead = prod(before[:samples])
-    fits = (axis for axis, n in enumerate(after) if prod(after[:axis]) == ahead and not n % batch)
-    return next(fits, None)
-
-
-def _units_after(
-    name: str, args: tuple[Any, ...], units: int | None, before: Any, after: Any
-) -> int | None:
-    """Return the axis of the units after a view, None where it isn't one axis."""
-    if units is None or not before:
-        return None
-    dims, units = len(before), units % len(before)
-    if name == "permute":
-        return [d % dims for d in args[1]].index(units)
-    if name in ("transpose", "t", "movedim"):
-        a, b = (args[1] % dims, args[2] % dims) if name == "transpose" else (0, dims - 1)
-        return {a: b, b: a}.get(units, units)
-    if name in ("select", "unbind"):
-        axis = (args[1] if len(args) > 1 else 0) % dims
-        return None if axis == units else units - (axis < units)
-    if len(after) == dims and name not in ("view", "reshape", "_unsafe_view", "_reshape_alias"):
-        return units
-    ahead, size = prod(before[:units]), before[units]
-    for axis, n in enumerate(after):
-        if n == size and prod(after[:axis]) == ahead:
-            return axis
-    return None

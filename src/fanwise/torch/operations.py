@@ -85,3 +85,8 @@ JOINS = INTERPOLATIONS | frozenset(
 """Operations that lay entries side by side, each as it was, or between its neighbours."""
 MIXES = INTERPOLATIONS | {"constant_pad_nd"}
 """Those of them that change what an entry is like."""
+SUMS = frozenset({"add", "sub", "rsub"})
+PRODUCTS = frozenset({"mul", "div"})
+SCATTERS = frozenset({"index_add", "scatter_add", "scatter_reduce"})
+HANDED_ON = PASSES | REDUCTIONS | SCATTERS
+"""Operations whose result is the signal that they are given: moved, pooled, in part."""

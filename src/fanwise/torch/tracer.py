@@ -35,8 +35,10 @@ from fanwise.torch.operations import (
     MIXES,
     NORMS,
     PASSES,
+    PRODUCTS,
     REDUCTIONS,
     SAME_PLACE,
+    SUMS,
     VIEWS,
 )
 from fanwise.torch.outputs import memory
@@ -525,10 +527,10 @@ class Tracer(TorchDispatchMode):
         """Note the use of a parameter that meets data in an operation other than a contraction."""
         role: Role | None = None
         neutral: float | None = None
-        if name in ("add", "sub", "rsub"):
+        if name in SUMS:
             wide = sum(n > 1 for n in tensor.shape) > 1
             role, neutral = ("token", 0.0) if wide else ("bias", derived.solve(0.0))
-        elif name in ("mul", "div"):
+        elif name in PRODUCTS:
             role, neutral = "scale", derived.solve(1.0)
         elif name in ("_prelu_kernel", "prelu"):
             role, neutral = "slope", 0.25
@@ -542,7 +544,7 @@ class Tracer(TorchDispatchMode):
         if neutral is None:
             role = "constant"
             bias = self.chart.bias(data)
-            if bias and name in ("mul", "div"):
+            if bias and name in PRODUCTS:
                 # As a state-space model's step size: the bias decides what it multiplies.
                 self.uses[bias] = Use("constant", self.shapes[bias])
         for parameter in derived.names:

@@ -1,0 +1,85 @@
+"""Axes: which entries a view picks, and where the units and the samples lie after it."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import torch
+
+from fanwise.torch.operations import SPLITS
+
+
+def picks(
+    name: str, args: tuple[Any, ...], part: int, before: torch.Tensor
+) -> tuple[int, int] | None:
+    """Return (axis, first) of the entries that a view picks along one axis; None for any other.
+
+    Args:
+        name: of the operation.
+        args: of the operation.
+        part: which of its results.
+        before: what it is given.
+    """
+    if name in ("select", "slice"):
+        axis, start = args[1] % before.dim(), (args[2] if len(args) > 2 else 0) or 0
+        size = int(before.shape[axis])
+        return axis, min(max(start + size * (start < 0), 0), size)
+    if name == "unbind":
+        return (args[1] if len(args) > 1 else 0) % before.dim(), part
+    if name in SPLITS:
+        axis = (args[2] if len(args) > 2 else 0) % before.dim()
+        sizes = args[1]
+        return axis, sum(sizes[:part]) if isinstance(sizes, list | tuple) else part * int(sizes)
+    return None
+
+
+AXIS = {"select": 1, "slice": 1, "unbind": 1, "roll": 2, "flip": 1}
+"""Position of the axis along which a view picks or moves entries, where it isn't the third."""
+
+
+def picks_units(name: str, args: tuple[Any, ...], units: int | None, dims: int) -> bool:
+    """Return whether a view picks some of the units, or puts them in another order."""
+    if name not in AXIS and name not in SPLITS:
+        return False
+    place = AXIS.get(name, 2)
+    axes = args[place] if len(args) > place else 0
+    axes = axes if isinstance(axes, list | tuple) else [axes]
+    return ((-1 if units is None else units) % dims) in {axis % dims for axis in axes}
+
+
+def samples_after(
+    name: str, args: tuple[Any, ...], samples: int | None, batch: int, before: Any, after: Any
+) -> int | None:
+    """Return the axis of a batch's samples after an operation; None where they lie apart."""
+    if samples is None or samples >= len(before) or not after:
+        return None
+    if name in ("permute", "transpose", "t", "movedim", "select", "unbind"):
+        return units_after(name, args, samples, before, after)
+    ahead = prod(before[:samples])
+    fits = (axis for axis, n in enumerate(after) if prod(after[:axis]) == ahead and not n % batch)
+    return next(fits, None)
+
+
+def units_after(
+    name: str, args: tuple[Any, ...], units: int | None, before: Any, after: Any
+) -> int | None:
+    """Return the axis of the units after a view, None where it isn't one axis."""
+    if units is None or not before:
+        return None
+    dims, units = len(before), units % len(before)
+    if name == "permute":
+        return [d % dims for d in args[1]].index(units)
+    if name in ("transpose", "t", "movedim"):
+        a, b = (args[1] % dims, args[2] % dims) if name == "transpose" else (0, dims - 1)
+        return {a: b, b: a}.get(units, units)
+    if name in ("select", "unbind"):
+        axis = (args[1] if len(args) > 1 else 0) % dims
+        return None if axis == units else units - (axis < units)
+    if len(after) == dims and name not in ("view", "reshape", "_unsafe_view", "_reshape_alias"):
+        return units
+    ahead, size = prod(before[:units]), before[units]
+    for axis, n in enumerate(after):
+        if n == size and prod(after[:axis]) == ahead:
+            return axis
+    return None

@@ -1,0 +1,360 @@
+"""Register: where each tensor of data stands in the graph, and what has no equation there.
+
+Each tensor of data carries a mark: the node that it comes from, and the pointwise operations since.
+A tensor for which there is no equation is pending: a node is made of it where a step needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import is_fake
+from torch.utils._pytree import tree_flatten
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from fanwise.attention import Average, Scores, Softmax
+from fanwise.graph import Graph
+from fanwise.steps import (
+    Kernel,
+    Mix,
+    Normalized,
+    Pass,
+    Pointwise,
+    Product,
+    Sampled,
+    Shifted,
+    Source,
+    Step,
+    Sum,
+    Unknown,
+)
+from fanwise.surroundings import SOURCES, Following, Surroundings
+from fanwise.torch.axes import samples_after, units_after
+from fanwise.torch.constants import Constants, constant_statistics, statistics_of
+from fanwise.torch.derived import Derived, Used
+from fanwise.torch.marks import Mark
+from fanwise.torch.operations import (
+    CONTRACTIONS,
+    HANDED_ON,
+    LONGEST,
+    NORMS,
+    PRODUCTS,
+    REDUCTIONS,
+    SAME_PLACE,
+    SOFTMAX,
+    SUMS,
+)
+from fanwise.torch.outputs import Outputs, memory
+from fanwise.torch.pointwise import Call, Z, curve_of, inverts
+from fanwise.torch.regions import Regions
+from fanwise.uses import Neighbour
+
+
+class Register:
+    """Where each tensor of data stands in the graph of a run so far.
+
+    Attributes:
+        graph: so far.
+        around: the way back through it.
+        nodes: of each contraction the nodes that stand for it: all of it, then its parts.
+        names: what the output of each contraction so far goes by.
+        factors: of each node that a learned factor made: the marks after it and before it.
+    """
+
+    def __init__(
+        self,
+        root: Callable[[torch.Tensor], Any],
+        derived: Callable[[torch.Tensor], Derived | None],
+        kept: Callable[[str], bool] = lambda name: False,
+        *,
+        weighed: bool = True,
+    ) -> None:
+        self.graph = Graph()
+        self.around = Surroundings(self.graph)
+        self.regions = Regions(
+            self.graph, lambda name: self.constants.parameters.get(name) if kept(name) else None
+        )
+        self.root = root
+        self.derived = derived
+        self.chosen: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # indices made of data
+        self.constants = Constants(self._is_data, derived, weighed=weighed)
+        self.outputs = Outputs()
+        self.marks: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.written: dict[Any, Mark] = {}
+        self.rows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.nodes: dict[int, list[int]] = {}
+        self.names: list[str] = []
+        self.factors: dict[int, tuple[Mark, Mark]] = {}
+        self.cache: dict[Any, int] = {}
+        self.recipes: dict[str, Used] = {}
+
+    # — marks —
+
+    def mark(self, tensor: Any) -> Mark | None:
+        """Return the mark of a tensor of data; None for a constant or a parameter."""
+        if not isinstance(tensor, torch.Tensor):
+            return None
+        found: Mark | None = self.marks.get(tensor)
+        if self.written:
+            written = self.written.get(memory(tensor))
+            if found is None or (written is not None and written.pending):
+                return written
+        return found
+
+    def _is_data(self, tensor: torch.Tensor) -> bool:
+        return self.mark(tensor) is not None or tensor in self.chosen
+
+    def put(self, result: Any, mark: Mark) -> None:
+        """Mark the tensors of a result, but for integers: counts and places."""
+        for leaf in tree_flatten(result)[0]:
+            if isinstance(leaf, torch.Tensor) and not is_integer(leaf):
+                self.marks[leaf] = mark
+
+    def feed(self, tensor: torch.Tensor) -> Neighbour:
+        """Return a tensor as what feeds a kernel."""
+        mark = self.mark(tensor)
+        if mark is None:
+            return SOURCES["input" if tensor in self.constants.given else "constant"]
+        since = () if mark.since is Z else (curve_of(mark.since),)
+        return self.around.feed(mark.node, self.names, since)
+
+    def bias(self, tensor: torch.Tensor) -> str:
+        """Return the parameter that a kernel's output had added to it; empty where none was."""
+        mark = self.mark(tensor)
+        if mark is None or not isinstance(self.around.made(mark.node), Kernel):
+            return ""
+        steps = (self.graph.nodes[i].step for i in self.around.way(mark.node))
+        return next((step.parameter for step in steps if isinstance(step, Shifted)), "")
+
+    def made(self, tensor: torch.Tensor) -> Step | None:
+        """Return the step that made a tensor of data, whatever it has been through since."""
+        mark = self.mark(tensor)
+        return None if mark is None else self.around.made(mark.node)
+
+    def add(self, step: Step, inputs: Sequence[int], tensor: torch.Tensor) -> int:
+        """Add a node whose output is this tensor."""
+        return self.graph.add(step, inputs, max(tensor.numel(), 1))
+
+    def at(self, tensor: torch.Tensor) -> int:
+        """Return the node of a tensor as it is now."""
+        mark = self.mark(tensor)
+        if mark is None:
+            value = self.constants.value(tensor)
+            known = None if value is None else constant_statistics(value)
+            given = tensor in self.constants.given
+            return self.add(Source(known, "input" if given else "constant"), (), tensor)
+        if mark.pending:
+            return self._sampled(tensor, mark)
+        size = max(tensor.numel(), 1)
+        if mark.since is Z and self.graph.nodes[mark.node].size == size:
+            return mark.node
+        key = (mark.node, repr(mark.since), size)
+        if key not in self.cache:
+            step: Step = Pass() if mark.since is Z else Pointwise(curve_of(mark.since))
+            self.cache[key] = self.graph.add(step, (mark.node,), size)
+        return self.cache[key]
+
+    def source(self, tensor: torch.Tensor, like: torch.Tensor) -> None:
+        """Mark the model's input; `like` has its values."""
+        if tensor.dim() and self.regions.samples == 1:
+            self.regions.samples = int(tensor.shape[0])
+        if tensor.is_floating_point() or tensor.is_complex():
+            known = statistics_of(like) if self.constants.weighed else None
+            node = self.add(Source(known), (), tensor)
+            if not is_fake(like) and not like.is_meta and self.constants.weighed:
+                self.regions.values[self.regions.tape.number(tensor)] = like
+            self.put(tensor, Mark(node, place=(object(),), units=1 if tensor.dim() > 3 else -1))
+            return
+        self.constants.given[tensor] = True
+        if not is_fake(like) and not like.is_meta:
+            self.constants.values[tensor] = like
+
+    def finish(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Note the model's outputs, each once."""
+        for tensor in tensors:
+            if self.mark(tensor) is not None:
+                node = self.at(tensor)
+                if node not in self.graph.outputs:
+                    self.graph.outputs.append(node)
+
+    def following(self) -> dict[int, Following]:
+        """Return what follows each contraction."""
+        return self.around.following(self.nodes)
+
+    def packed(self) -> dict[int, tuple[int, int, int]]:
+        """Return the packing of the kernels whose output is taken apart, and not used whole too."""
+        taken = {j for i in self.graph.used() for j in self.graph.takes(i)}
+        packed = self.outputs.packed()
+        return {i: found for i, found in packed.items() if self.nodes[i][0] not in taken}
+
+    def weight(self, tensor: torch.Tensor, sums: Sequence[int] = ()) -> str:
+        """Return how steps name a weight that is made of parameters; empty for one as it is.
+
+        Args:
+            tensor: the weight.
+            sums: the axes along which an output of its kernel sums it.
+        """
+        derived = self.derived(tensor)
+        if derived is None or derived.plain:
+            return ""
+        name = f"{derived.names[0]}, as made in {len(self.recipes)}"
+        self.recipes[name] = Used(derived, self.regions.recipe(tensor), tuple(sums))
+        return name
+
+    def parametrized(
+        self, make: Any, parts: Mapping[str, torch.Tensor], weight: torch.Tensor
+    ) -> None:
+        """Note that `make`, called with these parameters by their own names, gives a weight."""
+        self.regions.look(parts.values(), self._known)
+        self.regions.tape.note(make, (dict(parts),), {}, weight)
+
+    # — what has no equation —
+
+    def _known(self, tensor: torch.Tensor) -> Mark | str | torch.Tensor | None:
+        """Return a tensor's mark, the parameter that it is, or its value."""
+        mark = self.mark(tensor)
+        if mark is not None:
+            return mark
+        derived = self.derived(tensor)
+        return derived.names[0] if derived is not None else self.constants.value(tensor)
+
+    def _is_pending(self, name: str, data: Sequence[torch.Tensor]) -> bool:
+        """Return whether an operation on these tensors has no equation since one of them has none.
+
+        Norms and attention have one whatever they are given, and so has the sum of all of a
+        stream with what shares nothing with it.
+        """
+        marks = [mark for t in data if (mark := self.mark(t)) is not None]
+        if not any(mark.pending and not mark.statistic for mark in marks) or name in NORMS:
+            return False
+        if name in ("add", "sub") and len(marks) == 2:
+            whole = any(
+                not m.pending and self.graph.nodes[m.node].size == t.numel()
+                for t, m in zip(data, marks, strict=True)
+            )
+            return not whole or self.regions.entangled(*marks)
+        return "attention" not in name
+
+    def _later(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        data: Sequence[torch.Tensor],
+        result: Any,
+        call: Call | None = None,
+        **more: Any,
+    ) -> None:
+        """Mark a result for which there is no equation: it is sampled where a step needs it.
+
+        Where it is one signal handed on, it has that one's node; else a node of its own, which says
+        what it is.
+        """
+        data = [tensor for tensor in data if self.mark(tensor) is not None]
+        marks = [self._marked(tensor) for tensor in data]
+        floats = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
+        floats = [t for t in floats if t.is_floating_point() or t.is_complex()]
+        if not floats:
+            return
+        origins, first = 0, marks[0]
+        for mark in marks:
+            origins |= self.regions.origins(mark)
+        whole = [mark for mark in marks if not mark.reduced]
+        if call is not None and call.size <= LONGEST:
+            on = replace(first, since=call)
+        elif name in ("cat", "stack"):
+            sizes = [tensor.numel() / max(floats[0].numel(), 1) for tensor in data]
+            node = self.add(Mix(tuple(sizes)), [self._drawn(t) for t in data], floats[0])
+            on = self._fresh(node)
+        elif name in HANDED_ON or (name in SUMS | PRODUCTS and len(marks) == 1):
+            on = replace(first, place=first.place if name in SAME_PLACE else (object(),))
+        elif name in SUMS and len(whole) == 1:
+            on = replace(whole[0], place=(object(),))
+        else:
+            like = self._like(name, data, len(whole))
+            step = Unknown("many times over" if call else name, like)
+            node = self.add(step, [self._drawn(t) for t in data], floats[0])
+            on = self._fresh(node)
+        if name in REDUCTIONS:
+            on = replace(on, reduced=True)
+        for leaf in floats:
+            units = units_after(name, args, first.units, data[0].shape, leaf.shape)
+            known: dict[str, Any] = {"statistic": "", "count": 1.0, "counts": (), "moved": None}
+            known |= {"units": units, "pending": name, "origins": origins} | more
+            self.marks[leaf] = replace(on, **known)
+
+    def _like(self, name: str, data: Sequence[torch.Tensor], whole: int) -> type[Step] | None:
+        """Return the step that an operation would be if its inputs shared nothing.
+
+        Args:
+            name: of the operation.
+            data: what it is given.
+            whole: how many of these are no mean or variance of what they come from.
+        """
+        if name in SUMS:
+            return Sum
+        if name in PRODUCTS:
+            divides = name == "div" or any(inverts(self._marked(t).since) for t in data)
+            return Normalized if divides and 0 < whole < len(data) else Product
+        if name in SOFTMAX:
+            return Softmax
+        if name in CONTRACTIONS:
+            return Average if any(self._is_weights(t) for t in data) else Scores
+        return Average if "attention" in name else None
+
+    def _is_weights(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor is a softmax's output."""
+        made = self.made(tensor)
+        return isinstance(made, Softmax) or (isinstance(made, Unknown) and made.like is Softmax)
+
+    def _drawn(self, tensor: torch.Tensor) -> int:
+        """Return a node that says what a tensor is, if not what its statistics are."""
+        mark = self._marked(tensor)
+        if not mark.pending:
+            return self.at(tensor)
+        if mark.since is Z:
+            return mark.node
+        return self.add(Pointwise(curve_of(mark.since)), (mark.node,), tensor)
+
+    def _sampled(self, tensor: torch.Tensor, mark: Mark) -> int:
+        """Return the node of a pending tensor."""
+        key = (self.regions.tape.number(tensor), "sampled")
+        if key not in self.cache:
+            found = self.regions.sampled(tensor, mark) if self.constants.weighed else None
+            step, feeds = found if found is not None else (Sampled(mark.pending), [])
+            curve = None if mark.since is Z else curve_of(mark.since)
+            step = replace(step, stands_for=mark.node, curve=curve)
+            self.cache[key] = self.add(step, feeds, tensor)
+        return self.cache[key]
+
+    def _carry(
+        self, name: str, args: tuple[Any, ...], given: Sequence[torch.Tensor], result: Any
+    ) -> None:
+        """Keep sight of the axis along which the samples of a batch lie."""
+        first = next((t for t in given if self.mark(t) is not None), None)
+        mark = self.mark(first)
+        if first is None or mark is None:
+            return
+        for leaf in tree_flatten(result)[0]:
+            made = self.marks.get(leaf) if isinstance(leaf, torch.Tensor) else None
+            if made is not None and leaf is not first:
+                shapes = first.shape, leaf.shape
+                samples = samples_after(name, args, mark.samples, self.regions.samples, *shapes)
+                if samples != made.samples:
+                    self.marks[leaf] = replace(made, samples=samples)
+
+    def _marked(self, tensor: torch.Tensor) -> Mark:
+        mark = self.mark(tensor)
+        assert mark is not None
+        return mark
+
+    def _fresh(self, node: int, units: int | None = -1, **more: Any) -> Mark:
+        return Mark(node, place=(object(),), units=units, **more)
+
+
+def is_integer(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor holds counts or places, and no signal or mask."""
+    floats = tensor.is_floating_point() or tensor.is_complex()
+    return not floats and tensor.dtype is not torch.bool
