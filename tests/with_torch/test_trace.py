@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import weakref
 from functools import cache
 
 import pytest
@@ -20,7 +21,9 @@ from torch import nn  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
 from fanwise.errors import ModelError  # noqa: E402
-from fanwise.torch.trace import Trace, trace  # noqa: E402
+from fanwise.torch.recorder import Recorder, Store  # noqa: E402
+from fanwise.torch.trace import Trace, run_traced, trace  # noqa: E402
+from fanwise.torch.tracer import Tracer  # noqa: E402
 
 
 def randn(*shape):
@@ -1295,6 +1298,25 @@ def test_a_trace_that_fails_leaves_no_mark():
     with pytest.raises(ModelError, match="after all that"):
         trace(model, randn(5, 4))
     assert state_of(model) == before
+
+
+@pytest.mark.parametrize("kind", [Tracer, Recorder])
+def test_a_run_keeps_no_signal_in_memory(kind):
+    alive = []
+
+    def forward(self, x):
+        z = self.first(x)
+        for make in (F.relu, F.gelu, lambda z: z.cumsum(1), lambda z: z * z.roll(1, 1), self.norm):
+            z = make(z)
+            alive.append(weakref.ref(z))
+        return self.second(z)
+
+    model = Function(forward, first=nn.Linear(5, 6), norm=nn.LayerNorm(6), second=nn.Linear(6, 4))
+    parameters = dict(model.named_parameters())
+    tracer = kind(model, parameters, *([Store(), 3] if kind is Recorder else []))
+    with torch.no_grad():
+        run_traced(tracer, model, (randn(3, 5),), {})
+    assert not any(ref() is not None for ref in alive)
 
 
 def test_nothing_is_pinned_onto_the_model():
