@@ -26,7 +26,8 @@ from fanwise.torch.run import Inputs, as_call, check_materialized, forward_error
 from fanwise.torch.statistics import Tally
 from fanwise.torch.tensors import fill_
 from fanwise.torch.trace import run_traced
-from fanwise.torch.tracer import Contraction, Tracer
+from fanwise.torch.tracer import Tracer
+from fanwise.torch.uses import Contraction
 from fanwise.uses import KERNELS
 
 Base = Literal["orthogonal", "plan"]

@@ -19,7 +19,8 @@ from fanwise.errors import ArgumentError, ModelError
 from fanwise.torch.run import Inputs, as_call, forward_error
 from fanwise.torch.statistics import Tally
 from fanwise.torch.trace import run_traced
-from fanwise.torch.tracer import Contraction, Tracer
+from fanwise.torch.tracer import Tracer
+from fanwise.torch.uses import Contraction
 
 LIMIT = 0.2
 """Exponents of at most this pass; the standard parametrization has ½ or 1 where it fails."""

@@ -47,3 +47,8 @@ class Mark:
     def one_with(self, other: Mark) -> bool:
         """Return whether two marks are one tensor's, so that they combine entry by entry."""
         return self.node == other.node and self.place == other.place
+
+
+def fresh(node: int, units: int | None = -1, **more: Any) -> Mark:
+    """Return the mark of what a node puts out: entries at places where nothing else lies yet."""
+    return Mark(node, place=(object(),), units=units, **more)

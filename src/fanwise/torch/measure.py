@@ -42,8 +42,9 @@ from fanwise.torch.run import (
 from fanwise.torch.statistics import moments
 from fanwise.torch.tensors import fill_
 from fanwise.torch.trace import run_traced, tensors_of
-from fanwise.torch.tracer import Contraction, Tracer
+from fanwise.torch.tracer import Tracer
 from fanwise.torch.updates import first_update
+from fanwise.torch.uses import Contraction
 
 ROWS = 4096
 """Most rows of logits of which the expected loss is computed."""
@@ -155,7 +156,7 @@ class _Sentry(Tracer):
         made = not base_name(func).startswith(("empty", "new_empty"))
         after = all(_finite(t) for t in tree_flatten(result)[0])
         if made and self.found is None and before and not after:
-            self.found = NotFinite(self._module_name(), base_name(func))
+            self.found = NotFinite(self.uses.module, base_name(func))
         return result
 
 
@@ -217,10 +218,10 @@ class _Passes:
 
     def _first(self, recorder: Recorder, output: Any) -> None:
         """Note the names of what was read, and the logits."""
-        self.uses = recorder.uses
+        self.uses = recorder.uses.of
         calls: dict[str, int] = {}
         by_contraction: dict[Contraction, str] = {}
-        for contraction in recorder.contractions:
+        for contraction in recorder.uses.contractions:
             if contraction not in recorder.read:
                 continue
             name = contraction.parameter

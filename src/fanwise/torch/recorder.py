@@ -17,6 +17,7 @@ from fanwise.curves import Curve
 from fanwise.neighbours import GRID, REACH, steepness
 from fanwise.steps import Kernel, Normalized, Source
 from fanwise.surroundings import SOURCES, effect
+from fanwise.torch.leaves import tensors_in
 from fanwise.torch.marks import Mark
 from fanwise.torch.pointwise import POINTWISE, Z, base_name, curve_of
 from fanwise.torch.statistics import (
@@ -30,8 +31,8 @@ from fanwise.torch.statistics import (
     real,
     varying_square,
 )
-from fanwise.torch.tracer import Contraction, Tracer, tensors_in
-from fanwise.uses import Use
+from fanwise.torch.tracer import Tracer
+from fanwise.torch.uses import Contraction
 
 
 @dataclass
@@ -169,7 +170,7 @@ class Recorder(Tracer):
         ages = self.born.get(a, 0), self.born.get(b, 0)
         stream, branch = (a, b) if ages[0] <= ages[1] else (b, a)
         if self.added == len(self.store.sums):
-            self.store.sums.append(Added(self._module_name(), min(ages), self.clock))
+            self.store.sums.append(Added(self.uses.module, min(ages), self.clock))
         added = self.store.sums[self.added]
         self.added += 1
         added.began, added.ended = min(ages), self.clock
@@ -188,7 +189,7 @@ class Recorder(Tracer):
         while isinstance(nodes[origin].step, Normalized):
             origin = around.origin(nodes[origin].inputs[0]).node
         step = nodes[origin].step
-        return self.contractions[step.contraction] if isinstance(step, Kernel) else None
+        return self.uses.contractions[step.contraction] if isinstance(step, Kernel) else None
 
     def own(self, tensor: Tensor) -> Contraction | None:
         """Return the kernel whose own output a tensor shows, as it is."""
@@ -199,11 +200,11 @@ class Recorder(Tracer):
         step = self.chart.graph.nodes[origin].step
         if curves or not isinstance(step, Kernel):
             return None
-        return self.contractions[step.contraction]
+        return self.uses.contractions[step.contraction]
 
-    def _record(self, name: str, use: Use) -> None:
-        super()._record(name, use)
-        self.met.append((self.clock, name))
+    def meets(self, parameter: str) -> None:
+        """Note when a parameter meets data."""
+        self.met.append((self.clock, parameter))
 
     # — kernels —
 

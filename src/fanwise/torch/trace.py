@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 from fanwise.graph import Graph
 from fanwise.torch.derived import Used
+from fanwise.torch.leaves import tensors_in
 from fanwise.torch.run import (
     Inputs,
     WithoutDropout,
@@ -24,7 +25,8 @@ from fanwise.torch.run import (
     undisturbed,
     without_chance,
 )
-from fanwise.torch.tracer import Contraction, Tracer, tensors_in
+from fanwise.torch.tracer import Tracer
+from fanwise.torch.uses import Contraction
 from fanwise.uses import Use
 
 
@@ -53,13 +55,13 @@ class Trace:
     @classmethod
     def of(cls, tracer: Tracer, *, fake: bool = True) -> Trace:
         """Return what a tracer has seen."""
-        chart = tracer.chart
+        uses, chart = tracer.uses, tracer.chart
         return cls(
-            tracer.uses,
-            tracer.contractions,
+            uses.of,
+            uses.contractions,
             chart.graph,
             chart.nodes,
-            tracer.strange,
+            uses.strange,
             chart.recipes,
             fake,
         )
@@ -68,7 +70,7 @@ class Trace:
 @contextmanager
 def module_calls(tracer: Tracer) -> Iterator[None]:
     """Tell a tracer which module runs, without hooks on anybody's modules."""
-    known = tracer.names
+    known = tracer.uses.names
 
     def enter(module: nn.Module, inputs: Any) -> None:
         if module in known:
