@@ -26,7 +26,6 @@ class Branch:
     Attributes:
         kernels: the contractions within, in execution order.
         last: those whose output reaches the sum through no other.
-        values: those that make attention's values; empty where it has no attention.
         norm: where it is normalized: its input ``"first"``, its output ``"last"``, the sum
             ``"after"``, or nowhere.
         gates: parameters that its output is multiplied by, entry by entry: ReZero's, LayerScale's,
@@ -36,7 +35,6 @@ class Branch:
 
     kernels: tuple[int, ...]
     last: tuple[Packed, ...]
-    values: tuple[Packed, ...]
     norm: Norm
     gates: tuple[str, ...]
     stream: int
@@ -134,17 +132,11 @@ def structure_of(graph: Graph, parameters: Mapping[int, str]) -> Structure:
             norm = "first"
         elif not norm and after and all(isinstance(graph.nodes[j].step, Normalized) for j in after):
             norm = "after"
-        values = tuple(
-            packed
-            for j in sorted(inside)
-            if isinstance(graph.nodes[j].step, Average)
-            for packed in kernels_before(graph, graph.nodes[j].inputs[1])
-        )
         entered[i] = stream
         number = _stream_number(graph, stream, streams)
         streams[i] = number
         last = tuple(p for p in kernels_before(graph, branch) if p[0] in contractions)
-        branches.append(Branch(contractions, last, values, norm, gates, number))
+        branches.append(Branch(contractions, last, norm, gates, number))
     return Structure(tuple(branches), attention_parts(graph), dict(parameters))
 
 

@@ -74,7 +74,7 @@ def test_branches_are_found_with_where_they_are_normalized(norm, packed):
     assert {branch.stream for branch in found.branches} == {0}
     last = [found.parameters[k] for branch in found.branches for k, _ in branch.last]
     assert last == [f"{i}.{part}.weight" for i in range(DEPTH) for part in ("out", "down")]
-    values = [found.parameters[k] for branch in found.branches for k, _ in branch.values]
+    values = [found.parameters[k] for (k, _), part in found.parts.items() if part == "value"]
     assert values == [f"{i}.{'qkv' if packed else 'parts.2'}.weight" for i in range(DEPTH)]
 
 

@@ -181,13 +181,6 @@ def test_samples_have_the_statistics_that_are_asked_for():
     assert float(many.mean()) == pytest.approx(0.3, rel=0.04)
 
 
-def test_rows_of_an_embedding_repeat_where_their_ids_do():
-    ids = torch.tensor([[3, 3, 1]])
-    x = Leaf(0, (1, 3, 8), 0, Axes(2), ids).draw(Statistics(1.0), torch.Generator().manual_seed(0))
-    assert torch.equal(x[0, 0], x[0, 1])
-    assert not torch.equal(x[0, 0], x[0, 2])
-
-
 def test_a_tape_runs_again_what_was_written_in_place():
     """Each number has the value of its time; writes through a view reach what it shows."""
     tape, x = Tape(), randn(4, 3)

@@ -9,6 +9,11 @@ import torch
 
 from fanwise.torch.operations import SPLITS
 
+PICKS = {"select": 1, "slice": 1, "unbind": 1, **dict.fromkeys(SPLITS, 2)}
+"""Views that pick entries along one axis, and the position of that axis among the arguments."""
+AXIS = PICKS | {"roll": 2, "flip": 1}
+"""Those, and the views that put entries in another order along axes."""
+
 
 def picks(
     name: str, args: tuple[Any, ...], part: int, before: torch.Tensor
@@ -21,31 +26,30 @@ def picks(
         part: which of its results.
         before: what it is given.
     """
-    if name in ("select", "slice"):
-        axis, start = args[1] % before.dim(), (args[2] if len(args) > 2 else 0) or 0
-        size = int(before.shape[axis])
-        return axis, min(max(start + size * (start < 0), 0), size)
+    if name not in PICKS:
+        return None
+    (axis,) = _axes(name, args, before.dim())
     if name == "unbind":
-        return (args[1] if len(args) > 1 else 0) % before.dim(), part
+        return axis, part
     if name in SPLITS:
-        axis = (args[2] if len(args) > 2 else 0) % before.dim()
         sizes = args[1]
         return axis, sum(sizes[:part]) if isinstance(sizes, list | tuple) else part * int(sizes)
-    return None
+    start, size = (args[2] if len(args) > 2 else 0) or 0, int(before.shape[axis])
+    return axis, min(max(start + size * (start < 0), 0), size)
 
 
-AXIS = {"select": 1, "slice": 1, "unbind": 1, "roll": 2, "flip": 1}
-"""Position of the axis along which a view picks or moves entries, where it isn't the third."""
+def _axes(name: str, args: tuple[Any, ...], dims: int) -> set[int]:
+    """Return the axes along which a view picks or moves entries."""
+    if name not in AXIS:
+        return set()
+    axes = args[AXIS[name]] if len(args) > AXIS[name] else 0
+    return {axis % dims for axis in (axes if isinstance(axes, list | tuple) else [axes])}
 
 
 def picks_units(name: str, args: tuple[Any, ...], units: int | None, dims: int) -> bool:
     """Return whether a view picks some of the units, or puts them in another order."""
-    if name not in AXIS and name not in SPLITS:
-        return False
-    place = AXIS.get(name, 2)
-    axes = args[place] if len(args) > place else 0
-    axes = axes if isinstance(axes, list | tuple) else [axes]
-    return ((-1 if units is None else units) % dims) in {axis % dims for axis in axes}
+    axes = _axes(name, args, dims)
+    return bool(axes) and (-1 if units is None else units) % dims in axes
 
 
 def samples_after(
@@ -74,7 +78,7 @@ def units_after(
         a, b = (args[1] % dims, args[2] % dims) if name == "transpose" else (0, dims - 1)
         return {a: b, b: a}.get(units, units)
     if name in ("select", "unbind"):
-        axis = (args[1] if len(args) > 1 else 0) % dims
+        (axis,) = _axes(name, args, dims)
         return None if axis == units else units - (axis < units)
     if len(after) == dims and name not in ("view", "reshape", "_unsafe_view", "_reshape_alias"):
         return units

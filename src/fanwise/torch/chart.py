@@ -72,7 +72,7 @@ class Chart:
         self.nodes: dict[int, list[int]] = {}
         self.names: list[str] = []
         self.factors: dict[int, tuple[Mark, Mark]] = {}
-        self.cache: dict[Any, int] = {}
+        self._cache: dict[Any, int] = {}
         self.recipes: dict[str, Used] = {}
 
     def mark(self, tensor: Any) -> Mark | None:
@@ -162,10 +162,10 @@ class Chart:
         if mark.since is Z and self.graph.nodes[mark.node].size == size:
             return mark.node
         key = (mark.node, repr(mark.since), size)
-        if key not in self.cache:
+        if key not in self._cache:
             step: Step = Pass() if mark.since is Z else Pointwise(curve_of(mark.since))
-            self.cache[key] = self.graph.add(step, (mark.node,), size)
-        return self.cache[key]
+            self._cache[key] = self.graph.add(step, (mark.node,), size)
+        return self._cache[key]
 
     def before(self, mark: Mark, tensor: torch.Tensor) -> int:
         """Return the node before a mark's pointwise operations, at a tensor's size."""
@@ -185,13 +185,13 @@ class Chart:
     def _sampled(self, tensor: torch.Tensor, mark: Mark) -> int:
         """Return the node of a pending tensor."""
         key = (self.regions.tape.number(tensor), "sampled")
-        if key not in self.cache:
+        if key not in self._cache:
             found = self.regions.sampled(tensor, mark) if self.constants.weighed else None
             step, feeds = found if found is not None else (Sampled(mark.pending), [])
             curve = None if mark.since is Z else curve_of(mark.since)
             step = replace(step, stands_for=mark.node, curve=curve)
-            self.cache[key] = self.add(step, feeds, tensor)
-        return self.cache[key]
+            self._cache[key] = self.add(step, feeds, tensor)
+        return self._cache[key]
 
     def source(self, tensor: torch.Tensor, like: torch.Tensor) -> None:
         """Mark the model's input; `like` has its values."""

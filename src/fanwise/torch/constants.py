@@ -13,11 +13,12 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.moments import Statistics
 from fanwise.torch.derived import Derived
+from fanwise.torch.leaves import tensors_in
 from fanwise.torch.operations import FILLED
 from fanwise.torch.pointwise import base_name, evaluate
 
@@ -89,6 +90,9 @@ class Constants:
         values: of those that are fake, made beside the run.
         filled: of those that hold one value everywhere: which.
         given: those made of the model's inputs that are no floats: tokens, masks.
+        rotations: those made of a cosine or a sine.
+        shapes, parameters: of the model's parameters, and their values where they have some.
+        frozen: the values of the parameters that aren't trained.
     """
 
     def __init__(
@@ -147,10 +151,10 @@ class Constants:
             or (args and isinstance(args[0], torch.Tensor) and self.rotations.get(args[0]))
         ):
             self.rotations[result] = True
-        made = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
+        made = tensors_in(result)
         if base_name(func) in FILLED:
             self.filled[result] = FILLED[base_name(func)]
-        if any(isinstance(t, torch.Tensor) and t in self.given for t in tree_flatten(args)[0]):
+        if any(t in self.given for t in tensors_in(args)):
             for tensor in made:
                 self.given[tensor] = True
         if not made or not any(is_fake(t) for t in made):
@@ -169,10 +173,9 @@ class Constants:
         try:
             with _disable_current_modes(), torch.no_grad():
                 args, kwargs = tree_map_only(torch.Tensor, real, (args, kwargs))
-                leaves = tree_flatten(func(*args, **kwargs))[0]
+                values = tensors_in(func(*args, **kwargs))
         except (LookupError, RuntimeError, TypeError):
             return
-        values = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         for tensor, value in zip(made, values, strict=True):
             self.values[tensor] = value
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -36,18 +35,18 @@ from fanwise.torch.pending import later
 from fanwise.torch.pointwise import POINTWISE, Call, Z, after, curve_of, inverts
 
 MASK = 1e6
-"""A constant of more than this is a mask: it picks entries, and scales none."""
+"""A constant whose mean square is more than this is a mask: it picks entries, and scales none."""
 
 
 def prelu(chart: Chart, data: torch.Tensor, result: torch.Tensor) -> None:
-    """Slopes that are learned, as they start (He et al. 2015): a quarter."""
+    """Note a rectifier whose slope is learned, as it starts: a quarter (He et al. 2015)."""
     mark = chart.marked(data)
     leaky = Call(torch.ops.aten.leaky_relu.default, (mark.since, 0.25))
     chart.put(result, replace(mark, since=leaky))
 
 
 def glu(chart: Chart, data: torch.Tensor, result: torch.Tensor) -> None:
-    """One half of the units times the sigmoid of the other (Dauphin et al. 2017)."""
+    """Note one half of the units times the sigmoid of the other (Dauphin et al. 2017)."""
     mark = chart.marked(data)
     gate = Pointwise(curve_of(Call(torch.ops.aten.sigmoid.default, (mark.since,))))
     halves = [
@@ -127,7 +126,7 @@ def _with_constant(
     data: torch.Tensor,
     result: torch.Tensor,
 ) -> None:
-    """Data with a parameter or a constant tensor."""
+    """Note data with a parameter or a constant tensor."""
     mark = chart.marked(data)
     if mark.pending:
         later(chart, name, args, [data], result, statistic=mark.statistic, count=mark.count)
@@ -171,8 +170,8 @@ def _with_constant(
         later(chart, name, args, [data], result)
         return
     if isinstance(step, Shifted) and mark.since is Z:
-        shifted = partial(chart.graph.add, step)
-        chart.outputs.copied(data, result, lambda node, size: shifted((node,), size))
+        shift = step
+        chart.outputs.copied(data, result, lambda node, size: chart.graph.add(shift, (node,), size))
     node = chart.add(step, nodes, result)
     counts = mark.counts
     if mask is not None:
@@ -191,7 +190,7 @@ def _together(
     data: Sequence[torch.Tensor],
     result: torch.Tensor,
 ) -> None:
-    """Several signals entry by entry: a sum, a gate, or a norm written by hand."""
+    """Note several signals entry by entry: a sum, a gate, or a norm written by hand."""
     given = [chart.marked(a) for a in data]
     whole = [a for a, m in zip(data, given, strict=True) if not m.statistic]
     units = next((m.units for m in given if not m.statistic), -1)

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.curves import Curve
@@ -144,8 +143,8 @@ class Recorder(Tracer):
         age = self.clock
         if getattr(func, "is_view", False) and args and isinstance(args[0], Tensor):
             age = self.born.get(args[0], self.clock)
-        for leaf in tree_flatten(result)[0]:
-            if isinstance(leaf, Tensor) and (anew or leaf not in self.born):
+        for leaf in tensors_in(result):
+            if anew or leaf not in self.born:
                 self.born[leaf] = age
 
     def _operands(

@@ -35,7 +35,6 @@ class Regions:
 
     Attributes:
         samples: how many the batch has.
-        ids: of tensors that hold rows of an embedding: which.
         values: of tensors that are the model's input: what is in them.
     """
 
@@ -44,7 +43,6 @@ class Regions:
         self.kept = kept
         self.tape = Tape()
         self.samples = 1
-        self.ids: dict[int, torch.Tensor] = {}
         self.values: dict[int, torch.Tensor] = {}
         self._marks: dict[int, Mark] = {}
         self._parameters: dict[int, str] = {}
@@ -123,9 +121,8 @@ class Regions:
             shape = self.tape.shapes[number]
             if number in data:
                 own = self._marks[number]
-                more = self.ids.get(number), self.values.get(number)
-                feed = nodes.index(own.node)
-                leaves.append(Leaf(number, shape, feed, self._axes(own), *more))
+                feed, value = nodes.index(own.node), self.values.get(number)
+                leaves.append(Leaf(number, shape, feed, self._axes(own), value))
             elif number in self._parameters:
                 parameters.append((number, self._parameters[number], shape))
             elif number in self._constants:

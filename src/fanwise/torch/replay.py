@@ -75,7 +75,6 @@ class Leaf:
         shape: of the tensor.
         feed: which of the step's inputs it is.
         axes: what its axes mean.
-        ids: where it holds rows of an embedding: which row each place has.
         values: where it is the model's own input: its values.
     """
 
@@ -83,7 +82,6 @@ class Leaf:
     shape: tuple[int, ...]
     feed: int
     axes: Axes
-    ids: torch.Tensor | None = None
     values: torch.Tensor | None = None
 
     def draw(self, known: Statistics, generator: torch.Generator) -> torch.Tensor:
@@ -95,11 +93,7 @@ class Leaf:
         grouped = self.axes.grouped(torch.empty(self.shape, device="meta")).shape
         level = torch.randn((grouped[0], 1, grouped[2]), generator=generator).expand(grouped)
         x = known.mean + common * self.axes.ungrouped(level, self.shape)
-        if self.ids is None:
-            return x + own * torch.randn(self.shape, generator=generator)
-        rows, places = self.ids.unique(return_inverse=True)
-        table = torch.randn((len(rows), self.shape[-1]), generator=generator)
-        return x + own * table[places].reshape(self.shape)
+        return x + own * torch.randn(self.shape, generator=generator)
 
 
 @dataclass(frozen=True, eq=False)

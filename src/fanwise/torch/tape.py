@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
+from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fanwise.torch.leaves import tensors_in
 from fanwise.torch.outputs import memory
 
 
@@ -76,8 +77,7 @@ class Tape:
 
     def note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Take down an operation that has run."""
-        given = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
-        made = [t for t in tree_flatten(result)[0] if isinstance(t, torch.Tensor)]
+        given, made = tensors_in((args, kwargs)), tensors_in(result)
         args, kwargs = tree_map_only(torch.Tensor, lambda t: Ref(self.number(t)), (args, kwargs))
         inputs = tuple(dict.fromkeys(self.number(t) for t in given))
         written = next((t for t in made if any(t is g for g in given)), None)
@@ -153,9 +153,8 @@ def run(entries: Sequence[Entry], values: dict[int, torch.Tensor], target: int) 
     }
     for i, entry in enumerate(entries):
         args, kwargs = tree_map(fitting, (entry.args, entry.kwargs), is_leaf=is_leaf)
-        made = tree_flatten(entry.func(*args, **kwargs))[0]
-        tensors = [t for t in made if isinstance(t, torch.Tensor)]
-        values.update(zip(entry.outputs, tensors, strict=True))
+        made = tensors_in(entry.func(*args, **kwargs))
+        values.update(zip(entry.outputs, made, strict=True))
         for number in {*entry.inputs, *entry.outputs} - {target}:
             if last[number] == i:
                 del values[number]
