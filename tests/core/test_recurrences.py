@@ -92,9 +92,9 @@ CASES = [
     ("LSTM", 2, {"bidirectional": True}, SMALL),
     ("LSTM", 2, {"proj_size": 32}, SMALL),
     ("GRU", 1, {}, FEED),
-    ("GRU", 2, {"bidirectional": True}, SMALL),
+    pytest.param("GRU", 2, {"bidirectional": True}, SMALL, marks=pytest.mark.slow),
     ("tanh", 1, {}, FEED),
-    ("tanh", 2, {"bidirectional": True}, FEED),
+    pytest.param("tanh", 2, {"bidirectional": True}, FEED, marks=pytest.mark.slow),
     ("relu", 1, {}, SMALL),
 ]
 

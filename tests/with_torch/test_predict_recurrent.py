@@ -36,9 +36,13 @@ READS = {
     "directions added": lambda out, h, c: sum(out[:, -1].chunk(2, -1)),
 }
 BOTH = {"both ends", "both last states", "one direction", "directions added"}
+FAST = {"last", "both ends", "last cell"}
 
 
-@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize(
+    "read",
+    [pytest.param(r, marks=[] if r in FAST else [pytest.mark.slow]) for r in READS],
+)
 def test_what_is_read_of_a_recurrence_is_predicted(read):
     both = read in BOTH
     width = 2 * WIDTH if read in ("both ends", "both last states") else WIDTH
@@ -57,7 +61,14 @@ def test_what_is_read_of_a_recurrence_is_predicted(read):
     assert mean(rms**2 for rms in found) == pytest.approx(plan.predicted[-1].rms ** 2, rel=0.12)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("LSTM", marks=pytest.mark.slow),
+        "GRU",
+        pytest.param("RNN", marks=pytest.mark.slow),
+    ],
+)
 def test_a_loop_over_cells_is_predicted_call_by_call(kind):
     """Of inputs with a mean, from a state that is given."""
 
