@@ -160,12 +160,19 @@ class Surroundings:
         origin, curves = self.origin(node)
         made = _as_feed(self.graph.nodes[origin].step, names)
         curves = (*curves, *since)
-        if made.kind == "input" or not curves:
+        if made.kind == "input":
             return replace(made, source=made.kind)
-        found = replace(effect(composed(curves)), source=made.kind)
-        if found.kind == "linear":  # a scaled signal is still that signal
-            return replace(found, label=made.label, kind=made.kind)
-        return found
+        found = effect(composed(curves)) if curves else made
+        if found.kind == "linear" and self._is_largest(node):
+            return Neighbour("a maximum", "mixed", made.kind)
+        if curves and found.kind == "linear":  # a scaled signal is still that signal
+            return replace(found, label=made.label, kind=made.kind, source=made.kind)
+        return replace(found, source=made.kind)
+
+    def _is_largest(self, node: int) -> bool:
+        """Return whether the signal at a node is the largest of several, as maxout's units are."""
+        steps = (self.graph.nodes[i].step for i in self.way(node))
+        return any(isinstance(step, Largest) and step.count > 1 for step in steps)
 
     def following(self, starts: Mapping[int, Sequence[int]]) -> dict[int, Following]:
         """Return what follows each contraction: the first step that makes something of its output.

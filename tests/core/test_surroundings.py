@@ -126,7 +126,7 @@ HANDED_ON = [
     Mean(4.0, units=True),
     Scaled("scale"),
     Shifted("bias"),
-    Largest(4, IDENTITY),
+    Largest(1, IDENTITY),
     Mix((0.5,)),
 ]
 
@@ -196,6 +196,16 @@ def test_several_activations_are_one_function():
 def test_the_function_of_a_maximum_counts():
     graph, first = started()
     assert graph.feed(graph.node(Largest(4, RELU), first))[0] == "relu"
+
+
+@pytest.mark.parametrize(
+    ("count", "label", "kind"), [(1, "first", "linear"), (4, "a maximum", "mixed")]
+)
+def test_the_largest_of_several_lines_is_no_line(count, label, kind):
+    """Maxout's units hand on 1.55 times the second moment of four."""
+    graph = Made()
+    start = graph.kernel(0, graph.node(Source()))
+    assert graph.feed(graph.node(Largest(count, IDENTITY), start)) == (label, kind, "linear")
 
 
 def test_a_scaled_signal_is_still_that_signal():
