@@ -233,6 +233,16 @@ def test_a_drift_begins_where_measured_and_predicted_part():
     assert one([replace(x, predicted_rms=None) for x in layers]).where == "layers.1"
 
 
+def test_a_call_that_nothing_uses_says_nothing_of_a_drift():
+    """The last turn of a loop that is left before it counts: its predicted gradient is zero."""
+    layers = [
+        layer(i, rms=p, predicted_rms=1.0, predicted_gradient_rms=1.0, scale=0.1)
+        for i, p in enumerate(0.1**i for i in range(8))
+    ]
+    unused = layer(8, rms=1e-8, predicted_rms=1.0, predicted_gradient_rms=0.0, gradient_rms=None)
+    assert one([*layers, unused]).after == one(layers).after
+
+
 # --- identical ----------------------------------------------------------------------------------
 
 

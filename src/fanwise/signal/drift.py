@@ -242,7 +242,11 @@ def _cause(layers: Sequence[Layer], direction: Direction, rate: float) -> str:
 
 
 def _mend(layers: Sequence[Layer], direction: Direction) -> tuple[str, str]:
-    """Return the change that mends a drift through these layers, and the signal after it."""
+    """Return the change that mends a drift through these layers, and the signal after it.
+
+    A call whose output nothing uses has no gradient, and says nothing.
+    """
+    layers = [layer for layer in layers if layer.predicted_gradient_rms != 0.0]
     scales = _scales(layers)
     if not scales:
         return f"{REDRAW} leaves them alone: unfreeze them, or {NO_SCALE}", ""
