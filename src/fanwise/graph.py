@@ -226,12 +226,12 @@ class Graph:
                     open_.append(i)
         return seen
 
-    def last_kernels(self, start: int) -> Iterator[int]:
-        """Yield the kernels whose output reaches a node through no other kernel."""
+    def last_kernels(self, start: int, stops: tuple[type[Step], ...] = ()) -> Iterator[int]:
+        """Yield the kernels whose output reaches a node through no other, nor through `stops`."""
         seen, open_ = set(), [start]
         while open_:
             i = open_.pop()
-            if i in seen:
+            if i in seen or isinstance(self.nodes[i].step, stops):
                 continue
             seen.add(i)
             if isinstance(self.nodes[i].step, Kernel):

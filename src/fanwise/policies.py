@@ -28,6 +28,7 @@ from fanwise.graph import Graph
 from fanwise.moments import Statistics
 from fanwise.residuals import Branch, Packed, Structure, kernels_before
 from fanwise.schemes import Scheme, VarianceScaling, Xavier
+from fanwise.steps import Normalized
 from fanwise.uses import KERNELS, Use
 
 
@@ -452,7 +453,8 @@ def cooled(
     """Return what makes up for scores that the model doesn't divide by √d: smaller queries.
 
     As T5 does (Raffel et al. 2020; its query kernels start with the factor d^−½). By the predicted
-    second moment of what differs between the keys.
+    second moment of what differs between the keys. A query that is normalized after its kernel
+    stays: it is as large whatever that kernel's scale.
     """
     factors: dict[str, dict[int | None, float]] = {}
     for node in graph.nodes:
@@ -464,7 +466,8 @@ def cooled(
         while graph.nodes[start].inputs and not isinstance(graph.nodes[start].step, Scores):
             start = graph.nodes[start].inputs[0]
         if isinstance(graph.nodes[start].step, Scores):
-            for contraction, part in kernels_before(graph, graph.nodes[start].inputs[0]):
+            query = graph.nodes[start].inputs[0]
+            for contraction, part in kernels_before(graph, query, (Normalized,)):
                 parts = factors.setdefault(structure.parameters[contraction], {})
                 parts[part] = min(factor, parts.get(part, 1.0))
     result: Changes = {}

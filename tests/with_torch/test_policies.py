@@ -158,6 +158,51 @@ def test_what_is_no_residual_branch():
     assert structure(plain, torch.randn(3, 4)).branches == ()
 
 
+def test_what_each_turn_of_a_loop_takes_anew_is_no_depth():
+    """A fixed point's turns follow one another; none of them adds to what another has added."""
+
+    def forward(self, x):
+        u, z = self.a(x), torch.zeros(3, 8)
+        for _ in range(12):
+            z = torch.tanh(self.b(z) + u)
+        return self.c(z)
+
+    parts = {"a": nn.Linear(4, 8), "b": nn.Linear(8, 8), "c": nn.Linear(8, 2)}
+    plan = fwt.plan(Function(forward, **parts), torch.randn(3, 4))
+    assert plan["b.weight"].std == pytest.approx(8.0**-0.5)
+
+
+def test_a_norm_that_ends_a_stage_is_no_branchs():
+    """As ConvNeXt's: the last block of a stage is like the others, though a norm follows it."""
+    blocks = [Block("") for _ in range(DEPTH)]
+    model = nn.Sequential(*blocks, nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 5))
+    plan = fwt.plan(model, sequence())
+    assert plan.policy == "auto: gpt2, for 6 branches without normalization."
+    assert plan[f"{DEPTH - 1}.down.weight"].std == plan["0.down.weight"].std
+
+
+def test_a_router_is_no_last_kernel():
+    """How much of each expert is mixed says nothing of how large the branch is."""
+
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.router = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2)
+            self.experts = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(2))
+
+        def forward(self, x):
+            y = self.norm(x)
+            shares = self.router(y).softmax(-1)
+            return x + sum(shares[..., i : i + 1] * e(y) for i, e in enumerate(self.experts))
+
+    plain, _ = stds(nn.Sequential(*[Experts() for _ in range(DEPTH)]), "none")
+    scaled, _ = stds(nn.Sequential(*[Experts() for _ in range(DEPTH)]), "gpt2")
+    assert scaled["1.router.weight"] == plain["1.router.weight"]
+    for i in range(2):
+        expert = f"1.experts.{i}.weight"
+        assert scaled[expert] == pytest.approx(plain[expert] / math.sqrt(DEPTH))
+
+
 # --- what each policy does ----------------------------------------------------------------------
 
 
@@ -383,6 +428,18 @@ def test_queries_make_up_for_scores_that_arent_divided(divided):
     plan = fwt.plan(Attention(), x / x.square().mean().sqrt())
     expected = 1.0 if divided else 1.0 / 8.0
     assert plan["q.weight"].std / plan["k.weight"].std == pytest.approx(expected, rel=0.05)
+
+
+def test_queries_that_are_normalized_stay():
+    """Whatever their kernel's scale, they leave the norm as large; it heats gradients."""
+
+    def forward(self, x):
+        scores = self.norm(self.q(x)) @ self.k(x).transpose(1, 2)
+        return scores.softmax(-1) @ self.v(x)
+
+    parts = {name: nn.Linear(64, 64, bias=False) for name in "qkv"}
+    plan = fwt.plan(Function(forward, norm=nn.LayerNorm(64), **parts), torch.randn(2, 10, 64))
+    assert plan["q.weight"].std == plan["k.weight"].std
 
 
 # --- findings -------------------------------------------------------------------------------------

@@ -218,7 +218,9 @@ def plan(
     seen = trace(model, example_inputs)
     by_module = {name: replace(use, seen="not reached") for name, use in uses.items()}
     structure = structure_of(
-        seen.graph, {i: made.parameter for i, made in enumerate(seen.contractions)}
+        seen.graph,
+        {i: made.parameter for i, made in enumerate(seen.contractions)},
+        [i for i, made in enumerate(seen.contractions) if made.use.logits],
     )
     uses = _named_parts(by_module | seen.uses, structure)
     parameters = _parameters(model, uses, seen.strange)
