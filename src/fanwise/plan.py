@@ -391,7 +391,7 @@ def decide(
         elif parameter.skip:
             rows[name] = skipped_row(name, shape, parameter.skip)
         elif use is None:
-            how = f" (met data by {parameter.strange})" if parameter.strange else ""
+            how = f" (used by {parameter.strange})" if parameter.strange else ""
             unknown.append(f"{name} {shape}, in {parameter.owner}{how}")
         elif use.role == "constant":
             rows[name] = replace(skipped_row(name, shape, CONSTANT), role=use.role)

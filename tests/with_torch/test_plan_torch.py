@@ -222,7 +222,7 @@ def test_a_parameter_whose_use_nobody_knows(recwarn):
         fwt.plan(Odd(), randn(2, 4))
     line = Odd.forward.__code__.co_firstlineno + 1
     assert str(error.value) == (
-        "no use was seen for 1 parameter(s): curve (3, 5), in Odd (met data by special_zeta, then "
+        "no use was seen for 1 parameter(s): curve (3, 5), in Odd (used by special_zeta, then "
         f"mul, at test_plan_torch.py:{line}). Give example inputs that reach them, or say what "
         "they are: rules=[Rule('curve', 'zeros')], or Rule('curve', None) to leave one alone."
     )

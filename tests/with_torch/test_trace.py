@@ -254,6 +254,19 @@ def test_a_kernel_is_seen_as_it_is_used_inside_a_border(name):
     assert (row.fan_in, row.fan_out) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_whose_parameter_is_flat(stride):
+    """One axis of the parameter holds the places of both, whose strides it has."""
+    x = randn(2, 3, 9, 9)
+
+    def forward(self, x):
+        return F.conv2d(x, self.w.view(16, 3, 3, 3), padding=1, stride=stride)
+
+    flat = fwt.plan(Function(forward, w=randn(16, 27)), x)["w"]
+    plain = fwt.plan(nn.Conv2d(3, 16, 3, stride, 1, bias=False), x)["weight"]
+    assert (flat.role, flat.fan_in, flat.fan_out) == (plain.role, plain.fan_in, plain.fan_out)
+
+
 def test_the_fans_of_another_kernel_are_refused():
     """The twin: without its stride, or with fans swapped, the propagated fans don't fit."""
     model, x, *_ = KERNELS["strided conv2d"]
@@ -728,6 +741,13 @@ def test_hand_written_scales_are_scales():
     seen = rows(model, randn(3, 5))
     assert (seen["scale"].role, seen["scale"].scheme) == ("scale", "ones")
     assert seen["second"].feeds == "a normalization"
+
+
+def test_a_factor_that_makes_several_units_of_one_is_no_scale():
+    """A contraction by hand: started at one, all its units would be copies."""
+    model = Function(lambda self, x: (x[:, None] * self.w).sum(-1), w=randn(6, 5))
+    with pytest.raises(ModelError, match=r"w .6, 5., .* mul that makes one entry of data several"):
+        rows(model, randn(3, 5))
 
 
 def test_residual_sums():
@@ -1205,6 +1225,30 @@ def test_control_flow_on_values_needs_real_tensors():
     assert seen["second.weight"].scheme == "he_normal"
 
 
+@pytest.mark.parametrize("real", [False, True])
+def test_a_forward_that_differentiates(real):
+    """As a force field's: minus the gradient of an energy. The derivative adds no use."""
+
+    def forward(self, x):
+        x = x.detach().requires_grad_()
+        energy = self.b(torch.tanh(self.a(x))).sum()
+        if real and float(energy.detach()) < -1e9:
+            return x
+        return -torch.autograd.grad(energy, x, create_graph=True)[0]
+
+    model = Function(forward, a=nn.Linear(5, 6), b=nn.Linear(6, 1))
+    x = randn(3, 5)
+    plan = fwt.plan(model, x)
+    assert [(row.name, row.feeds) for row in plan.rows if row.fan_in] == [
+        ("a.weight", "the model's input"),
+        ("b.weight", "tanh"),
+    ]
+    first, _ = plan.predicted
+    assert first.rms == pytest.approx(float((5 * 2 / 11 * x.square().mean()).sqrt()))
+    assert first.gradient_rms is None
+    assert all(p.grad is None for p in model.parameters())
+
+
 def test_fake_tensors_do_no_arithmetic():
     """A layer of 2⁴⁰ weights on meta, and no time."""
     model = nn.Sequential(
@@ -1428,6 +1472,33 @@ def test_a_correction_of_low_rank_starts_at_zero():
     assert (seen["w"].role, seen["w"].layout) == (DENSE, "OI")
     assert seen["b"].scheme == "zeros"
     assert (seen["a"].fan_in, seen["a"].fan_out) == (5, 2)
+
+
+@pytest.mark.parametrize("shape", [(6, 1), ()])
+@pytest.mark.parametrize("normalized", [True, False])
+def test_a_factor_on_a_weight_is_a_scale(shape, normalized):
+    """As DoRA's, and a weight norm's by hand."""
+
+    def forward(self, x):
+        return F.linear(x, self.g * (F.normalize(self.w, dim=1) if normalized else self.w))
+
+    seen = rows(Function(forward, w=randn(6, 5), g=torch.ones(shape)), randn(3, 5))
+    assert (seen["w"].role, seen["w"].fan_in, seen["w"].fan_out) == (DENSE, 5, 6)
+    assert (seen["g"].role, seen["g"].scheme) == ("scale", "ones")
+
+
+@pytest.mark.parametrize(("by", "how"), [("mul", torch.sigmoid), ("add", torch.clone)])
+def test_what_a_weight_is_made_of_besides_is_named(by, how):
+    def forward(self, x):
+        w = how(self.g)
+        return F.linear(x, self.w * w if by == "mul" else self.w + w)
+
+    line = forward.__code__.co_firstlineno + 2
+    with pytest.raises(ModelError) as error:
+        rows(Function(forward, w=randn(6, 5), g=randn(6, 5)), randn(3, 5))
+    assert f"g (6, 5), in Function (used by {by} with w, at test_trace.py:{line})" in str(
+        error.value
+    )
 
 
 def test_a_product_that_stands_before_its_data():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -146,6 +147,10 @@ def _use(
     packs = isinstance(uses.running[-1], nn.MultiheadAttention)
     if packs and root.name.endswith("in_proj_weight"):
         view, layout = (3, root.shape[0] // 3, root.shape[1]), "BOI"
+    if len(more.get("stride", ())) != layout.count("K"):  # places that the parameter joins
+        more["stride"] = prod(more.get("stride", ()))
+        if layout.count("K") > 1:
+            return None
     use = Use(role, view, layout, feeds=feeds, **more)
     made = uses.contracted(Contraction(root.name, uses.module, use))
     uses.record(root.name, use)

@@ -62,6 +62,7 @@ def _among(
     parameters = uses.parameters
     product = next((p for t in tensors if (p := parameters.products.get(t)) is not None), None)
     added = name == "add" and any(parameters.root(t) is not None for t in tensors)
+    _weight_factor(uses, name, [(t, d) for t in tensors if (d := parameters.derived(t))])
     parameters.make(func, name, args, tensors, result)
     if name == "_weight_norm_interface":
         weight_norm(uses, args[0], args[1], result[0])
@@ -83,6 +84,35 @@ def weight_norm(
     uses.record(of.name, Use("length", of.shape, of=root.name))
 
 
+def _weight_factor(uses: Uses, name: str, made: Sequence[tuple[torch.Tensor, Derived]]) -> None:
+    """Note the smaller of two parameters that meet: all that is known of one never used alone.
+
+    A factor on a weight, as DoRA's (Liu et al. 2024) or a weight norm's by hand, starts at 1.
+    """
+    if len(made) != 2 or made[0][1].names == made[1][1].names:
+        return
+    (_, weight), (_, derived) = sorted(made, key=lambda pair: -pair[0].numel())
+    if len(derived.names) != 1:
+        return
+    (parameter,) = derived.names
+    neutral = derived.solve(1.0) if name in PRODUCTS and not derived.strange else None
+    if neutral is None:
+        uses.beside(parameter, f"{name} with {weight.names[0]}")
+    else:
+        use = Use("scale", uses.parameters.shapes[parameter], neutral=neutral)
+        uses.beside(parameter, use)
+
+
+def _spreads(factor: torch.Tensor, data: torch.Tensor) -> bool:
+    """Return whether a factor makes several units of one: a kernel by hand, whose units differ.
+
+    All ones would make copies of them.
+    """
+    more = factor.dim() - data.dim()
+    sizes = (1,) * max(more, 0) + tuple(data.shape[max(-more, 0) :])
+    return any(n > 1 == m for n, m in zip(factor.shape, sizes, strict=True))
+
+
 def _with_data(
     uses: Uses, name: str, tensor: torch.Tensor, derived: Derived, data: torch.Tensor
 ) -> None:
@@ -98,9 +128,12 @@ def _with_data(
         role, neutral = "slope", 0.25
     elif name in JOINS:
         role, neutral = "token", 0.0
-    if role is None or derived.strange:
+    spreads = role == "scale" and neutral is not None and _spreads(tensor, data)
+    if role is None or derived.strange or spreads:
+        by = f"{derived.strange}, then {name}" if derived.strange else name
+        by += " that makes one entry of data several" if spreads else ""
         for parameter in derived.names:
-            uses.unknown(parameter, f"{derived.strange}, then {name}" if derived.strange else name)
+            uses.unknown(parameter, by)
         return
     if neutral is None:
         role = "constant"

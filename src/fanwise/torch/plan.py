@@ -243,7 +243,9 @@ def plan(
         rows = core.decide(parameters, rules, changes | cooler)
         steps = weighted()
         forward = seen.graph.forward(steps)
-    backward = seen.graph.backward(steps, forward)
+    backward: list[float | None] = [None] * len(steps)
+    if not seen.differentiated:
+        backward = seen.graph.backward(steps, forward)
     kernels = [
         (i, made.parameter, made.module)
         for i, made in enumerate(seen.contractions)

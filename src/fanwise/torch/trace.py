@@ -13,6 +13,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
+from fanwise.errors import ModelError
 from fanwise.graph import Graph
 from fanwise.torch.derived import Used
 from fanwise.torch.leaves import tensors_in
@@ -42,6 +43,8 @@ class Trace:
         strange: of parameters that met data in a way that nobody knows: the operation, and where.
         made: the weights in use that are made of parameters, as the graph's steps name them.
         fake: whether it ran without arithmetic, on fake tensors.
+        differentiated: whether a derivative is part of the forward pass; what is a loss of that
+            has a gradient that no step here shows.
     """
 
     uses: dict[str, Use]
@@ -51,6 +54,7 @@ class Trace:
     strange: dict[str, str]
     made: dict[str, Used]
     fake: bool = True
+    differentiated: bool = False
 
     @classmethod
     def of(cls, tracer: Tracer, *, fake: bool = True) -> Trace:
@@ -64,6 +68,7 @@ class Trace:
             uses.strange,
             chart.recipes,
             fake,
+            tracer.differentiated,
         )
 
 
@@ -124,13 +129,30 @@ def trace(model: nn.Module, inputs: Inputs) -> Trace:
     """Return how a model uses its parameters, from one run on these inputs.
 
     Fake tensors first: no weight memory, no arithmetic. Where they can't run (control flow that
-    needs values), once more on real ones; the model is left as it was.
+    needs values), once more on real ones; the model is left as it was. Only a forward that takes
+    a derivative, as a force field's does, runs with gradients.
 
     Raises:
         ModelError: lazy parameters, or a forward that fails on real tensors too.
     """
     check_materialized(model)
     args, kwargs = as_call(inputs)
+    try:
+        with torch.no_grad():
+            return _trace(model, args, kwargs)
+    except ModelError as error:
+        if NEEDS_GRADIENTS not in str(error):
+            raise
+    with torch.enable_grad():
+        return _trace(model, args, kwargs)
+
+
+NEEDS_GRADIENTS = "does not require grad"
+"""What PyTorch says of a tensor that is differentiated although gradients are off."""
+
+
+def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+    """Return the trace of one run, fake or else real."""
     try:
         return _trace_fake(model, args, kwargs)
     except Exception as error:  # whatever a stranger's forward raises on tensors without values
@@ -139,7 +161,7 @@ def trace(model: nn.Module, inputs: Inputs) -> Trace:
             raise forward_error(model, error) from error
         tracer = Tracer(model, parameters)
         tracer.chart.constants.know(model)
-        with undisturbed(model), torch.no_grad():
+        with undisturbed(model):
             try:
                 run_traced(tracer, model, args, kwargs)
             except Exception as real:
@@ -184,6 +206,6 @@ def _trace_fake(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
     def call(*args: Any, **kwargs: Any) -> Any:
         return torch.func.functional_call(model, {**parameters, **buffers}, args, kwargs)
 
-    with undisturbed(model), _quiet(), torch.no_grad(), fake:
+    with undisturbed(model), _quiet(), fake:
         run_traced(tracer, call, args, kwargs, likes)
     return Trace.of(tracer)

@@ -32,6 +32,7 @@ class Tracer(TorchDispatchMode):
         weighed: whether the chart looks at the values of constants, for predictions.
         uses: of the model's parameters so far.
         chart: where each tensor of data stands.
+        differentiated: whether the forward pass takes a derivative, as a force field does.
         unseen: how many modules run whose operations aren't looked at.
     """
 
@@ -43,6 +44,7 @@ class Tracer(TorchDispatchMode):
         self.uses = Uses(model, parameters, meets=self.meets, weighed=self.weighed)
         self.chart = self.uses.chart
         self.unseen = 0
+        self.differentiated = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -50,7 +52,9 @@ class Tracer(TorchDispatchMode):
         """Run an operation and note what it does."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if not self.unseen and func.namespace == "aten":
+        if torch._C._current_autograd_node() is not None:
+            self.differentiated = True  # a derivative is no use of its own
+        elif not self.unseen and func.namespace == "aten":
             name = base_name(func)
             seen = contract(self.uses, func, name, args, result)
             if seen is None:

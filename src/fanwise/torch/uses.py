@@ -61,6 +61,7 @@ class Uses:
         self.of: dict[str, Use] = {}
         self.contractions: list[Contraction] = []
         self.strange: dict[str, str] = {}
+        self._factors: dict[str, Use | str] = {}
         self.parameters = Parameters(parameters, lambda tensor: tensor in self.chart.marks)
         root, derived = self.parameters.root, self.parameters.derived
         self.chart = Chart(root, derived, self._is_kept, weighed=weighed)
@@ -130,9 +131,21 @@ class Uses:
         """Note that a parameter met data in a way that nobody knows, and where."""
         self.strange.setdefault(name, f"{why}, at {_code_line()}")
 
+    def beside(self, name: str, what: Use | str) -> None:
+        """Note what a parameter is to another, a use or an operation: it counts if nothing else."""
+        here = what if isinstance(what, Use) else f"{what}, at {_code_line()}"
+        self._factors.setdefault(name, here)
+
     def finish(self, outputs: Sequence[torch.Tensor]) -> None:
         """Complete the uses: what follows each kernel, and how many it packs."""
         self.chart.finish(outputs)
+        for name, factor in self._factors.items():
+            if name in self.of or name in self.strange:
+                continue
+            if isinstance(factor, Use):
+                self.of[name] = factor
+            else:
+                self.strange[name] = factor
         packed, following = self.chart.packed(), self.chart.following()
         for index, made in enumerate(self.contractions):
             seen = self.of[made.parameter]
