@@ -26,6 +26,8 @@ WIDEST = 2.0
 """Ratio of the fans up to which Xavier's compromise is taken."""
 NEAR = 0.05
 """Second moments that differ by less are equal."""
+STEEP = 2.0
+"""E[f′(z)²] from which on a bounded function of a unit signal isn't in its linear range."""
 SOFTMAX_RMS = 0.1
 """Of what a softmax takes: each class, or expert, then starts near 1/n, and the loss near ln n."""
 TIED_RMS = 0.5
@@ -57,8 +59,10 @@ def _kernel(use: Use, fans: Fans) -> Choice:
             f"{feed.label} {verb} {feed.moment:.3g} of the second moment; fan_in makes up for it",
         )
     small, large = sorted((fans.fan_in, fans.fan_out))
+    linear = "saturates: unit gain keeps it in its linear range"
+    steep = f"is steep: E[f′(z)²] is {feed.slope:.3g}, and gradients grow by as much"
     why = {
-        "saturating": f"{feed.label} saturates: unit gain keeps it in its linear range",
+        "saturating": f"{feed.label} {linear if feed.slope <= STEEP else steep}",
         "normalized": f"fed by {feed.label}, which has unit second moment",
     }.get(feed.kind, f"fed by {feed.label}")
     if large > WIDEST * small:

@@ -140,6 +140,8 @@ class GPT2:
         changes: Changes = {}
         for branch in structure.branches:
             n = structure.depth(branch.stream)
+            if n == 1:
+                continue
             factor = 1.0 / math.sqrt(n)
             reason = f"1/√{n}: the last of a branch, one of {n} that the stream sums (GPT-2)"
             for name, change in _by_parameter(structure, branch.last, factor, reason).items():

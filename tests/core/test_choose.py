@@ -196,3 +196,10 @@ def test_every_choice_is_a_pure_function_of_its_use():
     ]
     assert [choose(use) for use in uses] == [choose(use) for use in uses]
     assert all(isinstance(s, VarianceScaling | Orthogonal) for u in uses for s in choose(u).schemes)
+
+
+def test_a_steep_function_is_not_said_to_be_linear():
+    """sin(30 z), as in SIREN (Sitzmann et al. 2020): E[f′²] = 450, so gradients grow by it."""
+    feed = Neighbour("mul·sin", "saturating", "linear", 0.5, 450.0)
+    reason = choose(dense(64, 64, feeds=feed)).reason
+    assert reason.startswith("mul·sin is steep: E[f′(z)²] is 450, and gradients grow by as much;")

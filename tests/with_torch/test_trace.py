@@ -1535,3 +1535,13 @@ def test_a_weight_that_is_a_product_of_three():
     assert [seen[n].feeds for n in "abc"] == ["the model's input", "a", "b"]
     assert [seen[n].follows for n in "abc"] == ["linear", "linear", "relu"]
     assert len(fwt.measure(model, randn(3, 40)).layers) == 1
+
+
+def test_a_fault_of_ours_is_not_laid_at_the_models_door(monkeypatch):
+    monkeypatch.setattr("fanwise.torch.reductions.Normalized", None)
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    with pytest.raises(ModelError, match="The fault is fanwise's, not the model's"):
+        trace(model, randn(2, 4))
+    wrong = nn.Sequential(nn.Linear(4, 4))
+    with pytest.raises(ModelError, match=r"Sequential\.forward failed: RuntimeError: .* shapes"):
+        trace(wrong, randn(2, 5))

@@ -117,7 +117,9 @@ def _parameters(
     for name, parameter in model.named_parameters():
         skip = ""
         if not parameter.is_floating_point():
-            skip = f"{parameter.dtype} holds no drawn values"
+            skip = (
+                f"{parameter.dtype} holds no drawn values: it keeps what the model's code gives it"
+            )
         elif not parameter.requires_grad:
             skip = "frozen (requires_grad=False)"
         owner = owners.get(name, "Module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -127,9 +128,25 @@ class WithoutDropout(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def _is_ours(error: Exception) -> bool:
+    """Return whether fanwise's own code raised an error; running an operation is the model's."""
+    last = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        last = frame
+    if last is None or not str(last.f_globals.get("__name__", "")).startswith("fanwise."):
+        return False
+    return last.f_code.co_name not in ("__torch_dispatch__", "__torch_function__")
+
+
 def forward_error(model: nn.Module, error: Exception) -> ModelError:
     """Return the error to raise where a model's own forward fails."""
     kind = type(model).__name__
+    if _is_ours(error):
+        return ModelError(
+            f"fanwise failed while it followed {kind}.forward: {type(error).__name__}: {error}. "
+            "The fault is fanwise's, not the model's; without example inputs the plan goes by "
+            "module types."
+        )
     message = f"{kind}.forward failed: {type(error).__name__}: {error}"
     if isinstance(error, TypeError | ValueError):
         message += f" — its signature is {kind}{inspect.signature(model.forward)}"
