@@ -207,13 +207,19 @@ class Pass(Step):
 
     Attributes:
         square: that constant's.
+        kind: (i, n) where the entries are those of the i-th of n kinds of places, as a class token
+            is of a picture's tokens; None where they may be of any.
     """
 
     square: float = 1.0
+    kind: tuple[int, int] | None = None
     by_place: ClassVar[bool] = True
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
-        return feeds[0].times(math.sqrt(self.square))._replace(parts=())
+        x = feeds[0]
+        if self.kind is not None and len(x.parts) == self.kind[1]:
+            x = x.parts[self.kind[0]][1]
+        return x.times(math.sqrt(self.square))._replace(parts=())
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         return (self.square * gradient,)

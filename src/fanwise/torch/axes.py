@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -63,6 +64,32 @@ def samples_after(
     ahead = prod(before[:samples])
     fits = (axis for axis, n in enumerate(after) if prod(after[:axis]) == ahead and not n % batch)
     return next(fits, None)
+
+
+def kinds_after(
+    name: str, args: tuple[Any, ...], kinds: tuple[int, tuple[int, ...]] | None, *shapes: Any
+) -> tuple[int, tuple[int, ...]] | None:
+    """Return where places of several kinds lie after an operation; None where not all are there.
+
+    Args:
+        name: of the operation.
+        args: of the operation.
+        kinds: the axis along which they lie, and how many there are of each.
+        shapes: before and after.
+    """
+    axis = None if kinds is None else units_after(name, args, kinds[0], *shapes)
+    if kinds is None or axis is None or axis >= len(shapes[1]) or name in ("roll", "flip"):
+        return None
+    return (axis, kinds[1]) if shapes[1][axis] == sum(kinds[1]) else None
+
+
+def kind_of(kinds: tuple[int, tuple[int, ...]], axis: int, start: int, count: int) -> int | None:
+    """Return of which kind the places are that a view picks; None where they are of several."""
+    ends = list(accumulate(kinds[1]))
+    if axis != kinds[0]:
+        return None
+    kind = next((i for i, end in enumerate(ends) if start < end), None)
+    return None if kind is None or start + count > ends[kind] else kind
 
 
 def units_after(

@@ -18,7 +18,7 @@ from fanwise.attention import Softmax
 from fanwise.graph import Graph
 from fanwise.steps import Kernel, Pass, Pointwise, Sampled, Shifted, Source, Step, Unknown
 from fanwise.surroundings import SOURCES, Following, Surroundings
-from fanwise.torch.axes import samples_after
+from fanwise.torch.axes import kind_of, kinds_after, samples_after
 from fanwise.torch.constants import Constants, constant_statistics, statistics_of
 from fanwise.torch.derived import Derived, Used
 from fanwise.torch.leaves import tensors_in
@@ -105,7 +105,7 @@ class Chart:
     def carry(
         self, name: str, args: tuple[Any, ...], given: Sequence[torch.Tensor], result: Any
     ) -> None:
-        """Keep sight of the axis along which the samples of a batch lie."""
+        """Keep sight of the axes along which samples of a batch, and kinds of places, lie."""
         first = next((t for t in given if self.mark(t) is not None), None)
         mark = self.mark(first)
         if first is None or mark is None:
@@ -115,8 +115,21 @@ class Chart:
             if made is not None and leaf is not first:
                 shapes = first.shape, leaf.shape
                 samples = samples_after(name, args, mark.samples, self.regions.samples, *shapes)
-                if samples != made.samples:
-                    self.marks[leaf] = replace(made, samples=samples)
+                kinds = made.kinds if name == "cat" else self._kinds(name, args, given, leaf)
+                if (samples, kinds) != (made.samples, made.kinds):
+                    self.marks[leaf] = replace(made, samples=samples, kinds=kinds)
+
+    def _kinds(
+        self, name: str, args: tuple[Any, ...], given: Sequence[torch.Tensor], result: torch.Tensor
+    ) -> tuple[int, tuple[int, ...]] | None:
+        """Return where places of several kinds lie in a result."""
+        pairs = ((self.mark(t), t.shape) for t in given)
+        after = (
+            kinds_after(name, args, mark.kinds, shape, result.shape)
+            for mark, shape in pairs
+            if mark is not None
+        )
+        return next((kinds for kinds in after if kinds is not None), None)
 
     def feed(self, tensor: torch.Tensor) -> Neighbour:
         """Return a tensor as what feeds a kernel."""
@@ -165,6 +178,30 @@ class Chart:
         if key not in self._cache:
             step: Step = Pass() if mark.since is Z else Pointwise(curve_of(mark.since))
             self._cache[key] = self.graph.add(step, (mark.node,), size)
+        return self._cache[key]
+
+    def of_kind(
+        self, mark: Mark, axis: int, start: int, before: torch.Tensor, part: torch.Tensor
+    ) -> int:
+        """Return the node of what is picked of places of several kinds; else the mark's own.
+
+        Args:
+            mark: of what they are picked of.
+            axis: along which entries are picked.
+            start: the first of them.
+            before: what they are picked of.
+            part: the entries.
+        """
+        if mark.kinds is None or mark.pending or mark.since is not Z:
+            return mark.node
+        count = before.shape[axis] * part.numel() // max(before.numel(), 1)
+        kind = kind_of(mark.kinds, axis, start, count)
+        if kind is None or part.numel() == before.numel():
+            return mark.node
+        key = (mark.node, "kind", kind, part.numel())
+        if key not in self._cache:
+            step = Pass(kind=(kind, len(mark.kinds[1])))
+            self._cache[key] = self.add(step, (mark.node,), part)
         return self._cache[key]
 
     def before(self, mark: Mark, tensor: torch.Tensor) -> int:

@@ -27,6 +27,8 @@ class Mark:
         pending: the operation that has no equation: what leads to it is run on samples where a step
             needs it. `node` and `since` say then what it is, and not what its statistics are.
         origins: of what is pending: the nodes that are sampled.
+        kinds: where places of several kinds lie one after another, as tokens before a picture's
+            patches: the axis, and how many there are of each.
         time: the axis along which a recurrence's times lie, or the layers of its last states.
     """
 
@@ -42,6 +44,7 @@ class Mark:
     moved: Any = None
     pending: str = ""
     origins: int = 0
+    kinds: tuple[int, tuple[int, ...]] | None = None
     time: int | None = None
 
     def one_with(self, other: Mark) -> bool:

@@ -69,7 +69,8 @@ def hand_on(
     elif name in ("cat", "stack"):
         axis = (args[1] if len(args) > 1 else 0) % out.dim()
         units = name == "cat" and axis == (-1 if mark.units is None else mark.units) % out.dim()
-        _side_by_side(chart, args[0], mark, result, units)
+        joined = axis if name == "cat" and not units else None
+        _side_by_side(chart, args[0], mark, result, units, joined)
     elif name == "constant_pad_nd":
         share = first.numel() / max(out.numel(), 1)
         units = mark.units is not None and out.shape[mark.units] != first.shape[mark.units]
@@ -100,10 +101,24 @@ def gathered(chart: Chart, name: str, args: tuple[Any, ...], result: torch.Tenso
 
 
 def _side_by_side(
-    chart: Chart, parts: Sequence[Any], mark: Mark, result: torch.Tensor, units: bool
+    chart: Chart,
+    parts: Sequence[Any],
+    mark: Mark,
+    result: torch.Tensor,
+    units: bool,
+    axis: int | None,
 ) -> None:
-    """Note tensors joined, learned tokens among them; `units` says whether that adds units."""
-    nodes, shares = [], []
+    """Note tensors joined, learned tokens among them.
+
+    Args:
+        chart: of the run.
+        parts: what is joined.
+        mark: of the first of them that is data.
+        result: what that gives.
+        units: whether that adds units.
+        axis: along which it adds places; None where it adds none.
+    """
+    nodes, shares, counts = [], [], []
     for part in parts:
         derived = chart.derived(part)
         if derived is not None:
@@ -113,8 +128,10 @@ def _side_by_side(
         else:
             continue
         shares.append(part.numel() / max(result.numel(), 1))
+        counts.append(int(part.shape[axis or 0]))
     node = chart.add(Mix(tuple(shares), units=units), nodes, result)
-    chart.put(result, fresh(node, mark.units, moved=object()))
+    kinds = None if axis is None else (axis, tuple(counts))
+    chart.put(result, fresh(node, mark.units, moved=object(), kinds=kinds))
 
 
 def _view(
@@ -154,6 +171,7 @@ def _view(
         node, picked = mark.node if packed is None else packed, picks(name, args, i, first)
         if packed is None and picked is not None:
             node = read(chart, mark, *picked, first, part)
+            node = chart.of_kind(mark, *picked, first, part) if node == mark.node else node
         there = (*place, i)
         now = replace(mark, node=node, place=there, units=units, time=time, moved=moved)
         chart.put(part, now)
