@@ -101,7 +101,9 @@ class Average(Step):
         weights, x = feeds
         own = max(x.square - x.shared, 0.0)
         concentration = self.count * weights.square
-        return Statistics(x.shared + own * concentration, x.shared + own / self.count, x.mean)
+        more = own / self.count
+        square, shared = x.shared + own * concentration, x.shared + more
+        return Statistics(square, shared, x.mean, within=x.within + more)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         weights, x = feeds

@@ -98,27 +98,30 @@ def transfer(curve: Curve, feed: Statistics) -> Transfer | None:
     z, mass, basis = normal_grid()
     whole = max(feed.square - feed.mean**2, 1e-30)
     rho = min(max((feed.shared - feed.mean**2) / whole, -1.0), 1.0)
-    powers = rho ** np.arange(DEGREE)
-    found = np.zeros(6)
+    apart = min(max(rho - feed.within / whole, -1.0), 1.0)
+    powers, others = rho ** np.arange(DEGREE), apart ** np.arange(DEGREE)
+    found = np.zeros(7)
     for share, variance in _variances(feed.tails):
         spread = math.sqrt(whole * variance)
         with np.errstate(all="ignore"):
             values = np.broadcast_to(curve.function(feed.mean + spread * z), z.shape)
-            both = []
+            both, differs = [], []
             for function in (values, values * values):
                 coefficients = ((basis * mass) @ function) ** 2
                 square = float(mass @ (function * function))
                 rest = max(square - float(coefficients.sum()), 0.0)
                 both += [square, float(coefficients @ powers) + rest * rho**DEGREE]
+                differs.append(float(coefficients @ (powers - others)))
             slopes = np.diff(values) / (spread * (z[1] - z[0]))
             slope = float((0.5 * (mass[1:] + mass[:-1])) @ slopes**2)
         if not np.isfinite(both[:2]).all():
             return None
-        found += share * np.array([*both, float(mass @ values), slope])
-    square, shared, fourth, squares, mean, slope = (float(value) for value in found)
+        found += share * np.array([*both, float(mass @ values), slope, differs[0]])
+    square, shared, fourth, squares, mean, slope, within = (float(value) for value in found)
     if not (np.isfinite([fourth, squares]).all() and 1e-30 < square < 1e30):
         return Transfer(Statistics(square, shared, mean), slope)
-    made = Statistics(square, shared, mean, fourth=fourth / square**2, squares=squares / square**2)
+    fourth, squares = fourth / square**2, squares / square**2
+    made = Statistics(square, shared, mean, fourth=fourth, squares=squares, within=within)
     return Transfer(made, slope)
 
 

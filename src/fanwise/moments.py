@@ -19,6 +19,7 @@ class Statistics(NamedTuple):
         tails: where units differ in variance: that variance's own, relative to its mean squared.
         fourth: E[x⁴]/E[x²]²; 0 where it is that of normals of such variances.
         squares: E[x²·x′²]/E[x²]², x′ as in `shared`; likewise.
+        within: how much less than `shared` it is where x′ is of another sample.
     """
 
     square: float
@@ -28,6 +29,7 @@ class Statistics(NamedTuple):
     tails: float = 0.0
     fourth: float = 0.0
     squares: float = 0.0
+    within: float = 0.0
 
     def fourths(self) -> tuple[float, float]:
         """Return E[x⁴] and E[x²·x′²], relative to E[x²]²; of normals by Isserlis' theorem."""
@@ -46,7 +48,7 @@ class Statistics(NamedTuple):
         """Return those of the tensor times a factor."""
         square, parts = factor * factor, tuple((s, x.times(factor)) for s, x in self.parts)
         scaled = square * self.square, square * self.shared, factor * self.mean, parts
-        return Statistics(*scaled, *self[4:])
+        return Statistics(*scaled, *self[4:7], square * self.within)
 
 
 def joined(parts: Iterable[tuple[float, Statistics]], between: float | None = None) -> Statistics:

@@ -90,6 +90,7 @@ class Kernel(Step):
             self.fan_in * (square * x.square + level),
             self.fan_in * (square * x.shared + level),
             tails=self._tails(x, self.weight),
+            within=self.fan_in * square * x.within,
         )
 
     def _tails(self, x: Statistics, weight: Weight) -> float:
@@ -148,7 +149,8 @@ class Scaled(Step):
             return None
         square, mean = self.weight.along(self.line)[:2]
         x = feeds[0]
-        return Statistics(square * x.square, square * x.shared, mean * x.mean)
+        within = square * x.within
+        return Statistics(square * x.square, square * x.shared, mean * x.mean, within=within)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         if self.weight is None:
@@ -179,7 +181,8 @@ class Shifted(Step):
         common = square if self.shared else mean * mean
         if not square:
             return x._replace(parts=())
-        return Statistics(x.square + square + cross, x.shared + common + cross, x.mean + mean)
+        moments = x.square + square + cross, x.shared + common + cross, x.mean + mean
+        return Statistics(*moments, within=x.within)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         return (gradient,)
@@ -244,7 +247,7 @@ class Sum(Step):
             sum(f * f * value for (f, _), value in zip(terms, values, strict=True)) + cross
             for values in ([x.square for x in feeds], [x.shared for x in feeds])
         )
-        return Statistics(square, shared, mean)
+        return Statistics(square, shared, mean, within=sum(f * f * x.within for f, x in terms))
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         return tuple(f * f * gradient for f in self.factors or (1.0,) * len(feeds))
@@ -255,10 +258,12 @@ class Product(Step):
     """The product, entry by entry, of signals that different weights have made: a gate."""
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
+        shared = math.prod(x.shared for x in feeds)
         return Statistics(
             math.prod(x.square for x in feeds),
-            math.prod(x.shared for x in feeds),
+            shared,
             math.prod(x.mean for x in feeds),
+            within=shared - math.prod(x.shared - x.within for x in feeds),
         )
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
@@ -275,7 +280,8 @@ class Normalized(Step):
 
     The group's mean m goes with each of its entries as with itself, E[x·m] = E[m²]. So it takes
     E[m²] from what two places of one group share, and from places of two groups, as a layer norm
-    has them, E[m·m′], which is what their means share.
+    has them, E[m·m′], which is what their means share. What the places of each sample share a mean
+    over several samples takes away in part.
 
     Attributes:
         units: how many units a group has: all for a layer norm, one for a batch or instance norm.
@@ -283,6 +289,7 @@ class Normalized(Step):
         centred: whether the group's mean is taken away first.
         eps: added to the second moment.
         label: its name.
+        samples: of how many samples its places are.
     """
 
     units: float = math.inf
@@ -290,6 +297,7 @@ class Normalized(Step):
     centred: bool = True
     eps: float = 0.0
     label: str = "a normalization"
+    samples: int = 1
 
     @property
     def by_place(self) -> bool:  # type: ignore[override]
@@ -300,7 +308,8 @@ class Normalized(Step):
         """Return the second moment of the group's mean."""
         if not self.centred:
             return 0.0
-        common = x.mean**2 + (x.shared - x.mean**2) / self.units
+        within = x.within * (1.0 - 1.0 / self.samples)
+        common = x.mean**2 + (x.shared - within - x.mean**2) / self.units
         own = (x.square - x.shared) / (self.units * self.places)
         return min(common + max(own, 0.0), x.square)
 
@@ -310,10 +319,15 @@ class Normalized(Step):
         left = max(x.square - removed, 0.0)
         scale = 1.0 / max(left + self.eps, 1e-30)
         if not self.centred:
-            return Statistics(x.square * scale, x.shared * scale, x.mean * math.sqrt(scale))
+            within, mean = x.within * scale, x.mean * math.sqrt(scale)
+            return Statistics(x.square * scale, x.shared * scale, mean, within=within)
         if self.places == 1.0:
             removed = x.mean**2 + (x.shared - x.mean**2) / self.units
-        return Statistics(left * scale, (x.shared - removed) * scale)
+        within = x.within
+        if self.samples == 1:  # another sample's places have a mean of their own
+            apart = x.mean**2 + (x.shared - x.within - x.mean**2) / self.units
+            within -= removed - apart
+        return Statistics(left * scale, (x.shared - removed) * scale, within=within * scale)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         left = max(feeds[0].square - self._removed(feeds[0]), 0.0)
@@ -328,7 +342,7 @@ class Centred(Step):
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         x = feeds[0]
-        return Statistics(x.square - x.mean**2, x.shared - x.mean**2)
+        return Statistics(x.square - x.mean**2, x.shared - x.mean**2, within=x.within)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         return (gradient,)
@@ -348,9 +362,9 @@ class Mean(Step):
         if self.units:
             level = x.mean**2
             square, shared = (level + (v - level) / n for v in (x.square, x.shared))
-            return Statistics(t * square, t * shared, self.total * x.mean)
+            return Statistics(t * square, t * shared, self.total * x.mean, within=t * x.within / n)
         square = x.shared + (x.square - x.shared) / n
-        return Statistics(t * square, t * x.shared, self.total * x.mean)
+        return Statistics(t * square, t * x.shared, self.total * x.mean, within=t * x.within)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
         return (gradient * self.total**2 / max(self.count, 1.0),)
@@ -400,6 +414,7 @@ class Mix(Step):
             sum(s * x.square for s, x in pairs),
             sum(s * x.shared for s, x in pairs),
             sum(s * x.mean for s, x in pairs),
+            within=sum(s * x.within for s, x in pairs),
         )
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:

@@ -180,6 +180,82 @@ def test_two_signals(first, second):
     assert Product().backward(2.0, first, second) == (2.0 * second.square, 2.0 * first.square)
 
 
+def samples(statistics, seed=0, units=UNITS, places=10):
+    """Return (units, samples, places) of which only a part of `shared` goes from sample to sample.
+
+    The steps see it with all places of all samples behind each other.
+    """
+    square, shared, mean = statistics[:3]
+    generator = np.random.default_rng(seed)
+    levels = [shared - statistics.within - mean**2, statistics.within, square - shared]
+    shapes = [(units, 1, 1), (units, 16, 1), (units, 16, places)]
+    drawn = (
+        math.sqrt(v) * generator.standard_normal(s) for v, s in zip(levels, shapes, strict=True)
+    )
+    return mean + sum(drawn)
+
+
+SAMPLED = [Statistics(2.0, 1.4, 0.3, within=0.5), Statistics(1.0, 0.6, within=0.6)]
+WEIGHTS = Weight(0.34, 0.5)
+
+
+@pytest.mark.parametrize("statistics", SAMPLED, ids=str)
+@pytest.mark.parametrize(
+    ("step", "function"),
+    [
+        (Pointwise(RELU), lambda x, y, w: np.maximum(x, 0.0)),
+        (Pointwise(TANH), lambda x, y, w: np.tanh(x)),
+        (Pass(4.0), lambda x, y, w: 2.0 * x),
+        (Scaled("w", (2.0, 1.0), WEIGHTS), lambda x, y, w: (2.0 * w + 1.0) * x),
+        (Shifted("w", weight=WEIGHTS), lambda x, y, w: x + w),
+        (Centred(), lambda x, y, w: x - x.mean(0)),
+        (Mean(5), lambda x, y, w: x.reshape(len(x), 16, -1, 5).mean(3)),
+        (Normalized(1, 160, samples=16), lambda x, y, w: normed(x, (1, 2))),
+        (Normalized(8, 10), lambda x, y, w: normed(x.reshape(-1, 8, 16, 10), (1, 3))),
+        (Normalized(UNITS), lambda x, y, w: normed(x, 0)),
+        (Normalized(centred=False), lambda x, y, w: x / np.sqrt((x * x).mean(0))),
+        (Sum((1.0, -2.0)), lambda x, y, w: x - 2.0 * y),
+        (Product(), lambda x, y, w: x * y),
+        (Mix((0.5, 0.5), units=True), lambda x, y, w: np.concatenate([x, y])),
+        (
+            Kernel("w", 500, 500, 0, weight=Weight(0.01)),
+            lambda x, y, w: np.tensordot(
+                np.random.default_rng(4).normal(0.0, 0.1, (2000, 500)), x[:500], 1
+            ),
+        ),
+    ],
+    ids=lambda step: getattr(type(step), "__name__", ""),
+)
+def test_what_the_places_of_one_sample_share_beside(step, function, statistics):
+    """What samples share a batch norm takes away; what the places of each share it leaves."""
+    x, y = samples(statistics), samples(SAMPLED[0], 1)
+    w = np.random.default_rng(2).normal(0.5, 0.3, (UNITS, 1, 1))
+    made = function(x, y, w)
+    made = made.reshape(-1, 16, made.shape[-1])
+    feeds = (statistics, SAMPLED[0]) if isinstance(step, Sum | Product | Mix) else (statistics,)
+    found = step.forward(*feeds)
+    same = np.mean([measured(made[:, i]).shared for i in range(16)])
+    means = made.mean(2)
+    square = np.mean(made * made)
+    assert found.square == pytest.approx(square, rel=0.06)
+    assert found.shared == pytest.approx(same, abs=0.06 * square)
+    assert found.within == pytest.approx(same - measured(means).shared, abs=0.06 * square)
+
+
+def normed(x, axes):
+    y = x - x.mean(axes, keepdims=True)
+    return y / np.sqrt((y * y).mean(axes, keepdims=True))
+
+
+def test_what_attention_averages_is_alike_within_a_sample():
+    """Equal weights: all places of a sample then have its mean, and those of others theirs."""
+    feed = Statistics(1.0, 0.3, within=0.1)
+    found = Average(10, 1, 1).forward(Statistics(0.01, 0.01, 0.1), feed)
+    means = samples(feed).mean(2)
+    assert found.shared == pytest.approx(np.mean(means**2), rel=0.05)
+    assert found.within == pytest.approx(np.mean(means**2) - measured(means).shared, rel=0.05)
+
+
 @pytest.mark.parametrize("step", [Normalized(UNITS), Normalized(centred=False), Pointwise(RELU)])
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_places_of_several_kinds_are_followed_kind_by_kind(step, level):
@@ -195,6 +271,7 @@ def test_places_of_several_kinds_are_followed_kind_by_kind(step, level):
     table = graph.add(Source(Statistics(level, level)), (), 1)
     end = graph.add(step, (graph.add(Sum(), (whole, table), 400),), 400)
     some = graph.add(Pass(), (whole,), 40)
+    tokens = graph.add(Pass(4.0, kind=(2, 3)), (whole,), 240)
     found = graph.forward([node.step for node in graph.nodes])
     parts = [
         signal(k, i, places=n) for i, (k, n) in enumerate(zip(kinds, (80, 80, 240), strict=True))
@@ -208,6 +285,7 @@ def test_places_of_several_kinds_are_followed_kind_by_kind(step, level):
     check(found[end], y, rel=0.06)
     assert [share for share, _ in found[end].parts] == pytest.approx([0.2, 0.2, 0.6])
     assert not found[some].parts  # nobody knows which of them these are
+    assert found[tokens] == kinds[2].times(2.0)
 
 
 def test_a_kernel():

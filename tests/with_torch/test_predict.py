@@ -295,6 +295,34 @@ class Masked(nn.Module):
         return self.attention(self.norm(torch.cat([x, tokens], 1)))
 
 
+class Apart(nn.Module):
+    """Places joined to a small token and taken apart again, each for a kernel of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, WIDTH))
+        self.mix, self.first, self.rest = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+
+    def forward(self, x):
+        joined = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        joined = joined + 0.1 * self.mix(joined.mean(1, keepdim=True))
+        beside = joined.transpose(0, 1)[0].unsqueeze(1)
+        return self.first(beside) + self.rest(joined[:, 1:])
+
+
+class Pictures(nn.Module):
+    """Attention and batch norm by turns: what it averages is alike within each sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Attention(False), Attention(False)
+        self.norm = nn.BatchNorm1d(WIDTH)
+
+    def forward(self, x):
+        x = self.norm(self.first(x).flatten(0, 1)).view_as(x)
+        return self.second(x)
+
+
 class Biased(nn.Module):
     """Attention whose scores take a learned bias for each offset, under a causal mask or none."""
 
@@ -344,8 +372,8 @@ class Queries(nn.Module):
 
 @pytest.mark.parametrize(
     "make",
-    [Masked, lambda: Biased(False), lambda: Biased(True), Windowed, Queries],
-    ids=["mask tokens", "biased", "biased, causal", "windows", "queries"],
+    [Masked, Apart, Pictures, lambda: Biased(False), lambda: Biased(True), Windowed, Queries],
+    ids=["mask tokens", "apart", "pictures", "biased", "biased, causal", "windows", "queries"],
 )
 def test_attention_as_models_have_it(make):
     """What the places share and how many keys each query sees decide what attention puts out."""

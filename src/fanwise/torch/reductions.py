@@ -25,7 +25,9 @@ def norm(chart: Chart, name: str, args: tuple[Any, ...], result: Any) -> None:
         weights = args[1:3]
     elif "batch_norm" in name:
         places = data.numel() / max(int(data.shape[1]), 1)
-        step, weights = Normalized(1.0, places, eps=eps, label=label), args[1:3]
+        batch = 1 if chart.marked(data).samples is None else chart.regions.samples
+        step = Normalized(1.0, places, eps=eps, label=label, samples=batch)
+        weights = args[1:3]
     else:
         units = float(prod(args[1]))
         step = Normalized(units, centred="rms" not in name, eps=eps, label=label)
