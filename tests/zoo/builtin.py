@@ -266,6 +266,7 @@ BUILTIN = [
         pictures,
         labels,
         classes=LABELS,
+        draws=4,
     ),
     entry(
         "nn.RMSNorm",
@@ -319,7 +320,7 @@ GEOMETRIC = [
     geometric("GATConv", lambda gnn, n: gnn.GATConv(n, n // 4, heads=4)),
     geometric("GATv2Conv", lambda gnn, n: gnn.GATv2Conv(n, n // 4, heads=4)),
     geometric("SAGEConv", lambda gnn, n: gnn.SAGEConv(n, n)),
-    geometric("GINConv", lambda gnn, n: gnn.GINConv(mlp(n), train_eps=True)),
+    geometric("GINConv", lambda gnn, n: gnn.GINConv(mlp(n), train_eps=True), draws=16),
     geometric("GraphConv", lambda gnn, n: gnn.GraphConv(n, n)),
     geometric("TransformerConv", lambda gnn, n: gnn.TransformerConv(n, n // 4, heads=4)),
     geometric("ChebConv", lambda gnn, n: gnn.ChebConv(n, n, K=3)),

@@ -162,6 +162,7 @@ FORECASTS = [
             "decoder_layerdrop": 0.0,
         },
         dated,
+        draws=8,  # each parameter of the distribution is one output
     ),
 ]
 ENTRIES = [*AUDIO, CODEC, *FORECASTS]

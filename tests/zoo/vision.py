@@ -219,6 +219,7 @@ VISION = [
         "FocalNetForImageClassification",
         {**STAGES, "image_size": 64, "embed_dim": 32},
         pixels64,
+        draws=4,
     ),
     vision(
         "pvt-v2",
@@ -242,6 +243,7 @@ VISION = [
             "embed_dims": [32, 32, 48, 64],
         },
         pixels64,
+        draws=8,
     ),
     vision("ijepa", "IJepaForImageClassification", PATCHES),
     vision(
@@ -314,6 +316,7 @@ DENSE = [
         pixels_only,
         None,
         unused=("neck.fusion_stage.layers.0.residual_layer1.*",),  # it has no residual
+        draws=4,
     ),
     vision(
         "detr",
