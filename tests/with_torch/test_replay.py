@@ -131,6 +131,41 @@ def test_a_parameter_in_the_region_has_the_planned_size():
     assert signal.layers[1].rms == pytest.approx(plan.predicted[1].rms, rel=0.05)
 
 
+def test_a_view_of_the_input_has_the_inputs_values():
+    """What is divided by is given as ones and threes, turned: a normal signal would be near 0."""
+
+    def forward(model, x, counts):
+        return model.second(model.first(x) / counts.transpose(1, 2))
+
+    model = Function(
+        forward, first=nn.Linear(64, WIDTH, bias=False), second=nn.Linear(WIDTH, 64, bias=False)
+    )
+    x, counts = randn(64, 24, 64), 1.0 + 2.0 * (randn(64, 1, 24) > 0.0)
+    plan = fwt.plan(model, (x, counts))
+    signal = fwt.measure(plan.apply(model, seed=0), (x, counts))
+    assert signal.layers[1].rms == pytest.approx(plan.predicted[1].rms, rel=0.05)
+
+
+def test_a_token_that_has_met_a_kernel_is_as_large_as_their_product():
+    """As XLNet's query stream starts: a learned row times a kernel, before it meets data."""
+
+    def forward(model, x, places):
+        beside = model.second(x @ model.kernel)
+        query = places @ (model.token.expand(8, 6, -1) @ model.kernel)
+        return beside + model.second(query) + model.token
+
+    model = Function(
+        forward,
+        token=torch.zeros(1, 1, WIDTH),
+        kernel=torch.zeros(WIDTH, WIDTH),
+        second=nn.Linear(WIDTH, WIDTH, bias=False),
+    )
+    x, places = randn(8, 6, WIDTH), torch.eye(6).expand(8, 6, 6).clone()
+    plan = fwt.plan(model, (x, places))
+    signal = fwt.measure(plan.apply(model, seed=0), (x, places))
+    assert signal.layers[-1].rms == pytest.approx(plan.predicted[-1].rms, rel=0.2)
+
+
 def test_rotary_embeddings_need_no_samples():
     """The halves that a rotation mixes are different units of one kernel: they share nothing."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.attention import Softmax
 from fanwise.graph import Graph
-from fanwise.steps import Kernel, Pass, Pointwise, Sampled, Shifted, Source, Step, Unknown
+from fanwise.steps import Kernel, Lookup, Pass, Pointwise, Sampled, Shifted, Source, Step, Unknown
 from fanwise.surroundings import SOURCES, Following, Surroundings
 from fanwise.torch.axes import kind_of, kinds_after, samples_after
 from fanwise.torch.constants import Constants, constant_statistics, statistics_of
@@ -161,11 +162,24 @@ class Chart:
         """Add a node whose output is this tensor."""
         return self.graph.add(step, inputs, max(tensor.numel(), 1))
 
+    def token(self, derived: Derived, tensor: torch.Tensor) -> int:
+        """Return the node of a tensor made of parameters that is data."""
+        name = derived.names[0]
+        same = self.alike(name, tensor)
+        return self.add(Lookup(name, same, token=True, made=self.weight(tensor)), (), tensor)
+
+    def alike(self, name: str, tensor: torch.Tensor) -> float:
+        """Return the chance that two places show one row of a parameter: 1 where it has one."""
+        rows = self.rows.get(tensor, prod(self.constants.shapes.get(name, ())[:-1]))
+        return 1.0 if rows == 1 else 0.0
+
     def at(self, tensor: torch.Tensor) -> int:
         """Return the node of a tensor as it is now."""
         mark = self.mark(tensor)
         if mark is None:
-            value = self.constants.value(tensor)
+            value, derived = self.constants.value(tensor), self.derived(tensor)
+            if value is None and derived is not None:
+                return self.token(derived, tensor)
             known = None if value is None else constant_statistics(value)
             given = tensor in self.constants.given
             return self.add(Source(known, "input" if given else "constant"), (), tensor)

@@ -28,7 +28,6 @@ from fanwise.steps import (
 )
 from fanwise.torch.chart import Chart
 from fanwise.torch.constants import constant_statistics, unmasked
-from fanwise.torch.lookups import alike
 from fanwise.torch.marks import Mark, fresh
 from fanwise.torch.operations import COMPARISONS, LONGEST, PRODUCTS, SUMS
 from fanwise.torch.pending import later
@@ -152,7 +151,7 @@ def _with_constant(
         step, nodes = Product(), [*nodes, chart.add(Source(known, "constant"), (), other)]
     elif name in SUMS:
         if derived is not None and value is None:
-            shared = not wide or alike(chart, derived.names[0], other) == 1.0
+            shared = not wide or chart.alike(derived.names[0], other) == 1.0
             made = chart.weight(other) if line is None else ""
             step = Shifted(derived.names[0], line or (1.0, 0.0), shared, made=made)
         elif (left := unmasked(value) if wide and value is not None else None) is not None:

@@ -40,20 +40,7 @@ def lookup(chart: Chart, name: str, parameter: str, args: tuple[Any, ...], resul
 
 def token(chart: Chart, derived: Derived, tensor: torch.Tensor) -> None:
     """Mark a tensor made of parameters as data: a token, or rows of them."""
-    chart.put(tensor, fresh(token_node(chart, derived, tensor)))
-
-
-def token_node(chart: Chart, derived: Derived, tensor: torch.Tensor) -> int:
-    """Return the node of a tensor made of parameters that is data."""
-    name = derived.names[0]
-    same = alike(chart, name, tensor)
-    return chart.add(Lookup(name, same, token=True, made=chart.weight(tensor)), (), tensor)
-
-
-def alike(chart: Chart, name: str, tensor: torch.Tensor) -> float:
-    """Return the chance that two places show one row of a parameter: 1 where it has one."""
-    rows = chart.rows.get(tensor, prod(chart.constants.shapes.get(name, ())[:-1]))
-    return 1.0 if rows == 1 else 0.0
+    chart.put(tensor, fresh(chart.token(derived, tensor)))
 
 
 def repeated(chart: Chart, tensors: Sequence[torch.Tensor], result: Any) -> None:

@@ -161,5 +161,8 @@ class Regions:
             return True
         if mark.units is None or mark.counts:  # a mask is on the tape, and not in the statistics
             return False
+        given = (self._marks[n].node for n in self.values if n in self._marks)
+        if mark.node in given:  # a view of the model's input, whose values are known
+            return False
         node = self.graph.nodes[mark.node]
         return isinstance(node.step, NORMAL) and node.size == prod(self.tape.shapes[number])

@@ -12,7 +12,6 @@ from torch.utils._pytree import tree_flatten
 from fanwise.steps import Largest, Mean, Mix, Pass, Step, Sum
 from fanwise.torch.axes import picks, picks_units, units_after
 from fanwise.torch.chart import Chart, is_integer
-from fanwise.torch.lookups import token_node
 from fanwise.torch.marks import Mark, fresh
 from fanwise.torch.operations import INTERPOLATIONS, SAME_PLACE, SPLITS
 from fanwise.torch.outputs import MOST
@@ -122,7 +121,7 @@ def _side_by_side(
     for part in parts:
         derived = chart.derived(part)
         if derived is not None:
-            nodes.append(token_node(chart, derived, part))
+            nodes.append(chart.token(derived, part))
         elif part.is_floating_point() and part.numel():
             nodes.append(chart.at(part))
         else:
