@@ -17,7 +17,7 @@ import fanwise.torch as fwt  # noqa: E402
 from fanwise import policies, schemes  # noqa: E402
 from fanwise.errors import ArgumentError  # noqa: E402
 from fanwise.residuals import structure_of  # noqa: E402
-from fanwise.torch.trace import trace  # noqa: E402
+from fanwise.torch.trace.trace import trace  # noqa: E402
 
 WIDTH, DEPTH = 32, 3
 

@@ -17,9 +17,9 @@ from torch import nn  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
 from fanwise.moments import Statistics  # noqa: E402
-from fanwise.torch.replay import Axes, Leaf  # noqa: E402
-from fanwise.torch.tape import Tape, run  # noqa: E402
-from fanwise.torch.trace import trace  # noqa: E402
+from fanwise.torch.trace.replay import Axes, Leaf  # noqa: E402
+from fanwise.torch.trace.tape import Tape, run  # noqa: E402
+from fanwise.torch.trace.trace import trace  # noqa: E402
 
 WIDTH = 256
 

@@ -18,7 +18,7 @@ from nets import Function, propagated_fans  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
 from fanwise.fans import fans  # noqa: E402
-from fanwise.torch.roles import Root, Steps, roles_of  # noqa: E402
+from fanwise.torch.trace.roles import Root, Steps, roles_of  # noqa: E402
 
 # --- random views -------------------------------------------------------------------------------
 

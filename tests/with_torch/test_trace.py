@@ -22,8 +22,8 @@ from torch import nn  # noqa: E402
 import fanwise.torch as fwt  # noqa: E402
 from fanwise.errors import ModelError  # noqa: E402
 from fanwise.torch.recorder import Recorder, Store  # noqa: E402
-from fanwise.torch.trace import Trace, run_traced, trace  # noqa: E402
-from fanwise.torch.tracer import Tracer  # noqa: E402
+from fanwise.torch.trace.trace import Trace, run_traced, trace  # noqa: E402
+from fanwise.torch.trace.tracer import Tracer  # noqa: E402
 
 
 def randn(*shape):
@@ -1538,7 +1538,7 @@ def test_a_weight_that_is_a_product_of_three():
 
 
 def test_a_fault_of_ours_is_not_laid_at_the_models_door(monkeypatch):
-    monkeypatch.setattr("fanwise.torch.reductions.Normalized", None)
+    monkeypatch.setattr("fanwise.torch.trace.reductions.Normalized", None)
     model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
     with pytest.raises(ModelError, match="The fault is fanwise's, not the model's"):
         trace(model, randn(2, 4))

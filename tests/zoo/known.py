@@ -4,41 +4,22 @@ from __future__ import annotations
 
 REASONS: list[tuple[str, dict[str, str]]] = [
     (
-        "attention over blocks and global tokens joined by `cat`; its keys are counted wrongly",
+        "its samples lie along the second axis: once flattened, what one's places share is lost",
         {
-            "xlnet": "predicted, factor 2",
+            "xlnet": "factor 2",
         },
     ),
     (
-        "positions of one picture are alike, and a class token is smaller than they are",
-        {
-            "levit": "factor 2",
-            "dpt": "factor 2, median",
-        },
-    ),
-    (
-        "a scaler divides by statistics over time, which isn't seen as a norm",
-        {
-            "time-series-transformer": "factor 2",
-        },
-    ),
-    (
-        "a division of two signals has no equation yet",
-        {
-            "nn.LocalResponseNorm": "median",
-        },
-    ),
-    (
-        "sums over neighbours are counted with the mean degree, and their division isn't seen",
+        "neighbours in a graph share more than distant nodes, which one number for all can't say",
         {
             "GCNConv": "factor 2, median",
-            "GINConv": "median",
         },
     ),
     (
-        "channels with few taps and inputs with a mean: the input of the next layer isn't normal",
+        "the norm of few channels differs from place to place, which isn't followed",
         {
             "nn.Conv1d, nn.ConvTranspose1d": "median",
+            "nn.Conv2d, nn.ConvTranspose2d": "median",
         },
     ),
     (

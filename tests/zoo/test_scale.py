@@ -15,7 +15,7 @@ PROGRAM = """
 import json, resource, sys, time
 import torch, transformers
 import fanwise.torch as fwt
-from fanwise.torch.trace import trace
+from fanwise.torch.trace.trace import trace
 
 torch.set_num_threads(1)
 name, sizes = json.loads(sys.argv[1])

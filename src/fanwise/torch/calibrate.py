@@ -25,9 +25,9 @@ from fanwise.torch.plan import plan
 from fanwise.torch.run import Inputs, as_call, check_materialized, forward_error, undisturbed
 from fanwise.torch.statistics import Tally
 from fanwise.torch.tensors import fill_
-from fanwise.torch.trace import run_traced
-from fanwise.torch.tracer import Tracer
-from fanwise.torch.uses import Contraction
+from fanwise.torch.trace.trace import run_traced
+from fanwise.torch.trace.tracer import Tracer
+from fanwise.torch.trace.uses import Contraction
 from fanwise.uses import KERNELS
 
 Base = Literal["orthogonal", "plan"]

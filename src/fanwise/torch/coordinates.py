@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.torch.run import Inputs, as_call, forward_error
 from fanwise.torch.statistics import Tally
-from fanwise.torch.trace import run_traced
-from fanwise.torch.tracer import Tracer
-from fanwise.torch.uses import Contraction
+from fanwise.torch.trace.trace import run_traced
+from fanwise.torch.trace.tracer import Tracer
+from fanwise.torch.trace.uses import Contraction
 
 LIMIT = 0.2
 """Exponents of at most this pass; the standard parametrization has ½ or 1 where it fails."""

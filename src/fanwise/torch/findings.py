@@ -9,7 +9,7 @@ from torch import nn
 
 from fanwise.plan import Row
 from fanwise.steps import Kernel
-from fanwise.torch.trace import Trace
+from fanwise.torch.trace.trace import Trace
 from fanwise.uses import KERNELS
 
 SAMPLE = 64

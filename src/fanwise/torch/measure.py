@@ -29,7 +29,6 @@ from fanwise.signal import (
 )
 from fanwise.torch.findings import SAMPLE, copies
 from fanwise.torch.plan import plan
-from fanwise.torch.pointwise import base_name
 from fanwise.torch.recorder import Recorder, Store
 from fanwise.torch.run import (
     Inputs,
@@ -41,10 +40,11 @@ from fanwise.torch.run import (
 )
 from fanwise.torch.statistics import moments
 from fanwise.torch.tensors import fill_
-from fanwise.torch.trace import run_traced, tensors_of
-from fanwise.torch.tracer import Tracer
+from fanwise.torch.trace.pointwise import base_name
+from fanwise.torch.trace.trace import run_traced, tensors_of
+from fanwise.torch.trace.tracer import Tracer
+from fanwise.torch.trace.uses import Contraction
 from fanwise.torch.updates import first_update
-from fanwise.torch.uses import Contraction
 
 ROWS = 4096
 """Most rows of logits of which the expected loss is computed."""

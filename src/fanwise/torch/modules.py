@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from fanwise.torch.kernels import kernel
-from fanwise.torch.recurrent import GATES, STATE, recurrent_uses
 from fanwise.torch.run import undisturbed
-from fanwise.torch.tracer import Tracer
+from fanwise.torch.trace.kernels import kernel
+from fanwise.torch.trace.recurrent import GATES, STATE, recurrent_uses
+from fanwise.torch.trace.tracer import Tracer
 from fanwise.uses import Neighbour, Role, Use
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -15,9 +15,9 @@ from fanwise.moments import Weight
 from fanwise.plan import Row
 from fanwise.policies import Change, Changes
 from fanwise.steps import Kernel
-from fanwise.torch.derived import Used
 from fanwise.torch.rows import fills
-from fanwise.torch.trace import Trace
+from fanwise.torch.trace.derived import Used
+from fanwise.torch.trace.trace import Trace
 
 KEPT = 8
 """Parameters that are held at a time: a plan needs no memory for the model's weights."""

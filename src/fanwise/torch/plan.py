@@ -25,7 +25,7 @@ from fanwise.torch.modules import uses_by_module
 from fanwise.torch.parametrized import in_use, undone
 from fanwise.torch.rows import fills
 from fanwise.torch.run import Inputs, check_materialized, unwrapped
-from fanwise.torch.trace import Trace, trace
+from fanwise.torch.trace.trace import Trace, trace
 from fanwise.uses import KERNELS, Use
 
 UNSEEN_NOTE = (

@@ -16,9 +16,6 @@ from fanwise.curves import Curve
 from fanwise.neighbours import GRID, REACH, steepness
 from fanwise.steps import Kernel, Normalized, Source
 from fanwise.surroundings import SOURCES, effect
-from fanwise.torch.leaves import tensors_in
-from fanwise.torch.marks import Mark
-from fanwise.torch.pointwise import POINTWISE, Z, base_name, curve_of
 from fanwise.torch.statistics import (
     Cosines,
     Edges,
@@ -30,8 +27,11 @@ from fanwise.torch.statistics import (
     real,
     varying_square,
 )
-from fanwise.torch.tracer import Tracer
-from fanwise.torch.uses import Contraction
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.marks import Mark
+from fanwise.torch.trace.pointwise import POINTWISE, Z, base_name, curve_of
+from fanwise.torch.trace.tracer import Tracer
+from fanwise.torch.trace.uses import Contraction
 
 
 @dataclass

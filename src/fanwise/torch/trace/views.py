@@ -10,16 +10,16 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from fanwise.steps import Largest, Mean, Mix, Pass, Step, Sum
-from fanwise.torch.axes import picks, picks_units, units_after
-from fanwise.torch.chart import Chart, is_integer
-from fanwise.torch.marks import Mark, fresh
-from fanwise.torch.operations import INTERPOLATIONS, SAME_PLACE, SPLITS
-from fanwise.torch.outputs import MOST
-from fanwise.torch.pending import later
-from fanwise.torch.pointwise import Z, curve_of
-from fanwise.torch.recurrent import read
-from fanwise.torch.resampling import neighbours
-from fanwise.torch.windows import window
+from fanwise.torch.trace.axes import picks, picks_units, units_after
+from fanwise.torch.trace.chart import Chart, is_integer
+from fanwise.torch.trace.marks import Mark, fresh
+from fanwise.torch.trace.operations import INTERPOLATIONS, SAME_PLACE, SPLITS
+from fanwise.torch.trace.outputs import MOST
+from fanwise.torch.trace.pending import later
+from fanwise.torch.trace.pointwise import Z, curve_of
+from fanwise.torch.trace.recurrent import read
+from fanwise.torch.trace.resampling import neighbours
+from fanwise.torch.trace.windows import window
 
 AVERAGES = frozenset(
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d "

@@ -10,11 +10,11 @@ import torch
 
 from fanwise.attention import Average, Scores, Softmax
 from fanwise.steps import Mix, Normalized, Product, Step, Sum, Unknown
-from fanwise.torch.axes import units_after
-from fanwise.torch.chart import Chart
-from fanwise.torch.leaves import tensors_in
-from fanwise.torch.marks import fresh
-from fanwise.torch.operations import (
+from fanwise.torch.trace.axes import units_after
+from fanwise.torch.trace.chart import Chart
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.marks import fresh
+from fanwise.torch.trace.operations import (
     CONTRACTIONS,
     HANDED_ON,
     LONGEST,
@@ -25,7 +25,7 @@ from fanwise.torch.operations import (
     SOFTMAX,
     SUMS,
 )
-from fanwise.torch.pointwise import Call, inverts
+from fanwise.torch.trace.pointwise import Call, inverts
 
 
 def is_pending(chart: Chart, name: str, data: Sequence[torch.Tensor]) -> bool:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from fanwise.torch.derived import Derived
-from fanwise.torch.leaves import tensors_in
-from fanwise.torch.operations import (
+from fanwise.torch.trace.derived import Derived
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.operations import (
     CONTRACTIONS,
     FACTORIES,
     JOINS,
@@ -27,9 +27,9 @@ from fanwise.torch.operations import (
     SAME_PLACE,
     VIEWS,
 )
-from fanwise.torch.outputs import memory
-from fanwise.torch.pointwise import POINTWISE, Call, Expression
-from fanwise.torch.roles import Root, Steps, overlap
+from fanwise.torch.trace.outputs import memory
+from fanwise.torch.trace.pointwise import POINTWISE, Call, Expression
+from fanwise.torch.trace.roles import Root, Steps, overlap
 from fanwise.uses import Use
 
 Factor = tuple[Root, Steps]

@@ -11,11 +11,11 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten
 
 from fanwise.steps import Lookup, Mean, Source
-from fanwise.torch.chart import Chart
-from fanwise.torch.constants import repeats, statistics_of
-from fanwise.torch.derived import Derived
-from fanwise.torch.leaves import tensors_in
-from fanwise.torch.marks import fresh
+from fanwise.torch.trace.chart import Chart
+from fanwise.torch.trace.constants import repeats, statistics_of
+from fanwise.torch.trace.derived import Derived
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.marks import fresh
 
 
 def lookup(chart: Chart, name: str, parameter: str, args: tuple[Any, ...], result: Any) -> None:

@@ -17,10 +17,10 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fanwise.moments import Statistics
-from fanwise.torch.derived import Derived
-from fanwise.torch.leaves import tensors_in
-from fanwise.torch.operations import FILLED
-from fanwise.torch.pointwise import base_name, evaluate
+from fanwise.torch.trace.derived import Derived
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.operations import FILLED
+from fanwise.torch.trace.pointwise import base_name, evaluate
 
 ROTATION = Statistics(0.5, 0.4)
 """Of a cosine or sine of positions whose values nobody has: those of a model without memory."""

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from fanwise.torch.chart import Chart
-from fanwise.torch.leaves import tensors_in
-from fanwise.torch.lookups import token
-from fanwise.torch.parameters import Parameters
+from fanwise.torch.trace.chart import Chart
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.lookups import token
+from fanwise.torch.trace.parameters import Parameters
 from fanwise.uses import KERNELS, UNSEEN, Use
 
 

@@ -19,15 +19,15 @@ from fanwise.attention import Softmax
 from fanwise.graph import Graph
 from fanwise.steps import Kernel, Lookup, Pass, Pointwise, Sampled, Shifted, Source, Step, Unknown
 from fanwise.surroundings import SOURCES, Following, Surroundings
-from fanwise.torch.axes import kind_of, kinds_after, samples_after
-from fanwise.torch.constants import Constants, constant_statistics, statistics_of
-from fanwise.torch.derived import Derived, Used
-from fanwise.torch.leaves import tensors_in
-from fanwise.torch.marks import Mark, fresh
-from fanwise.torch.outputs import Outputs, memory
-from fanwise.torch.pointwise import Z, curve_of
-from fanwise.torch.regions import Regions
-from fanwise.torch.roles import Root
+from fanwise.torch.trace.axes import kind_of, kinds_after, samples_after
+from fanwise.torch.trace.constants import Constants, constant_statistics, statistics_of
+from fanwise.torch.trace.derived import Derived, Used
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.marks import Mark, fresh
+from fanwise.torch.trace.outputs import Outputs, memory
+from fanwise.torch.trace.pointwise import Z, curve_of
+from fanwise.torch.trace.regions import Regions
+from fanwise.torch.trace.roles import Root
 from fanwise.uses import Neighbour
 
 

@@ -15,8 +15,6 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 from fanwise.errors import ModelError
 from fanwise.graph import Graph
-from fanwise.torch.derived import Used
-from fanwise.torch.leaves import tensors_in
 from fanwise.torch.run import (
     Inputs,
     WithoutDropout,
@@ -26,8 +24,10 @@ from fanwise.torch.run import (
     undisturbed,
     without_chance,
 )
-from fanwise.torch.tracer import Tracer
-from fanwise.torch.uses import Contraction
+from fanwise.torch.trace.derived import Used
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.tracer import Tracer
+from fanwise.torch.trace.uses import Contraction
 from fanwise.uses import Use
 
 

@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from fanwise.moments import Statistics, Weight
-from fanwise.torch.tape import Entry, run
+from fanwise.torch.trace.tape import Entry, run
 
 ENOUGH = 1 << 16
 """Entries of the result that are looked at, over several samples."""

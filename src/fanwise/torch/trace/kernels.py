@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from fanwise.steps import Kernel, Product, Shifted
-from fanwise.torch.chart import Chart
-from fanwise.torch.marks import fresh
-from fanwise.torch.windows import pairs
+from fanwise.torch.trace.chart import Chart
+from fanwise.torch.trace.marks import fresh
+from fanwise.torch.trace.windows import pairs
 
 
 def kernel(

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from fanwise.torch.kernels import convolution, kernel, product
-from fanwise.torch.lookups import lookup
-from fanwise.torch.operations import CONTRACTIONS, CONVOLUTIONS, EMBEDDINGS
-from fanwise.torch.parameters import steps_of
-from fanwise.torch.roles import Root, Steps, along, roles_of
-from fanwise.torch.uses import Contraction, Uses
+from fanwise.torch.trace.kernels import convolution, kernel, product
+from fanwise.torch.trace.lookups import lookup
+from fanwise.torch.trace.operations import CONTRACTIONS, CONVOLUTIONS, EMBEDDINGS
+from fanwise.torch.trace.parameters import steps_of
+from fanwise.torch.trace.roles import Root, Steps, along, roles_of
+from fanwise.torch.trace.uses import Contraction, Uses
 from fanwise.uses import Neighbour, Role, Use
 
 LINEAR = Neighbour("linear", "linear")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fanwise.torch.pointwise import Expression, Z
+from fanwise.torch.trace.pointwise import Expression, Z
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import torch
 from fanwise.graph import Graph
 from fanwise.recurrences import Recurrence
 from fanwise.steps import Kernel, Lookup, Normalized, Sampled, Scaled, Shifted, Source, Sum
-from fanwise.torch.derived import Recipe
-from fanwise.torch.marks import Mark
-from fanwise.torch.pointwise import Z
-from fanwise.torch.replay import LARGEST, Axes, Leaf, Replay
-from fanwise.torch.tape import Tape
+from fanwise.torch.trace.derived import Recipe
+from fanwise.torch.trace.marks import Mark
+from fanwise.torch.trace.pointwise import Z
+from fanwise.torch.trace.replay import LARGEST, Axes, Leaf, Replay
+from fanwise.torch.trace.tape import Tape
 
 ROOTS = (Kernel, Lookup, Recurrence, Source)
 """Steps whose outputs share nothing with what came before."""

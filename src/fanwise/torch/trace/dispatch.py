@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from fanwise.steps import Source
-from fanwise.torch.attention import attention, multiply, softmax
-from fanwise.torch.chart import Chart
-from fanwise.torch.elementwise import call_of, glu, pointwise, prelu
-from fanwise.torch.leaves import tensors_in
-from fanwise.torch.lookups import repeated
-from fanwise.torch.marks import fresh
-from fanwise.torch.operations import (
+from fanwise.torch.trace.attention import attention, multiply, softmax
+from fanwise.torch.trace.chart import Chart
+from fanwise.torch.trace.elementwise import call_of, glu, pointwise, prelu
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.lookups import repeated
+from fanwise.torch.trace.marks import fresh
+from fanwise.torch.trace.operations import (
     CONTRACTIONS,
     FACTORIES,
     NORMS,
@@ -24,11 +24,11 @@ from fanwise.torch.operations import (
     SCATTERS,
     SOFTMAX,
 )
-from fanwise.torch.outputs import memory
-from fanwise.torch.pending import is_pending, later
-from fanwise.torch.pointwise import POINTWISE
-from fanwise.torch.reductions import norm, reduce
-from fanwise.torch.views import gathered, hand_on
+from fanwise.torch.trace.outputs import memory
+from fanwise.torch.trace.pending import is_pending, later
+from fanwise.torch.trace.pointwise import POINTWISE
+from fanwise.torch.trace.reductions import norm, reduce
+from fanwise.torch.trace.views import gathered, hand_on
 
 
 def see(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fanwise.torch.operations import SPLITS
+from fanwise.torch.trace.operations import SPLITS
 
 PICKS = {"select": 1, "slice": 1, "unbind": 1, **dict.fromkeys(SPLITS, 2)}
 """Views that pick entries along one axis, and the position of that axis among the arguments."""

@@ -14,8 +14,8 @@ import torch
 from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from fanwise.torch.leaves import tensors_in
-from fanwise.torch.outputs import memory
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.outputs import memory
 
 
 @dataclass(frozen=True)

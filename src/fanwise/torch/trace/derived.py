@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fanwise.torch.pointwise import Expression, Z, curve_of
-from fanwise.torch.tape import Entry, run
+from fanwise.torch.trace.pointwise import Expression, Z, curve_of
+from fanwise.torch.trace.tape import Entry, run
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from fanwise.torch.derived import Derived
-from fanwise.torch.leaves import tensors_in
-from fanwise.torch.operations import JOINS, LOOKUPS, NORMS, PRODUCTS, SUMS
-from fanwise.torch.uses import Uses
+from fanwise.torch.trace.derived import Derived
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.operations import JOINS, LOOKUPS, NORMS, PRODUCTS, SUMS
+from fanwise.torch.trace.uses import Uses
 from fanwise.uses import Role, Use
 
 

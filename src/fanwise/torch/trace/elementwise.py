@@ -26,12 +26,12 @@ from fanwise.steps import (
     Step,
     Sum,
 )
-from fanwise.torch.chart import Chart
-from fanwise.torch.constants import constant_statistics, unmasked
-from fanwise.torch.marks import Mark, fresh
-from fanwise.torch.operations import COMPARISONS, LONGEST, PRODUCTS, SUMS
-from fanwise.torch.pending import later
-from fanwise.torch.pointwise import POINTWISE, Call, Z, after, curve_of, inverts
+from fanwise.torch.trace.chart import Chart
+from fanwise.torch.trace.constants import constant_statistics, unmasked
+from fanwise.torch.trace.marks import Mark, fresh
+from fanwise.torch.trace.operations import COMPARISONS, LONGEST, PRODUCTS, SUMS
+from fanwise.torch.trace.pending import later
+from fanwise.torch.trace.pointwise import POINTWISE, Call, Z, after, curve_of, inverts
 
 MASK = 1e6
 """A constant whose mean square is more than this is a mask: it picks entries, and scales none."""

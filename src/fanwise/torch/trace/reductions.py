@@ -9,10 +9,10 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from fanwise.steps import Mean, Normalized, Scaled, Shifted
-from fanwise.torch.chart import Chart
-from fanwise.torch.marks import fresh
-from fanwise.torch.operations import NORMS
-from fanwise.torch.pending import later
+from fanwise.torch.trace.chart import Chart
+from fanwise.torch.trace.marks import fresh
+from fanwise.torch.trace.operations import NORMS
+from fanwise.torch.trace.pending import later
 
 
 def norm(chart: Chart, name: str, args: tuple[Any, ...], result: Any) -> None:

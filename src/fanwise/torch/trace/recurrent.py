@@ -14,9 +14,9 @@ from torch import nn
 
 from fanwise.recurrences import Read, Recurrence, Way
 from fanwise.steps import Lookup, Unknown
-from fanwise.torch.chart import Chart
-from fanwise.torch.leaves import tensors_in
-from fanwise.torch.marks import Mark, fresh
+from fanwise.torch.trace.chart import Chart
+from fanwise.torch.trace.leaves import tensors_in
+from fanwise.torch.trace.marks import Mark, fresh
 from fanwise.uses import Neighbour, Role, Use
 
 # The order in which PyTorch packs the gates (documentation of each class, "Variables").

@@ -10,10 +10,10 @@ from torch.utils._pytree import tree_flatten
 
 from fanwise.attention import Average, Scores, Softmax
 from fanwise.steps import Lookup, Mix, Pass, Pointwise, Product, Shifted, Source, Step, Sum
-from fanwise.torch.chart import Chart
-from fanwise.torch.marks import fresh
-from fanwise.torch.operations import CONTRACTIONS
-from fanwise.torch.pending import later
+from fanwise.torch.trace.chart import Chart
+from fanwise.torch.trace.marks import fresh
+from fanwise.torch.trace.operations import CONTRACTIONS
+from fanwise.torch.trace.pending import later
 
 
 def multiply(

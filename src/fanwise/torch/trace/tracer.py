@@ -16,13 +16,13 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fanwise.surroundings import SOURCES
-from fanwise.torch.contractions import contract
-from fanwise.torch.derived import parametrized
-from fanwise.torch.dispatch import see
-from fanwise.torch.meetings import meet, weight_norm
-from fanwise.torch.pointwise import base_name
-from fanwise.torch.recurrent import GATES, recurrence, recurrent_uses
-from fanwise.torch.uses import Contraction, Uses
+from fanwise.torch.trace.contractions import contract
+from fanwise.torch.trace.derived import parametrized
+from fanwise.torch.trace.dispatch import see
+from fanwise.torch.trace.meetings import meet, weight_norm
+from fanwise.torch.trace.pointwise import base_name
+from fanwise.torch.trace.recurrent import GATES, recurrence, recurrent_uses
+from fanwise.torch.trace.uses import Contraction, Uses
 
 
 class Tracer(TorchDispatchMode):
