@@ -635,3 +635,17 @@ def test_empty_and_scalar_parameters():
     model = Function(lambda self, x: self.s * (x @ self.w), s=torch.tensor(2.0), w=randn(4, 0))
     fwt.init_(model, randn(2, 4), seed=0)
     assert model.s.item() == 1.0
+
+
+def test_constants_of_the_design_are_no_copies():
+    """A state-space model's decay is the same in every layer, and isn't drawn."""
+    decay = torch.arange(1.0, 9.0).log().expand(16, 8).clone()
+    model = Function(
+        lambda m, x: m.second(x * -torch.exp(m.a)) * torch.exp(m.b)[:, :4].sum(),
+        second=nn.Linear(8, 4),
+        a=decay,
+        b=decay.clone(),
+    )
+    plan = fwt.plan(model, randn(16, 8))
+    assert {plan["a"].role, plan["b"].role} == {"constant"}
+    assert not any("copies" in finding for finding in plan.findings)

@@ -34,12 +34,13 @@ def copies(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, ...]]
     return [names for names in same if len(names) > 1]
 
 
-def identical(model: nn.Module) -> Iterator[str]:
+def identical(model: nn.Module, rows: Iterable[Row]) -> Iterator[str]:
     """Yield what is said of kernels with the same random values: a layer that was deep-copied."""
+    drawn = {row.name for row in rows if row.draws}  # constants of the design may well agree
     kernels = [
         (name, parameter.detach())
         for name, parameter in model.named_parameters()
-        if parameter.dim() > 1 and not parameter.is_meta and parameter.is_floating_point()
+        if name in drawn and parameter.dim() > 1 and not parameter.is_meta
     ]
     # Zeros, ones and masks may well agree.
     found = copies((n, w) for n, w in kernels if len(set(w.reshape(-1)[:SAMPLE].tolist())) > 2)
@@ -107,7 +108,7 @@ def helpers_fans(rows: Iterable[Row]) -> Iterator[str]:
 
 def findings(model: nn.Module, rows: Sequence[Row], trace: Trace | None = None) -> tuple[str, ...]:
     """Return what looks wrong in a model, a sentence each."""
-    found = list(identical(model))
+    found = list(identical(model, rows))
     if trace is not None:
         found += unreached(rows, trace)
         found += unused(trace)
