@@ -233,6 +233,7 @@ def einsum_model(shape, path, roles):
 
 @given(st.data(), small, steps({**STEPS, **COPIES}, 5))
 @settings(max_examples=60)
+@example(data=None, shape=(1, 3, 1), path=[])
 @example(data=None, shape=(4, 6), path=[("permute", 0, 1), ("contiguous", 0, 0), ("split", 0, 0)])
 @example(data=None, shape=(2, 3, 4), path=[("merge", 1, 0), ("negated", 0, 0), ("split", 1, 3)])
 @example(data=None, shape=(6, 4), path=[("chunk", 0, 1), ("cast", 0, 0), ("permute", 0, 1)])

@@ -147,10 +147,10 @@ def _use(
     packs = isinstance(uses.running[-1], nn.MultiheadAttention)
     if packs and root.name.endswith("in_proj_weight"):
         view, layout = (3, root.shape[0] // 3, root.shape[1]), "BOI"
-    if len(more.get("stride", ())) != layout.count("K"):  # places that the parameter joins
-        more["stride"] = prod(more.get("stride", ()))
+    if "stride" in more and len(more["stride"]) != layout.count("K"):
         if layout.count("K") > 1:
             return None
+        more["stride"] = prod(more["stride"])  # over places that the parameter joins
     use = Use(role, view, layout, feeds=feeds, **more)
     made = uses.contracted(Contraction(root.name, uses.module, use))
     uses.record(root.name, use)
