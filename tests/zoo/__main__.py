@@ -21,6 +21,9 @@ planned, drawn with seed 0, run once on random data and measured: a second momen
 every contraction of a weight with data. This page is printed by `PYTHONPATH=tests python -m zoo >
 docs/zoo.md`; `pytest -m slow tests/zoo` asserts it.
 
+A prediction is an expectation over draws, and of a narrow layer one draw lies far from it. So of
+{averaged} models, those with the number of draws behind their name, second moments are a mean.
+
 | column | meaning |
 |---|---|
 | tensors | parameters, each drawn by the plan, its role seen in the forward pass unless noted |
@@ -48,7 +51,7 @@ def line(entry: Entry, row: Row | None) -> str:
     if row is None:
         return f"| {entry.name} ¹ |{' |' * 9}"
     cells = [
-        f"{row.name}{' ¹' if entry.known else ''}",
+        f"{row.name}{'' if entry.draws == 1 else f' ({entry.draws})'}{' ¹' if entry.known else ''}",
         str(row.parameters),
         str(len(row.ours.layers)),
         f"{row.within:.0%}",
@@ -65,7 +68,8 @@ def line(entry: Entry, row: Row | None) -> str:
 def page(rows: list[tuple[Entry, Row | None]]) -> Iterator[str]:
     """Yield the lines of the page."""
     packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "transformers", "torch-geometric"))
-    yield HEADER.format(count=len(rows), packages=packages)
+    averaged = sum(entry.draws > 1 for entry, _ in rows)
+    yield HEADER.format(count=len(rows), packages=packages, averaged=averaged)
     yield from summary([row for _, row in rows if row is not None])
     for family, group in groupby(rows, key=lambda pair: pair[0].family):
         yield f"\n## {family[0].upper()}{family[1:]}\n"
