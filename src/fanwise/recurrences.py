@@ -26,6 +26,8 @@ NETWORKS, WIDTH, SAMPLES = 16, 96, 4
 """Of the sample: networks, units of a layer's state, and sequences that each network reads."""
 LONGEST = 64
 """Most time steps that are followed."""
+SMALL = 1e-4
+"""Of a signal's own size: a step whose effect is a derivative."""
 GATES = {"LSTM": 4, "GRU": 3, "tanh": 1, "relu": 1}
 """How many gates each kind packs, in PyTorch's order."""
 
@@ -134,11 +136,15 @@ class Recurrence(Step):
         known = [w for w in self.weights if w is not None]
         if not known or len(known) < len(self.needs):
             return None
-        scales, what, time = self._scales(known), self.read.what, self.read.time
+        scales = self._scales(known)
         if self.cells:
             h, cell = after(self.kind, scales[0][0], feeds[: self.steps], feeds[self.steps :])
-            return _measured(cell if what == "cells" else h)
-        run = followed(self.kind, scales, min(self.steps, LONGEST), feeds)
+            return _measured(cell if self.read.what == "cells" else h)
+        return self._of(followed(self.kind, scales, min(self.steps, LONGEST), feeds))
+
+    def _of(self, run: Run) -> Statistics:
+        """Return what is read of a run."""
+        what, time = self.read.what, self.read.time
         place = 0 if self.read.way is None else self.read.way + 1
         if what != "outputs":
             return (run.states if what == "states" else run.cells)[place]
@@ -148,7 +154,16 @@ class Recurrence(Step):
         return run.at[min(time, LONGEST // 2) if left > LONGEST // 2 else -left][place]
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:
-        return (None,) * len(feeds)
+        """Return E[g²] at the sequence: of its entries each output has its share of ‖∂y/∂x‖²."""
+        known = [w for w in self.weights if w is not None]
+        if self.cells or not known or len(known) < len(self.needs):
+            return (None,) * len(feeds)
+        slopes = turned(self.kind, self._scales(known), min(self.steps, LONGEST), feeds)
+        ways = self.layers[-1]
+        many = self.read.what == "outputs" and self.read.time is None
+        outputs = ways[0].around[1] * (len(ways) if self.read.way is None else 1)
+        share = outputs * (self.steps if many else 1) / (self.layers[0][0].into[1] * self.steps)
+        return (gradient * self._of(slopes).square * share, *(None,) * (len(feeds) - 1))
 
 
 class Run(NamedTuple):
@@ -181,14 +196,47 @@ def followed(
         steps: in time.
         feeds: the sequence's statistics; the first state's and cell's, zeros where not given.
     """
+    return _read(*_run(kind, layers, _signal(feeds[0], _generator("input", 0), steps), feeds[1:]))
+
+
+@lru_cache(maxsize=128)
+def turned(
+    kind: str,
+    layers: tuple[tuple[Scales, ...], ...],
+    steps: int,
+    feeds: tuple[Statistics, ...],
+) -> Run:
+    """Return the statistics of ∂y/∂x·u for a unit direction u of the sequence, drawn at random.
+
+    The mean square of it is that of ‖∂y/∂x‖, entry by entry of y. The arguments are those of
+    `followed`.
+    """
     sequence = _signal(feeds[0], _generator("input", 0), steps)
+    scale = SMALL * math.sqrt(max(feeds[0].square, 1e-12))
+    step = scale * _whitened(sequence.shape, _generator("step", 0))
+    here, there = (_run(kind, layers, x, feeds[1:]) for x in (sequence, sequence + step))
+    moved = [
+        [(b - a) / scale for a, b in zip(before, then, strict=True)]
+        for before, then in zip(here, there, strict=True)
+    ]
+    return _read(*moved)
+
+
+def _run(
+    kind: str,
+    layers: tuple[tuple[Scales, ...], ...],
+    sequence: Array,
+    given: tuple[Statistics, ...],
+) -> tuple[list[Array], list[Array], list[Array]]:
+    """Return the last layer's outputs, a direction each, and all last states and cells."""
+    steps = sequence.shape[2]
     states: list[Array] = []
     cells: list[Array] = []
     for ways in layers:
         made = []
         for way in ways:
             weights = _weights(kind, way, sequence.shape[1], len(states))
-            h, cell = _first(feeds[1:])
+            h, cell = _first(given)
             outputs = np.empty((NETWORKS, WIDTH, steps, SAMPLES))
             for t in reversed(range(steps)) if way.reverse else range(steps):
                 h, cell = _next(kind, weights, sequence[:, :, t], h, cell)
@@ -197,7 +245,13 @@ def followed(
             states.append(h)
             cells.append(cell)
         sequence = np.concatenate(made, axis=1)
-    parts = [sequence, *made] if len(made) > 1 else [sequence, sequence]
+    return made, states, cells
+
+
+def _read(made: list[Array], states: list[Array], cells: list[Array]) -> Run:
+    """Return the statistics of what a run has made."""
+    steps = made[0].shape[2]
+    parts = [np.concatenate(made, axis=1), *made]
     return Run(
         tuple(_measured(part if steps == 1 else part.swapaxes(2, 3)) for part in parts),
         tuple(tuple(_measured(part[:, :, t]) for part in parts) for t in range(steps)),
@@ -270,7 +324,7 @@ def _next(kind: str, weights: _Matrices, x: Array, h: Array, cell: Array) -> tup
 
 def _generator(what: str, index: int) -> np.random.Generator:
     """Return the generator of the shared part, of an input, a given state, or a way's weights."""
-    seed = ("shared", "input", "given", "weights").index(what), index
+    seed = ("shared", "input", "given", "weights", "step").index(what), index
     return np.random.Generator(np.random.Philox(list(seed)))
 
 

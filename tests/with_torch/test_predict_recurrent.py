@@ -87,3 +87,22 @@ def test_a_loop_over_cells_is_predicted_call_by_call(kind):
     for promise, layers in zip(plan.predicted, zip(*draws, strict=True), strict=True):
         found = mean(layer.rms**2 for layer in layers)
         assert found == pytest.approx(promise.rms**2, rel=0.12), layers[0].name
+
+
+@pytest.mark.parametrize("read", ["all", "last", "last state"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_gradients_through_a_recurrence_are_predicted(kind, read):
+    """At what feeds it, for a gradient at all its outputs, at the last one, or at the state."""
+
+    def run(m, x):
+        out, last = m.cell(m.first(x))
+        h = last[0] if kind == "LSTM" else last
+        return m.head(READS[read](out, h, None))
+
+    cell = getattr(nn, kind)(WIDTH, 2 * WIDTH, batch_first=True)
+    model = Function(run, first=nn.Linear(256, WIDTH), cell=cell, head=nn.Linear(2 * WIDTH, WIDTH))
+    x = torch.randn(24, LENGTH, 256, generator=torch.Generator().manual_seed(2))
+    plan = fwt.plan(model, x)
+    found = [fwt.measure(plan.apply(model, seed=seed), x).layers[0] for seed in range(3)]
+    measured = mean(layer.gradient_rms**2 for layer in found)
+    assert measured == pytest.approx(plan.predicted[0].gradient_rms ** 2, rel=0.2)
