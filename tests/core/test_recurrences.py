@@ -90,7 +90,7 @@ CASES = [
     ("LSTM", 1, {}, FEED),
     ("LSTM", 2, {}, SMALL),
     ("LSTM", 2, {"bidirectional": True}, SMALL),
-    ("LSTM", 2, {"proj_size": 32}, SMALL),
+    pytest.param("LSTM", 2, {"proj_size": 32}, SMALL, marks=pytest.mark.slow),
     ("GRU", 1, {}, FEED),
     pytest.param("GRU", 2, {"bidirectional": True}, SMALL, marks=pytest.mark.slow),
     ("tanh", 1, {}, FEED),

@@ -90,7 +90,14 @@ def test_a_loop_over_cells_is_predicted_call_by_call(kind):
 
 
 @pytest.mark.parametrize("read", ["all", "last", "last state"])
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("LSTM", marks=pytest.mark.slow),
+        "GRU",
+        pytest.param("RNN", marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_through_a_recurrence_are_predicted(kind, read):
     """At what feeds it, for a gradient at all its outputs, at the last one, or at the state."""
 
