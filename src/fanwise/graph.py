@@ -121,8 +121,6 @@ class Graph:
             if isinstance(step, Sum):
                 entering = zip(feeds, (shares[j] for j in node.inputs), strict=True)
                 feeds = [None if x is None else x.times(part) for x, part in entering]
-            if isinstance(step, Sampled) and i not in needed:
-                feeds = [None]
             known = [feed for feed in feeds if feed is not None]
             made: Statistics | None
             if isinstance(step, Kernel):
@@ -135,8 +133,10 @@ class Graph:
                 isinstance(step, Mean) and step.total == 1
             ):
                 made = feeds[-1]
+            elif len(known) < len(feeds) or (isinstance(step, Sampled) and i not in needed):
+                made = None
             else:
-                made = step.forward(*known) if len(known) == len(feeds) else None
+                made = step.forward(*known)
             found.append(made)
             shares.append(share)
         return found

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,8 @@ NETWORKS, WIDTH, SAMPLES = 16, 96, 4
 """Of the sample: networks, units of a layer's state, and sequences that each network reads."""
 LONGEST = 64
 """Most time steps that are followed."""
+Made: TypeAlias = tuple[list[Array], list[Array], list[Array]]
+"""The last layer's outputs, a direction each; all last states; all last cells."""
 SMALL = 1e-4
 """Of a signal's own size: a step whose effect is a derivative."""
 GATES = {"LSTM": 4, "GRU": 3, "tanh": 1, "relu": 1}
@@ -196,7 +198,7 @@ def followed(
         steps: in time.
         feeds: the sequence's statistics; the first state's and cell's, zeros where not given.
     """
-    return _read(*_run(kind, layers, _signal(feeds[0], _generator("input", 0), steps), feeds[1:]))
+    return _read(*_begun(kind, layers, steps, feeds)[1])
 
 
 @lru_cache(maxsize=128)
@@ -211,10 +213,10 @@ def turned(
     The mean square of it is that of ‖∂y/∂x‖, entry by entry of y. The arguments are those of
     `followed`.
     """
-    sequence = _signal(feeds[0], _generator("input", 0), steps)
+    sequence, here = _begun(kind, layers, steps, feeds)
     scale = SMALL * math.sqrt(max(feeds[0].square, 1e-12))
     step = scale * _whitened(sequence.shape, _generator("step", 0))
-    here, there = (_run(kind, layers, x, feeds[1:]) for x in (sequence, sequence + step))
+    there = _run(kind, layers, sequence + step, feeds[1:])
     moved = [
         [(b - a) / scale for a, b in zip(before, then, strict=True)]
         for before, then in zip(here, there, strict=True)
@@ -222,12 +224,24 @@ def turned(
     return _read(*moved)
 
 
+@lru_cache(maxsize=4)
+def _begun(
+    kind: str,
+    layers: tuple[tuple[Scales, ...], ...],
+    steps: int,
+    feeds: tuple[Statistics, ...],
+) -> tuple[Array, Made]:
+    """Return a sequence with these statistics, and what the networks make of it."""
+    sequence = _signal(feeds[0], _generator("input", 0), steps)
+    return sequence, _run(kind, layers, sequence, feeds[1:])
+
+
 def _run(
     kind: str,
     layers: tuple[tuple[Scales, ...], ...],
     sequence: Array,
     given: tuple[Statistics, ...],
-) -> tuple[list[Array], list[Array], list[Array]]:
+) -> Made:
     """Return the last layer's outputs, a direction each, and all last states and cells."""
     steps = sequence.shape[2]
     states: list[Array] = []

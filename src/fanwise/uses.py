@@ -146,6 +146,22 @@ class Use:
             return self.blocks
         return self.view[0] if (self.layout or "").startswith("B") else 1
 
+    def also(self, use: Use, *, again: bool = True) -> Use:
+        """Return the use of a parameter that has another one too.
+
+        Of several the kernel's counts, and an embedding that is one is tied.
+
+        Args:
+            use: the other one.
+            again: whether it is one more of the same, rather than another part's.
+        """
+        if {self.role, use.role} == {"embedding", "dense"}:
+            embedding = self if self.role == "embedding" else use
+            return replace(embedding, tied=True, times=self.times + 1)
+        if self.role not in KERNELS and use.role in KERNELS:
+            return use
+        return replace(self, times=self.times + 1) if again else self
+
     def taken_apart(self, kernels: int, together: int, units: int) -> Use:
         """Return the use of a kernel whose output is taken apart, each part a kernel's own.
 

@@ -39,3 +39,19 @@ def test_each_part_that_an_output_is_taken_apart_into_is_a_kernel(
 )
 def test_what_can_not_be_taken_apart_is_left_whole(use, taken):
     assert use.taken_apart(*taken) is use
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_several_uses_the_kernels_counts(turn):
+    kernel, bias = Use("dense", (4, 4), "OI"), Use("bias", (4, 4))
+    first, second = (kernel, bias)[::turn]
+    assert first.also(second).role == "dense"
+    assert kernel.also(kernel).times == 2
+    assert kernel.also(kernel, again=False) is kernel
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_an_embedding_that_is_a_kernel_is_tied(turn):
+    first, second = (Use("embedding", (9, 4), "BO"), Use("dense", (9, 4), "OI"))[::turn]
+    both = first.also(second)
+    assert (both.role, both.tied, both.times) == ("embedding", True, 2)

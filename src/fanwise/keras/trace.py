@@ -171,17 +171,9 @@ class Tracer:
     # — uses —
 
     def record(self, variable: int, use: Use) -> None:
-        """Note a use; of several the kernel's counts, and an embedding that is one is tied."""
+        """Note a use."""
         before = self.uses.get(variable)
-        if before is None:
-            self.uses[variable] = use
-        elif {before.role, use.role} == {"embedding", "dense"}:
-            embedding = before if before.role == "embedding" else use
-            self.uses[variable] = replace(embedding, tied=True, times=before.times + 1)
-        elif before.role not in KERNELS and use.role in KERNELS:
-            self.uses[variable] = use
-        else:
-            self.uses[variable] = replace(before, times=before.times + 1)
+        self.uses[variable] = use if before is None else before.also(use)
 
     def contract(self, variable: int, use: Use, layer: Any) -> Contraction:
         """Note a contraction."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
@@ -28,6 +28,9 @@ MOST = 1 << 22
 """Entries on the way after which no further sample is begun."""
 LARGEST = 1 << 27
 """Most entries of all tensors on the way; beyond that nobody knows."""
+
+Given: TypeAlias = tuple[tuple[Statistics, ...], tuple[Weight | None, ...]]
+"""What feeds a replay: the statistics of its leaves, and of its parameters."""
 
 
 class Axes(NamedTuple):
@@ -119,50 +122,21 @@ class Replay:
     parameters: Sequence[tuple[int, str, tuple[int, ...]]]
     constants: dict[int, torch.Tensor]
     kept: Callable[[str], torch.Tensor | None]
-    _found: dict[Any, Any] = field(default_factory=dict)
+    _found: dict[Given, Statistics | None] = field(default_factory=dict)
 
     def forward(
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
     ) -> Statistics | None:
         """Return the statistics of the result; None where it can't be run, or isn't finite."""
-        key = "forward", tuple(feeds), tuple(weights)
-        if key not in self._found:
+        key = tuple(feeds), tuple(weights)
+        if key not in self._found:  # a plan asks again once it has cooled some scores
             self._found[key] = self._forward(feeds, weights)
-        found: Statistics | None = self._found[key]
-        return found
+        return self._found[key]
 
     def backward(
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
     ) -> tuple[float | None, ...]:
         """Return E[g²] at each input for a unit gradient at the result, independent throughout."""
-        key = "backward", tuple(feeds), tuple(weights)
-        if key not in self._found:
-            self._found[key] = self._backward(feeds, weights)
-        found: tuple[float | None, ...] = self._found[key]
-        return found
-
-    def _forward(
-        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
-    ) -> Statistics | None:
-        square = mean = pairs = 0.0
-        count = seen = 0
-        generator = torch.Generator().manual_seed(0)
-        with _aside(), torch.no_grad():
-            while self._goes_on(count, seen, ENOUGH):
-                y = self._run(self._sample(feeds, weights, generator))
-                if y is None or not bool(torch.isfinite(y).all()):
-                    return None
-                places = self.axes.grouped(y.double())
-                n = places.shape[1]
-                own, alike = float(places.square().mean()), float(places.mean(1).square().mean())
-                square, mean = square + own, mean + float(places.mean())
-                pairs += (alike * n - own) / (n - 1) if n > 1 else own
-                count, seen = count + 1, seen + y.numel()
-        return Statistics(square / count, pairs / count, mean / count)
-
-    def _backward(
-        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
-    ) -> tuple[float | None, ...]:
         totals = [0.0] * len(feeds)
         count = seen = 0
         generator = torch.Generator().manual_seed(1)
@@ -185,6 +159,25 @@ class Replay:
                         totals[leaf.feed] += float(gradient.double().square().mean())
                 count, seen = count + 1, seen + y.numel()
         return tuple(t / count if math.isfinite(t) else None for t in totals)
+
+    def _forward(
+        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
+    ) -> Statistics | None:
+        square = mean = pairs = 0.0
+        count = seen = 0
+        generator = torch.Generator().manual_seed(0)
+        with _aside(), torch.no_grad():
+            while self._goes_on(count, seen, ENOUGH):
+                y = self._run(self._sample(feeds, weights, generator))
+                if y is None or not bool(torch.isfinite(y).all()):
+                    return None
+                places = self.axes.grouped(y.double())
+                n = places.shape[1]
+                own, alike = float(places.square().mean()), float(places.mean(1).square().mean())
+                square, mean = square + own, mean + float(places.mean())
+                pairs += (alike * n - own) / (n - 1) if n > 1 else own
+                count, seen = count + 1, seen + y.numel()
+        return Statistics(square / count, pairs / count, mean / count)
 
     def _goes_on(self, count: int, seen: int, enough: int) -> bool:
         """Return whether one more sample is needed."""

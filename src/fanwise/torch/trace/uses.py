@@ -16,7 +16,7 @@ from fanwise.torch.trace.chart import Chart
 from fanwise.torch.trace.leaves import tensors_in
 from fanwise.torch.trace.lookups import token
 from fanwise.torch.trace.parameters import Parameters
-from fanwise.uses import KERNELS, UNSEEN, Use
+from fanwise.uses import UNSEEN, Use
 
 
 @dataclass(eq=False)
@@ -86,17 +86,9 @@ class Uses:
         return str(self.names.get(self.running[-1], ""))
 
     def record(self, name: str, use: Use) -> None:
-        """Note a use; of several the kernel's counts, and an embedding that is one is tied."""
-        before = self.of.get(name)
-        if before is None:
-            self.of[name] = use
-        elif {before.role, use.role} == {"embedding", "dense"}:
-            embedding = before if before.role == "embedding" else use
-            self.of[name] = replace(embedding, tied=True, times=before.times + 1)
-        elif before.role not in KERNELS and use.role in KERNELS:
-            self.of[name] = use
-        elif "B" not in (use.layout or ""):
-            self.of[name] = replace(before, times=before.times + 1)
+        """Note a use; kernels that are stacked in a parameter are used one by one."""
+        before, stacked = self.of.get(name), "B" in (use.layout or "")
+        self.of[name] = use if before is None else before.also(use, again=not stacked)
         self._meets(name)
 
     def contracted(self, contraction: Contraction) -> Contraction:
