@@ -35,13 +35,13 @@ from math import prod
 from operator import index
 from typing import Any, Self
 
-from fanwise.compat import tensorflow_contrib
-from fanwise.dtypes import check_dtype
+from fanwise.drawing.dtypes import check_dtype
+from fanwise.drawing.fill import fill
+from fanwise.drawing.handover import CONVERTERS, empty_aligned
+from fanwise.drawing.streams import check_seed
 from fanwise.errors import ArgumentError
-from fanwise.fans import Fans
-from fanwise.fill import fill
-from fanwise.handover import HANDOVERS, aligned
-from fanwise.streams import check_seed
+from fanwise.schemes.compat import tensorflow_contrib
+from fanwise.schemes.fans import Fans
 
 __all__ = ["variance_scaling_initializer", "xavier_initializer", "xavier_initializer_conv2d"]
 
@@ -51,7 +51,7 @@ def _framework() -> str:
     keras = sys.modules.get("keras")
     if keras is not None and hasattr(keras, "config"):
         backend = str(keras.config.backend())
-        if backend in HANDOVERS:
+        if backend in CONVERTERS:
             return backend
     return "tensorflow" if find_spec("tensorflow") else "numpy"
 
@@ -118,7 +118,7 @@ class ContribInitializer:
         receptive = prod(sizes[:-2])
         fans = Fans(*(n * receptive for n in (sizes[-2:] * 2)[:2])) if sizes else Fans(1, 1)
         framework = _framework()
-        memory = aligned(sizes, wanted)
+        memory = empty_aligned(sizes, wanted)
         fill(
             memory,
             tensorflow_contrib(self.factor, self.mode, self.uniform).resolve(fans),
@@ -126,8 +126,8 @@ class ContribInitializer:
             layout="K" * (len(sizes) - 2) + "IO" if len(sizes) > 1 else None,
             dtype=wanted,
         )
-        if framework in HANDOVERS:
-            return HANDOVERS[framework](memory, wanted)
+        if framework in CONVERTERS:
+            return CONVERTERS[framework](memory, wanted)
         if wanted == "bfloat16":
             import ml_dtypes
 

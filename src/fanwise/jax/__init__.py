@@ -1,8 +1,20 @@
-"""Front end for JAX: draw an array, plan a tree of parameters, initialize it."""
+"""Front end for JAX: trees of parameters, as Flax, Haiku and Equinox have them.
 
-from fanwise.jax import initializers
-from fanwise.jax.draw import draw
-from fanwise.jax.params import Plan, init_params, plan
-from fanwise.plan import Rule
+- `draw`: an array, by a scheme.
+- `plan`: which draw each array of a tree gets, and why; nothing is drawn.
+- `init`: plan a tree, and return it drawn; JAX's arrays aren't changed in place.
+- `measure`: what a forward and a backward pass do, with verdicts; `Meter`: again and again.
+- `initializers`: a drop-in for `jax.nn.initializers`.
+"""
 
-__all__ = ["Plan", "Rule", "draw", "init_params", "initializers", "plan"]
+from fanwise.errors import need_framework
+
+need_framework("jax")  # before what imports it
+
+from fanwise.jax import initializers  # noqa: E402
+from fanwise.jax._draw import draw  # noqa: E402
+from fanwise.jax._measure import Meter, measure  # noqa: E402
+from fanwise.jax._plan import Plan, init, plan  # noqa: E402
+from fanwise.planning.rules import Rule  # noqa: E402
+
+__all__ = ["Meter", "Plan", "Rule", "draw", "init", "initializers", "measure", "plan"]

@@ -10,7 +10,7 @@ from operator import index
 from typing import TypeAlias
 
 from fanwise.errors import ArgumentError
-from fanwise.fans import Fans
+from fanwise.schemes.fans import Fans
 
 Axes: TypeAlias = int | Sequence[int]
 

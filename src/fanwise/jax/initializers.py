@@ -33,15 +33,22 @@ import numpy.typing as npt
 from jax import lax
 from jax.nn.initializers import Initializer, constant, ones, zeros
 
-from fanwise.draws import Draw, EntrywiseDraw, Normal, Orthogonal, TruncatedNormal, Uniform
-from fanwise.dtypes import DTYPES, check_dtype
+from fanwise.drawing.dtypes import DTYPES, check_dtype
 from fanwise.errors import ArgumentError
-from fanwise.fans import canonical_axes
 from fanwise.jax import xla
-from fanwise.jax.arrays import drawn, explicit, named, placed
 from fanwise.jax.axes import UNMADE, Axes, FanAxes
-from fanwise.jax.keys import Seed, seed_of
+from fanwise.jax.keys import KeySeed, seed_of
+from fanwise.jax.memory import draw_array, explicit_sharding, named_sharding, reshard
 from fanwise.schemes import Distribution, Mode, Scheme, VarianceScaling
+from fanwise.schemes.distributions import (
+    Draw,
+    EntrywiseDraw,
+    Normal,
+    Orthogonal,
+    TruncatedNormal,
+    Uniform,
+)
+from fanwise.schemes.fans import canonical_axes
 
 __all__ = [
     "Initializer",
@@ -119,7 +126,7 @@ def _real(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _fill(
     draw: Draw,
-    seed: Seed,
+    seed: KeySeed,
     name: str,
     shape: tuple[int, ...],
     layout: str | None,
@@ -128,9 +135,9 @@ def _fill(
     factor: Real | None = None,
 ) -> jax.Array:
     """Return a draw times a factor, by the CPU engine or by XLA: the same bits."""
-    sharding = named(out_sharding, seed.traced)
+    sharding = named_sharding(out_sharding, seed.traced)
     if not seed.traced and factor is None and dtype.name in DTYPES:
-        return drawn(
+        return draw_array(
             draw,
             shape,
             check_dtype(dtype),
@@ -141,18 +148,18 @@ def _fill(
         )
     assert isinstance(draw, EntrywiseDraw)
     axes = None if layout is None else canonical_axes(layout)
-    typed = explicit(sharding) if seed.traced else None
+    typed = explicit_sharding(sharding) if seed.traced else None
     words = seed.low, seed.high
-    array = xla.entries(
+    array = xla.draw_entries(
         draw, words, name, xla.whole(shape, axes), dtype, factor=factor, typed=typed
     )
-    return array if typed is not None else placed(array, sharding)
+    return array if typed is not None else reshard(array, sharding)
 
 
 def _complex(
     scheme: Scheme,
     draw: Draw,
-    seed: Seed,
+    seed: KeySeed,
     shape: tuple[int, ...],
     layout: str | None,
     dtype: np.dtype[Any],
@@ -378,20 +385,21 @@ xavier_uniform, xavier_normal = glorot_uniform, glorot_normal
 kaiming_uniform, kaiming_normal = he_uniform, he_normal
 
 
-def _orthonormal(seed: Seed, rows: int, columns: int, dtype: np.dtype[Any]) -> jax.Array:
+def _orthonormal(seed: KeySeed, rows: int, columns: int, dtype: np.dtype[Any]) -> jax.Array:
     """Return a Haar-distributed matrix with orthonormal rows, or columns if they are fewer.
 
     Mezzadri (2007), "How to generate random matrices from the classical compact groups".
     """
-    place, words = xla.whole((rows, columns)), (seed.low, seed.high)
+    part, words = xla.whole((rows, columns)), (seed.low, seed.high)
     if _is_complex(dtype):
         real, imag = (
-            xla.entries(Normal(), words, name, place, _real(dtype)) for name in ("/real", "/imag")
+            xla.draw_entries(Normal(), words, name, part, _real(dtype))
+            for name in ("/real", "/imag")
         )
         matrix = lax.complex(real, imag)
     else:
         precision = dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
-        matrix = xla.entries(Normal(), words, "", place, precision)
+        matrix = xla.draw_entries(Normal(), words, "", part, precision)
     q, r = jnp.linalg.qr(matrix if rows >= columns else matrix.T)
     diagonal = jnp.diagonal(r)
     q = q * jnp.where(diagonal == 0, 1, diagonal / jnp.abs(diagonal)).astype(q.dtype)
@@ -431,15 +439,15 @@ class _Orthogonal(Initializer):
         if not seed.traced and self.factor is None and kind.name in DTYPES:
             draw = Orthogonal(self.scale)
             return _fill(draw, seed, "", shape, layout, kind, out_sharding)
-        sharding = named(out_sharding, seed.traced)
+        sharding = named_sharding(out_sharding, seed.traced)
         axes = canonical_axes(layout)
         sizes = [shape[axis] for axis in axes]
         if 0 in sizes:
-            return placed(jnp.zeros(shape, kind), sharding)
+            return reshard(jnp.zeros(shape, kind), sharding)
         matrix = _orthonormal(seed, sizes[0], math.prod(sizes[1:]), kind)
         scaled = matrix * (self.scale if self.factor is None else self.factor)
         stored = scaled.reshape(sizes).transpose(np.argsort(axes))
-        return placed(stored.astype(kind), sharding)
+        return reshard(stored.astype(kind), sharding)
 
 
 def orthogonal(
@@ -483,7 +491,7 @@ class _DeltaOrthogonal(Initializer):
             # JAX's centre; of an even axis the one before the middle.
             centre = tuple((n - 1) // 2 for n in shape[:-2])
             kernel = kernel.at[centre].set(self.matrix(key, shape[-2:], kind))
-        return placed(kernel, named(out_sharding, isinstance(kernel, jax.core.Tracer)))
+        return reshard(kernel, named_sharding(out_sharding, isinstance(kernel, jax.core.Tracer)))
 
 
 def delta_orthogonal(

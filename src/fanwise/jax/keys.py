@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fanwise.drawing.streams import Words, philox
 from fanwise.errors import ArgumentError
 from fanwise.jax.xla import mulhi
-from fanwise.streams import Words, philox
 
 
-class Seed(NamedTuple):
+class KeySeed(NamedTuple):
     """A seed of the stream, known or traced.
 
     Attributes:
@@ -32,7 +32,7 @@ class Seed(NamedTuple):
         return int(self.high) << 32 | int(self.low)
 
 
-def seed_of(key: Any) -> Seed:
+def seed_of(key: Any) -> KeySeed:
     """Return the seed that a key stands for: for two words the 64 bits that they hold.
 
     JAX's default key holds (high, low), so that `jax.random.key(7)` is seed 7. A key of more
@@ -67,4 +67,8 @@ def seed_of(key: Any) -> Seed:
     for i in range(2, pairs.shape[0] - 1, 2):
         zero = jnp.zeros_like(low)
         low, high, *_ = philox((pairs[i + 1], pairs[i], zero, zero), (low, high), mulhi)
-    return Seed(low, high, True) if traced else Seed(np.uint32(low), np.uint32(high), False, home)
+    return (
+        KeySeed(low, high, True)
+        if traced
+        else KeySeed(np.uint32(low), np.uint32(high), False, home)
+    )

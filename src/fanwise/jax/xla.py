@@ -18,15 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fanwise.draws import EntrywiseDraw, Variate
+from fanwise.drawing.quantiles import variates
+from fanwise.drawing.streams import Words, high_product, philox, stream_words
 from fanwise.errors import ArgumentError
-from fanwise.quantiles import variates
-from fanwise.streams import Words, high_product, philox, stream_words
+from fanwise.schemes.distributions import EntrywiseDraw, Variate
 
 OutSharding: TypeAlias = jax.sharding.NamedSharding | jax.sharding.PartitionSpec | None
 
 U32 = np.uint32
-MASK = 0xFFFFFFFF
+LOW_WORD = 0xFFFFFFFF
 
 
 def mulhi(a: Words, b: Words) -> Words:
@@ -41,12 +41,12 @@ def mulhi(a: Words, b: Words) -> Words:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the entries of an array lie within a whole tensor, and how that one is counted.
+class Part:
+    """A part of a tensor, and the order in which the stream counts the tensor's elements.
 
     Attributes:
         shape: of the whole tensor as stored.
-        offsets, sizes: of the part that is wanted, an entry an axis.
+        offsets, sizes: of the part, one number an axis.
         axes: the stored axes in the order in which the stream counts them, the slowest first.
         first: the tensor's first element.
     """
@@ -58,7 +58,7 @@ class Place:
     first: int = 0
 
     def steps(self) -> tuple[int, ...]:
-        """Return for each stored axis how far apart in the stream its neighbours lie."""
+        """Return for each stored axis the stride of its elements in the stream."""
         steps, step = [0] * len(self.shape), 1
         for axis in reversed(self.axes):
             steps[axis] = step
@@ -66,7 +66,7 @@ class Place:
         return tuple(steps)
 
 
-def elements(place: Place, sharding: OutSharding = None) -> tuple[Words, Words | None]:
+def entry_indices(part: Part, sharding: OutSharding = None) -> tuple[Words, Words | None]:
     """Return the stream's element at each entry, as its low and its high word.
 
     The high word is None where no element of the part reaches 2³².
@@ -74,36 +74,36 @@ def elements(place: Place, sharding: OutSharding = None) -> tuple[Words, Words |
     Raises:
         ArgumentError: an axis of more than 2³² entries, which no 32-bit iota counts.
     """
-    steps = place.steps()
-    if any(n > 1 << 32 for n in place.sizes):
+    steps = part.steps()
+    if any(n > 1 << 32 for n in part.sizes):
         raise ArgumentError(
-            f"shape {place.sizes} has an axis of more than 2**32 entries: "
+            f"shape {part.sizes} has an axis of more than 2**32 entries: "
             "draw it as a matrix, then reshape it."
         )
-    first = place.first + sum(n * step for n, step in zip(place.offsets, steps, strict=True))
-    last = first + sum(max(n - 1, 0) * step for n, step in zip(place.sizes, steps, strict=True))
-    wide = last > MASK
-    low: Words = jnp.uint32(first & MASK)
+    first = part.first + sum(n * step for n, step in zip(part.offsets, steps, strict=True))
+    last = first + sum(max(n - 1, 0) * step for n, step in zip(part.sizes, steps, strict=True))
+    wide = last > LOW_WORD
+    low: Words = jnp.uint32(first & LOW_WORD)
     high: Words = jnp.uint32(first >> 32)
     for axis, step in enumerate(steps):
-        along = lax.broadcasted_iota(jnp.uint32, place.sizes, axis, out_sharding=sharding)
-        add = along * U32(step & MASK)
+        along = lax.broadcasted_iota(jnp.uint32, part.sizes, axis, out_sharding=sharding)
+        add = along * U32(step & LOW_WORD)
         low = low + add
         if wide:
             carry = (low < add).astype(jnp.uint32)
-            high = high + mulhi(along, U32(step & MASK)) + along * U32(step >> 32) + carry
+            high = high + mulhi(along, U32(step & LOW_WORD)) + along * U32(step >> 32) + carry
     return low, high if wide else None
 
 
-def words(place: Place, stream: Words, sharding: OutSharding = None) -> Words:
+def entry_words(part: Part, stream: Words, sharding: OutSharding = None) -> Words:
     """Return the word of each entry.
 
     Args:
-        place: which entries.
+        part: which entries.
         stream: uint32[4]: seed low and high, stream low and high.
         sharding: of the result, where a mesh has explicit axes.
     """
-    low, high = elements(place, sharding)
+    low, high = entry_indices(part, sharding)
     # With r = i mod 64: lane r // 16 of block 16·(i // 64) + r mod 16.
     tile = low >> U32(6)
     block_high: Words = U32(0)
@@ -152,7 +152,7 @@ def _entries(
     factor: Any,
     mean: Any,
     *,
-    place: Place,
+    part: Part,
     variate: Variate,
     dtype: np.dtype[Any],
     typed: OutSharding,
@@ -164,11 +164,11 @@ def _entries(
         scaled = variates(words, variate, jnp, mulhi).astype(precision) * factor
         return scaled if mean is None else scaled + mean
 
-    drawn = words(place, stream, typed)
+    drawn = entry_words(part, stream, typed)
     return in_two_loops(drawn, stream[0], values) if apart else rounded(values(drawn), dtype)
 
 
-STATIC = ("place", "variate", "dtype", "typed", "apart")
+STATIC = ("part", "variate", "dtype", "typed", "apart")
 
 
 @lru_cache(maxsize=256)
@@ -184,11 +184,11 @@ def name_words(name: str) -> tuple[np.uint32, np.uint32]:
     return U32(low), U32(high)
 
 
-def entries(
+def draw_entries(
     draw: EntrywiseDraw,
     seed: tuple[Any, Any],
     name: str,
-    place: Place,
+    part: Part,
     dtype: np.dtype[Any],
     *,
     factor: Any = None,
@@ -201,7 +201,7 @@ def entries(
         draw: what to sample.
         seed: its low and its high word, uint32 scalars.
         name: the stream's name.
-        place: which entries; the result has the shape `place.sizes`.
+        part: which entries; the result has the shape `part.sizes`.
         dtype: any float type; float64 needs JAX's 64-bit mode.
         factor: on every entry, where only tracing knows it; an array that broadcasts.
         typed: sharding of the result where a mesh has explicit axes, within a trace.
@@ -218,7 +218,7 @@ def entries(
         jnp.stack([*seed, *name_words(name)]),
         multiplier,
         mean,
-        place=place,
+        part=part,
         variate=replace(variate, multiplier=1.0, mean=0.0),
         dtype=dtype,
         typed=typed,
@@ -236,11 +236,11 @@ def entries(
     return result
 
 
-def whole(shape: Sequence[int], axes: Sequence[int] | None = None) -> Place:
-    """Return the place of a whole tensor, counted in this order of its axes, by default as stored.
+def whole(shape: Sequence[int], axes: Sequence[int] | None = None) -> Part:
+    """Return a whole tensor as a part, counted in this order of its axes, by default as stored.
 
     >>> whole((2, 3), (1, 0)).steps()
     (1, 2)
     """
     order = range(len(shape)) if axes is None else axes
-    return Place(tuple(shape), (0,) * len(shape), tuple(shape), tuple(order))
+    return Part(tuple(shape), (0,) * len(shape), tuple(shape), tuple(order))

@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from fanwise.keras.measure import measure
-from fanwise.signal import Signal
-from fanwise.watch import TensorBoard, Watch
+from fanwise.keras._measure import measure
+from fanwise.report.shown import ShownSignal
+from fanwise.signal.watch import TensorBoard, TrainingWatch
 
 
 class SignalCallback(keras.callbacks.Callback):
@@ -26,12 +26,13 @@ class SignalCallback(keras.callbacks.Callback):
         self, inputs: Any, *, every: int = 1000, folder: str | Path | None = None, **how: Any
     ) -> None:
         super().__init__()
-        self.watch, self.inputs, self.how = Watch(every), inputs, how
+        self.watch: TrainingWatch[ShownSignal] = TrainingWatch(every)
+        self.inputs, self.how = inputs, how
         self.board = TensorBoard(folder)
         self.steps = 0
 
     @property
-    def history(self) -> list[tuple[int, Signal]]:
+    def history(self) -> list[tuple[int, ShownSignal]]:
         """What was measured: (step, signal), in order."""
         return self.watch.history
 

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from keras import tree
 
-from fanwise.draws import Normal
 from fanwise.errors import ModelError
-from fanwise.gains import Array
-from fanwise.keras.tensors import check_keras_dtype, filled
+from fanwise.keras.memory import check_keras_dtype, fill_tensor, to_numpy
+from fanwise.schemes.distributions import Normal
+from fanwise.schemes.quadrature import Array
 
 Watch = Callable[[Any], Any]
 """Takes a value on its way, and gives back the value to go on with."""
@@ -23,8 +23,7 @@ Loss = Callable[[Any], Any] | None
 
 def to_array(tensor: Any) -> Array:
     """Return a tensor or a variable as float64."""
-    tensor = tensor.value if isinstance(tensor, keras.Variable) else tensor
-    return np.asarray(keras.ops.convert_to_numpy(tensor), dtype=np.float64)
+    return np.asarray(to_numpy(tensor), dtype=np.float64)
 
 
 def _ends(output: Any, loss: Loss) -> tuple[list[Any], list[Any]]:
@@ -43,7 +42,7 @@ def _ends(output: Any, loss: Loss) -> tuple[list[Any], list[Any]]:
         if "float" in keras.backend.standardize_dtype(leaf.dtype)
     ]
     cotangents = [
-        filled(
+        fill_tensor(
             tuple(end.shape),
             check_keras_dtype(end.dtype),
             Normal(),
@@ -76,7 +75,9 @@ def _torch(forward: Forward, loss: Loss) -> tuple[list[Any], list[Any]]:
     seen: list[Any] = []
 
     def watch(value: Any) -> Any:
-        seen.append(value if value.requires_grad else value.requires_grad_())
+        if value.is_leaf:  # a parameter keeps its own flag
+            value = value.detach().requires_grad_()
+        seen.append(value)
         return value
 
     with torch.enable_grad():

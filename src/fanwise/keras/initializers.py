@@ -38,22 +38,22 @@ from typing import Any, ClassVar, Self, TypeVar
 import keras
 from keras.initializers import STFT, Constant, Initializer, Ones, Zeros
 
-from fanwise import draws
 from fanwise.errors import ArgumentError
-from fanwise.fans import Fans
 from fanwise.keras.internals import in_symbolic_scope, part_of_layer
-from fanwise.keras.tensors import check_keras_dtype, check_shape, filled
+from fanwise.keras.memory import check_keras_dtype, check_shape, fill_tensor
 from fanwise.schemes import Distribution, Mode
 from fanwise.schemes import VarianceScaling as Scaling
+from fanwise.schemes import distributions as draws
+from fanwise.schemes.fans import Fans
 
 VERSION = 1
 """Of the configurations written here; under the key ``"fanwise"``."""
 PACKAGE = "fanwise"
 
-Seed = int | None | Any
+KerasSeed = int | None | Any
 """An integer, None, or a `keras.random.SeedGenerator` (or its configuration)."""
 
-DISTRIBUTIONS: dict[str, Distribution] = {
+KERAS_DISTRIBUTIONS: dict[str, Distribution] = {
     "uniform": "uniform",
     "normal": "truncated_normal",
     "truncated_normal": "truncated_normal",
@@ -61,7 +61,7 @@ DISTRIBUTIONS: dict[str, Distribution] = {
 }
 """Keras's names to ours: its ``"normal"`` is truncated."""
 
-NAMES: dict[str, type[Initializer]] = {}
+CLASSES: dict[str, type[Initializer]] = {}
 """Each class by its own name and by Keras's aliases."""
 
 _C = TypeVar("_C", bound=type[Initializer])
@@ -73,14 +73,14 @@ def _named(*names: str) -> Callable[[_C], _C]:
     def register(cls: _C) -> _C:
         keras.saving.register_keras_serializable(PACKAGE)(cls)
         for name in (cls.__name__, *names):
-            NAMES[name] = cls
+            CLASSES[name] = cls
             keras.saving.get_custom_objects()[f"{PACKAGE}>{name}"] = cls
         return cls
 
     return register
 
 
-def _seed_of(seed: Seed, owner: str) -> Seed:
+def _seed_of(seed: KerasSeed, owner: str) -> KerasSeed:
     """Return a seed as an initializer keeps it: an int, None or a SeedGenerator."""
     if isinstance(seed, dict):
         seed = keras.saving.deserialize_keras_object(seed)
@@ -95,7 +95,7 @@ def _seed_of(seed: Seed, owner: str) -> Seed:
         ) from None
 
 
-def _next_seed(seed: Seed, owner: str) -> int:
+def _next_seed(seed: KerasSeed, owner: str) -> int:
     """Return the 64 bits of a call: the integer, new ones, or a generator's next."""
     if seed is None:
         return random.getrandbits(64)
@@ -144,7 +144,7 @@ class _Configured:
 class _Drawn(_Configured):
     """An initializer that draws: what its call does."""
 
-    seed: Seed
+    seed: KerasSeed
 
     def _draw(self, shape: tuple[int, ...]) -> draws.Draw:
         raise NotImplementedError
@@ -164,7 +164,7 @@ class _Drawn(_Configured):
         if in_symbolic_scope():  # a placeholder: only its shape is asked for
             return keras.ops.zeros(shape, dtype=dtype)
         sizes = check_shape(shape, owner)
-        return filled(
+        return fill_tensor(
             sizes,
             check_keras_dtype(dtype),
             self._draw(sizes),
@@ -188,7 +188,7 @@ class RandomNormal(_Drawn, keras.initializers.RandomNormal):
     (3, 4)
     """
 
-    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Seed = None) -> None:
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: KerasSeed = None) -> None:
         self.mean, self.stddev = float(mean), float(stddev)
         self.seed = _seed_of(seed, type(self).__name__)
         self._draw(())
@@ -211,7 +211,7 @@ class TruncatedNormal(_Drawn, keras.initializers.TruncatedNormal):
         ArgumentError: a negative `stddev`, or a value that isn't finite.
     """
 
-    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: Seed = None) -> None:
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: KerasSeed = None) -> None:
         self.mean, self.stddev = float(mean), float(stddev)
         self.seed = _seed_of(seed, type(self).__name__)
         self._draw(())
@@ -232,7 +232,7 @@ class RandomUniform(_Drawn, keras.initializers.RandomUniform):
         ArgumentError: minval > maxval, or a value that isn't finite.
     """
 
-    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Seed = None) -> None:
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: KerasSeed = None) -> None:
         self.minval, self.maxval = float(minval), float(maxval)
         self.seed = _seed_of(seed, type(self).__name__)
         self._draw(())
@@ -245,10 +245,10 @@ class RandomUniform(_Drawn, keras.initializers.RandomUniform):
         return {"minval": self.minval, "maxval": self.maxval, **self._base_config()}
 
 
-Axes = Sequence[int] | int | None
+KerasAxes = Sequence[int] | int | None
 
 
-def _axes_of(axes: Axes) -> tuple[int, ...] | None:
+def _axes_of(axes: KerasAxes) -> tuple[int, ...] | None:
     if axes is None:
         return None
     return (axes,) if isinstance(axes, int) else tuple(index(axis) for axis in axes)
@@ -283,9 +283,9 @@ class VarianceScaling(_Drawn, keras.initializers.VarianceScaling):
         scale: float = 1.0,
         mode: Mode = "fan_in",
         distribution: str = "truncated_normal",
-        seed: Seed = None,
-        input_axes: Axes = None,
-        output_axes: Axes = None,
+        seed: KerasSeed = None,
+        input_axes: KerasAxes = None,
+        output_axes: KerasAxes = None,
         *,
         gain: float = 1.0,
     ) -> None:
@@ -294,10 +294,10 @@ class VarianceScaling(_Drawn, keras.initializers.VarianceScaling):
             raise ArgumentError(f"{owner}: scale must be positive, got {scale}.")
         if not gain >= 0:
             raise ArgumentError(f"{owner}: gain must not be negative, got {gain}.")
-        if distribution.lower() not in DISTRIBUTIONS:
+        if distribution.lower() not in KERAS_DISTRIBUTIONS:
             raise ArgumentError(
                 f"{owner}: unknown distribution {distribution!r}: pass one of "
-                f"{', '.join(DISTRIBUTIONS)}."
+                f"{', '.join(KERAS_DISTRIBUTIONS)}."
             )
         if (input_axes is None) != (output_axes is None):
             given, missing = ("input_axes", "output_axes")[:: -1 if input_axes is None else 1]
@@ -313,7 +313,7 @@ class VarianceScaling(_Drawn, keras.initializers.VarianceScaling):
         self._scheme()
 
     def _scheme(self) -> Scaling:
-        return Scaling(self.scale * self.gain**2, self.mode, DISTRIBUTIONS[self.distribution])
+        return Scaling(self.scale * self.gain**2, self.mode, KERAS_DISTRIBUTIONS[self.distribution])
 
     def _roles(self, shape: tuple[int, ...]) -> tuple[set[int], set[int]] | None:
         """Return the input and the output axes, counted from the front."""
@@ -370,9 +370,9 @@ class _Family(VarianceScaling):
 
     def __init__(
         self,
-        seed: Seed = None,
-        input_axes: Axes = None,
-        output_axes: Axes = None,
+        seed: KerasSeed = None,
+        input_axes: KerasAxes = None,
+        output_axes: KerasAxes = None,
         *,
         gain: float = 1.0,
     ) -> None:
@@ -456,7 +456,7 @@ class Orthogonal(_Drawn, keras.initializers.Orthogonal):
     Source: Saxe et al. (2014), "Exact solutions to the nonlinear dynamics of learning".
     """
 
-    def __init__(self, gain: float = 1.0, seed: Seed = None) -> None:
+    def __init__(self, gain: float = 1.0, seed: KerasSeed = None) -> None:
         self.gain = gain
         self.seed = _seed_of(seed, type(self).__name__)
 
@@ -495,7 +495,7 @@ class Identity(_Configured, keras.initializers.Identity):
         return {"gain": self.gain, PACKAGE: VERSION}
 
 
-OWN = set(NAMES)
+OWN_NAMES = set(CLASSES)
 """Names of what fanwise draws itself; the others below are Keras's classes."""
 for _cls, *_names in (
     (Constant, "Constant", "constant"),
@@ -503,7 +503,7 @@ for _cls, *_names in (
     (Ones, "Ones", "ones", "one"),
     (STFT, "STFT", "stft", "STFTInitializer"),
 ):
-    NAMES.update(dict.fromkeys(_names, _cls))
+    CLASSES.update(dict.fromkeys(_names, _cls))
 
 constant, zeros, ones, stft, identity = Constant, Zeros, Ones, STFT, Identity
 random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
@@ -528,8 +528,8 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     if isinstance(config, Mapping) and "class_name" in config:
         name = str(config["class_name"]).removeprefix(f"{PACKAGE}>")
         registered = config.get("registered_name") or name
-        if name in OWN and registered in (name, f"{PACKAGE}>{name}", config["class_name"]):
-            made: Any = NAMES[name]
+        if name in OWN_NAMES and registered in (name, f"{PACKAGE}>{name}", config["class_name"]):
+            made: Any = CLASSES[name]
             return made.from_config(config.get("config") or {})
     return keras.initializers.deserialize(config, custom_objects)
 
@@ -545,14 +545,14 @@ def get(identifier: Any) -> Any:
     """
     if isinstance(identifier, str):
         name = identifier.removeprefix(f"{PACKAGE}>")
-        if name not in NAMES:
+        if name not in CLASSES:
             if identifier in keras.saving.get_custom_objects():
                 return keras.initializers.get(identifier)
             raise ArgumentError(
-                f"unknown initializer {identifier!r}: pass one of {', '.join(sorted(NAMES))}, or a "
-                "callable."
+                f"unknown initializer {identifier!r}: pass one of {', '.join(sorted(CLASSES))}, "
+                "or a callable."
             )
-        return NAMES[name]()
+        return CLASSES[name]()
     if isinstance(identifier, Mapping):
         return deserialize(identifier)
     return keras.initializers.get(identifier)

@@ -5,13 +5,16 @@ The one place that reads them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from threading import RLock, get_ident
+from typing import Any, TypeAlias
 
-from keras import layers
+from keras import Operation, layers
 from keras.src.backend.common import global_state, symbolic_scope
+from keras.src.initializers.random_initializers import compute_fans as compute_fans
+from keras.src.ops.function import Function
 from keras.src.utils.naming import to_snake_case
 
 
@@ -42,6 +45,23 @@ def sublayers(layer: Any) -> list[Any]:
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
+def all_layers(model: Any) -> list[Any]:
+    """Return a model and everything in it, each once, in order."""
+    found: list[Any] = []
+    seen: set[int] = set()
+
+    def visit(layer: Any) -> None:
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        found.append(layer)
+        for inner in sublayers(layer):
+            visit(inner)
+
+    visit(model)
+    return found
+
+
 def variables(layer: Any) -> dict[str, Any]:
     """Return the variables that a layer holds itself and was made to train, by their own names.
 
@@ -56,7 +76,12 @@ def variables(layer: Any) -> dict[str, Any]:
     return named
 
 
-def base_name(layer: Any) -> tuple[str, int]:
+def shape_of(variable: Any) -> tuple[int, ...]:
+    """Return a variable's shape."""
+    return tuple(int(n) for n in variable.shape)
+
+
+def stem_and_number(layer: Any) -> tuple[str, int]:
     """Return a layer's name without the number that Keras counts through the whole process, and it.
 
     ``dense_17`` of a `Dense` is ``("dense", 17)``; a name that a user chose stays, with 0.
@@ -69,29 +94,51 @@ def base_name(layer: Any) -> tuple[str, int]:
     return str(layer.name), 0
 
 
-def nodes_of(outputs: Iterable[Any], inputs: Iterable[Any] = ()) -> list[Any]:
-    """Return the nodes (calls of operations) between symbolic tensors, from the inputs on."""
-    order: list[Any] = []
-    seen: set[int] = set()
-    ends = {id(tensor) for tensor in inputs}
+SymbolicCall: TypeAlias = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+"""From a layer or an operation, its arguments and keyword arguments to symbolic results."""
+_ONE_AT_A_TIME = RLock()
 
-    def parents(tensor: Any) -> Iterator[Any]:
-        history = None if id(tensor) in ends else getattr(tensor, "_keras_history", None)
-        if history is not None and history.operation is not None:
-            node = history.operation._inbound_nodes[history.node_index]
-            if id(node) not in seen:
-                yield node
 
-    stack = [(node, False) for tensor in reversed(list(outputs)) for node in parents(tensor)]
-    while stack:
-        node, done = stack.pop()
-        if done:
-            order.append(node)
-        elif id(node) not in seen:
-            seen.add(id(node))
-            stack.append((node, True))
-            stack += [(n, False) for t in reversed(node.input_tensors) for n in parents(t)]
-    return order
+@contextmanager
+def symbolic_calls(handle: SymbolicCall) -> Iterator[None]:
+    """Hand every call on symbolic tensors, of a layer or an operation, to `handle` meanwhile.
+
+    Only the calls of this thread; another one that traces a model waits.
+    """
+    own = get_ident()
+
+    def handed(original: Callable[..., Any]) -> Callable[..., Any]:
+        def symbolic_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if get_ident() != own:
+                return original(self, *args, **kwargs)
+            return handle(self, args, kwargs)
+
+        return symbolic_call
+
+    with _ONE_AT_A_TIME:
+        before = {kind: kind.symbolic_call for kind in (Operation, layers.Layer)}
+        try:
+            for kind, original in before.items():
+                kind.symbolic_call = handed(original)
+            yield
+        finally:
+            for kind, original in before.items():
+                kind.symbolic_call = original
+
+
+def is_functional(layer: Any) -> bool:
+    """Return whether a model is a graph of layers."""
+    return isinstance(layer, Function)
+
+
+def run_functional(model: Any, inputs: Any, call: Callable[[Any], Callable[..., Any]]) -> Any:
+    """Return what a functional model's graph gives; `call` turns each operation into its call."""
+    return model._run_through_graph(inputs, operation_fn=call)
+
+
+def snake_case(name: str) -> str:
+    """Return a class's name as Keras names its instances: ``LeakyRelu`` is ``leaky_relu``."""
+    return str(to_snake_case(name))
 
 
 @contextmanager

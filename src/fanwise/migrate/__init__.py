@@ -1,6 +1,16 @@
 """Old TensorFlow initializers, moved to today's names with their distribution kept.
 
-Importing this costs nothing: LibCST is loaded when `migrate` is called.
+`run` reads files; `rewrite` converts one module, in this order:
+
+1. `module_names`: what each name in the code stands for, without running it;
+2. `mentions`: the places that name one of `old_initializers`, the table of what each drew;
+3. `arguments` and `version` give the call's `meanings`: its distribution, seed and dtype;
+4. `todays_calls`: the new call that draws the same; `conversion` refuses what wouldn't fit its
+   `receivers`;
+5. `imports` and `edits` write it into the code, and `report` says what was done.
+
+The package needs of fanwise only its errors and the moments of a truncated normal, and is imported
+only when it is called; LibCST is loaded when `migrate` runs.
 """
 
 from __future__ import annotations
@@ -9,22 +19,21 @@ import importlib.util
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 from fanwise.errors import ArgumentError, FanwiseError
+from fanwise.migrate.options import Destination, Options
 
 if TYPE_CHECKING:
     from fanwise.migrate.report import Report
 
 __all__ = ["migrate"]
 
-Target = Literal["keras", "torch", "fanwise"]
-
 
 def migrate(
     paths: Iterable[str | Path],
     *,
-    to: Target = "keras",
+    to: Destination = "keras",
     tf_version: str | None = None,
     write: bool = False,
     simplify: bool = False,
@@ -46,14 +55,15 @@ def migrate(
     Raises:
         ArgumentError: an unknown target, or a version that isn't two numbers.
         TargetError: a path that doesn't exist.
-        FanwiseError: LibCST is missing.
+        FanwiseError: LibCST or pathspec is missing.
     """
-    if to not in get_args(Target):
-        raise ArgumentError(f"unknown target {to!r}: pass one of {', '.join(get_args(Target))}.")
+    if to not in get_args(Destination):
+        known = ", ".join(get_args(Destination))
+        raise ArgumentError(f"unknown target {to!r}: pass one of {known}.")
     version = None if tf_version is None else _version(tf_version)
-    if importlib.util.find_spec("libcst") is None:
-        raise FanwiseError("fanwise migrate needs LibCST: pip install 'fanwise[migrate]'.")
-    from fanwise.migrate.decide import Options
+    for module, name in (("libcst", "LibCST"), ("pathspec", "pathspec")):
+        if importlib.util.find_spec(module) is None:
+            raise FanwiseError(f"fanwise migrate needs {name}: pip install 'fanwise[migrate]'.")
     from fanwise.migrate.run import run
 
     options = Options(to, version, simplify)

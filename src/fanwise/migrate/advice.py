@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import libcst as cst
 
 from fanwise.migrate.arguments import literal_value
-from fanwise.migrate.consumers import callee_name
-from fanwise.migrate.mappings import CONTRIB_MODULES, OLD_NAMES, canonical
-from fanwise.migrate.names import Names, root_name
+from fanwise.migrate.module_names import ModuleNames, root_name
+from fanwise.migrate.old_initializers import CONTRIB_MODULES, OLD_NAMES, without_compat
+from fanwise.migrate.receivers import callee_name
 from fanwise.migrate.report import Finding, Kind, one_line
 
 INITIALIZER_KEYWORDS = frozenset({"kernel_initializer", "weights_initializer", "initializer"})
 ACTIVATION_KEYWORDS = frozenset({"activation", "activation_fn"})
-RELU = frozenset({"relu", "relu6", "ReLU"})
+RELU_NAMES = frozenset({"relu", "relu6", "ReLU"})
 RELU_BY_DEFAULT = frozenset(
     "conv1d conv2d conv3d convolution convolution1d convolution2d convolution3d fully_connected "
     "conv2d_transpose convolution2d_transpose conv2d_in_plane separable_conv2d "
@@ -23,10 +23,12 @@ RELU_BY_DEFAULT = frozenset(
 )
 """Layers of tf.contrib.layers and slim whose activation_fn is ReLU unless another is given."""
 
-CONTRACTIONS = frozenset(
+CONTRACTION_CALLS = frozenset(
     "matmul conv1d conv2d conv3d depthwise_conv2d convolution tensordot einsum".split()
 )
-PASSES = frozenset({"add", "bias_add", "xw_plus_b", "batch_normalization", "identity", "reshape"})
+PASSED_THROUGH = frozenset(
+    {"add", "bias_add", "xw_plus_b", "batch_normalization", "identity", "reshape"}
+)
 
 XAVIER_STRINGS = frozenset({"glorot_uniform", "glorot_normal", "GlorotUniform", "GlorotNormal"})
 MATRIX_LIMIT = (
@@ -36,7 +38,7 @@ MATRIX_LIMIT = (
 RIGHT_LIMIT = "(shape[-2] + shape[-1]) * prod(shape[:-2]) in place of {sum}"
 
 
-def advice(names: Names) -> Iterator[Finding]:
+def advice(names: ModuleNames) -> Iterator[Finding]:
     """Yield what is questionable in the module, whether or not anything is converted."""
     yield from _xavier_before_relu(names)
     yield from _matrix_limits(names)
@@ -45,7 +47,7 @@ def advice(names: Names) -> Iterator[Finding]:
 # Xavier on a layer whose activation is ReLU.
 
 
-def _xavier_before_relu(names: Names) -> Iterator[Finding]:
+def _xavier_before_relu(names: ModuleNames) -> Iterator[Finding]:
     for call in names.calls:
         for arg in call.args:
             keyword = "" if arg.keyword is None else arg.keyword.value
@@ -57,7 +59,7 @@ def _xavier_before_relu(names: Names) -> Iterator[Finding]:
     yield from _xavier_weights_before_relu(names)
 
 
-def _he_instead(node: cst.CSTNode, form: str, names: Names) -> Finding:
+def _he_instead(node: cst.CSTNode, form: str, names: ModuleNames) -> Finding:
     he = "HeUniform" if form == "uniform" else "HeNormal"
     return Finding(
         Kind.ADVICE,
@@ -69,7 +71,7 @@ def _he_instead(node: cst.CSTNode, form: str, names: Names) -> Finding:
     )
 
 
-def _xavier_form(node: cst.BaseExpression, names: Names) -> str:
+def _xavier_form(node: cst.BaseExpression, names: ModuleNames) -> str:
     """Return "uniform" or "normal" where an expression is Xavier's initializer, else ""."""
     node = names.value(node)
     if isinstance(node, cst.SimpleString):
@@ -78,7 +80,7 @@ def _xavier_form(node: cst.BaseExpression, names: Names) -> str:
     func = node.func if isinstance(node, cst.Call) else node
     for dotted in names.dotted(func):
         name = dotted.rsplit(".", 1)[-1]
-        old = OLD_NAMES.get(canonical(dotted)[0])
+        old = OLD_NAMES.get(without_compat(dotted)[0])
         if name in XAVIER_STRINGS or (old is not None and "glorot" in old.name):
             return _form(name)
         if old is not None and "xavier" in old.name:
@@ -99,7 +101,7 @@ def _contrib_form(node: cst.BaseExpression) -> str:
     return "uniform"
 
 
-def _activates_with_relu(call: cst.Call, names: Names) -> bool:
+def _activates_with_relu(call: cst.Call, names: ModuleNames) -> bool:
     for arg in call.args:
         if arg.keyword is not None and arg.keyword.value in ACTIVATION_KEYWORDS:
             return _is_relu(arg.value, names)
@@ -108,18 +110,19 @@ def _activates_with_relu(call: cst.Call, names: Names) -> bool:
     )
 
 
-def _is_relu(node: cst.BaseExpression, names: Names) -> bool:
+def _is_relu(node: cst.BaseExpression, names: ModuleNames) -> bool:
     node = names.value(node)
     if isinstance(node, cst.SimpleString):
-        return literal_value(node) in RELU
+        return literal_value(node) in RELU_NAMES
     func = node.func if isinstance(node, cst.Call) else node
     return any(
-        dotted.rsplit(".", 1)[-1] in RELU and dotted.split(".", 1)[0] in ("tensorflow", "keras")
+        dotted.rsplit(".", 1)[-1] in RELU_NAMES
+        and dotted.split(".", 1)[0] in ("tensorflow", "keras")
         for dotted in names.dotted(func)
     )
 
 
-def _xavier_weights_before_relu(names: Names) -> Iterator[Finding]:
+def _xavier_weights_before_relu(names: ModuleNames) -> Iterator[Finding]:
     seen: set[cst.CSTNode] = set()
     for call in names.calls:
         if not call.args or not _is_relu(call.func, names):
@@ -136,7 +139,7 @@ def _xavier_weights_before_relu(names: Names) -> Iterator[Finding]:
                         yield _he_instead(arg, form, names)
 
 
-def _weights(node: cst.BaseExpression, names: Names, depth: int) -> Iterator[cst.Name]:
+def _weights(node: cst.BaseExpression, names: ModuleNames, depth: int) -> Iterator[cst.Name]:
     """Yield the names that a pre-activation contracts its input with, the last layer only."""
     node = names.value(node)
     if depth == 0:
@@ -151,16 +154,16 @@ def _weights(node: cst.BaseExpression, names: Names, depth: int) -> Iterator[cst
     elif isinstance(node, cst.Call):
         name = callee_name(node, names)
         for arg in node.args:
-            if name in CONTRACTIONS and isinstance(arg.value, cst.Name):
+            if name in CONTRACTION_CALLS and isinstance(arg.value, cst.Name):
                 yield arg.value
-            elif name in PASSES:
+            elif name in PASSED_THROUGH:
                 yield from _weights(arg.value, names, depth - 1)
 
 
 # A hand-written limit from shape[0] + shape[1].
 
 
-def _matrix_limits(names: Names) -> Iterator[Finding]:
+def _matrix_limits(names: ModuleNames) -> Iterator[Finding]:
     seen: set[cst.CSTNode] = set()
     for node in _sums(names):
         shape = _summed_shape(node, names)
@@ -186,13 +189,13 @@ def _why_wrong(ranks: list[int]) -> str:
     return ""
 
 
-def _sums(names: Names) -> Iterator[cst.BinaryOperation]:
+def _sums(names: ModuleNames) -> Iterator[cst.BinaryOperation]:
     for node in names.parents:
         if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add):
             yield node
 
 
-def _summed_shape(node: cst.BinaryOperation, names: Names) -> cst.BaseExpression | None:
+def _summed_shape(node: cst.BinaryOperation, names: ModuleNames) -> cst.BaseExpression | None:
     """Return X where a sum is X[0] + X[1], directly or through names."""
     left, right = _axis(node.left, names), _axis(node.right, names)
     if left is None or right is None or {left[1], right[1]} != {0, 1}:
@@ -201,7 +204,7 @@ def _summed_shape(node: cst.BinaryOperation, names: Names) -> cst.BaseExpression
     return left[0] if same else None
 
 
-def _axis(node: cst.BaseExpression, names: Names) -> tuple[cst.BaseExpression, int] | None:
+def _axis(node: cst.BaseExpression, names: ModuleNames) -> tuple[cst.BaseExpression, int] | None:
     node = names.value(node)
     while isinstance(node, cst.Call) and len(node.args) == 1:  # float(shape[0]), int(shape[0])
         node = names.value(node.args[0].value)
@@ -213,7 +216,7 @@ def _axis(node: cst.BaseExpression, names: Names) -> tuple[cst.BaseExpression, i
     return node.value, int(index.value.value)
 
 
-def _under_a_root(node: cst.CSTNode, names: Names) -> bool:
+def _under_a_root(node: cst.CSTNode, names: ModuleNames) -> bool:
     """Whether a sum ends up under a square root, in place or through the name it is given."""
     for outer in names.ancestors(node):
         if isinstance(outer, cst.Call) and callee_name(outer, names) in ("sqrt", "rsqrt"):
@@ -229,7 +232,7 @@ def _under_a_root(node: cst.CSTNode, names: Names) -> bool:
     return False
 
 
-def _ranks(shape: cst.BaseExpression, names: Names) -> list[int]:
+def _ranks(shape: cst.BaseExpression, names: ModuleNames) -> list[int]:
     """Return the numbers of axes that a shape is seen with in this file."""
     literal = _rank(shape, names)
     if literal:
@@ -244,7 +247,7 @@ def _ranks(shape: cst.BaseExpression, names: Names) -> list[int]:
     return [] if function is None else list(_ranks_at_calls(function, assignment.node, names))
 
 
-def _rank(shape: cst.BaseExpression, names: Names) -> int:
+def _rank(shape: cst.BaseExpression, names: ModuleNames) -> int:
     shape = names.value(shape)
     elements = getattr(shape, "elements", None)
     if not isinstance(shape, (cst.List, cst.Tuple)) or elements is None:
@@ -253,7 +256,9 @@ def _rank(shape: cst.BaseExpression, names: Names) -> int:
     return 0 if starred else len(elements)
 
 
-def _ranks_at_calls(function: cst.FunctionDef, param: cst.Param, names: Names) -> Iterator[int]:
+def _ranks_at_calls(
+    function: cst.FunctionDef, param: cst.Param, names: ModuleNames
+) -> Iterator[int]:
     position = next((i for i, p in enumerate(function.params.params) if p is param), -1)
     for call in names.calls:
         if isinstance(call.func, cst.Name) and call.func.value == function.name.value:
@@ -276,7 +281,7 @@ def _receives(call: cst.Call, function: cst.FunctionDef) -> bool:
     )
 
 
-def _statement(node: cst.CSTNode, names: Names) -> cst.CSTNode:
+def _statement(node: cst.CSTNode, names: ModuleNames) -> cst.CSTNode:
     for outer in names.ancestors(node):
         if isinstance(outer, cst.BaseSmallStatement):
             return outer

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import libcst as cst
 
-from fanwise.migrate.meanings import UNKNOWN, Arguments, Given, Refusal
-from fanwise.migrate.names import Names
+from fanwise.migrate.meanings import UNKNOWN, Argument, Arguments, Refusal
+from fanwise.migrate.module_names import ModuleNames
 
 NUMERIC_FUNCTIONS = frozenset(
     f"{module}.{name}"
@@ -18,14 +18,14 @@ NUMERIC_FUNCTIONS = frozenset(
 ) | {"builtins.float", "builtins.int", "builtins.abs", "math.pi", "numpy.pi", "math.e"}
 
 
-def bind(args: Sequence[cst.Arg], parameters: Sequence[str], names: Names) -> Arguments:
+def bind(args: Sequence[cst.Arg], parameters: Sequence[str], names: ModuleNames) -> Arguments:
     """Return the arguments by parameter, each with its code and, if literal, its value.
 
     Raises:
         Refusal: `*args`, a `**mapping` whose keys the code doesn't show, or a call that its own
             signature would reject.
     """
-    given: dict[str, Given] = {}
+    given: dict[str, Argument] = {}
     positional = 0
     known = f"no more than {', '.join(parameters)}"
     for keyword, value in _flatten(args, names):
@@ -43,7 +43,7 @@ def bind(args: Sequence[cst.Arg], parameters: Sequence[str], names: Names) -> Ar
     return Arguments(given)
 
 
-def _flatten(args: Sequence[cst.Arg], names: Names) -> Iterator[tuple[str | None, Given]]:
+def _flatten(args: Sequence[cst.Arg], names: ModuleNames) -> Iterator[tuple[str | None, Argument]]:
     for index, arg in enumerate(args):
         if arg.star == "*":
             raise Refusal(
@@ -56,7 +56,7 @@ def _flatten(args: Sequence[cst.Arg], names: Names) -> Iterator[tuple[str | None
             yield keyword, given(arg.value, names, index)
 
 
-def _mapping(node: cst.BaseExpression, names: Names) -> Iterator[tuple[str, Given]]:
+def _mapping(node: cst.BaseExpression, names: ModuleNames) -> Iterator[tuple[str, Argument]]:
     hidden = Refusal(
         f"**{names.code(node)} hides which arguments are meant", "the arguments in full"
     )
@@ -79,7 +79,7 @@ def _mapping(node: cst.BaseExpression, names: Names) -> Iterator[tuple[str, Give
             raise hidden
 
 
-def _private_dict(node: cst.Name, names: Names, hidden: Refusal) -> cst.BaseExpression:
+def _private_dict(node: cst.Name, names: ModuleNames, hidden: Refusal) -> cst.BaseExpression:
     """Return the literal a name was assigned, if every reader of it is a `**name` and no more."""
     assignment = names.only_assignment(node)
     value = names.value(node)
@@ -95,14 +95,14 @@ def _private_dict(node: cst.Name, names: Names, hidden: Refusal) -> cst.BaseExpr
     return value
 
 
-def _is_double_star(reader: cst.CSTNode, names: Names) -> bool:
+def _is_double_star(reader: cst.CSTNode, names: ModuleNames) -> bool:
     parent = names.parents.get(reader)
     return isinstance(parent, cst.Arg) and parent.star == "**"
 
 
-def given(node: cst.BaseExpression, names: Names, source: int | None) -> Given:
+def given(node: cst.BaseExpression, names: ModuleNames, source: int | None) -> Argument:
     """Return an expression as an argument."""
-    return Given(
+    return Argument(
         names.code(node),
         literal_value(node),
         source,
@@ -123,7 +123,7 @@ def literal_value(node: cst.BaseExpression) -> object:
     return value
 
 
-def is_scalar(node: cst.BaseExpression, names: Names) -> bool:
+def is_scalar(node: cst.BaseExpression, names: ModuleNames) -> bool:
     """Whether an expression is provably one number."""
     node = names.value(node)
     match node:
@@ -146,11 +146,11 @@ def is_scalar(node: cst.BaseExpression, names: Names) -> bool:
     return False
 
 
-def _all_scalar(args: Sequence[cst.Arg], names: Names) -> bool:
+def _all_scalar(args: Sequence[cst.Arg], names: ModuleNames) -> bool:
     return all(not arg.star and is_scalar(arg.value, names) for arg in args)
 
 
-def _is_numeric_parameter(name: cst.Name, names: Names) -> bool:
+def _is_numeric_parameter(name: cst.Name, names: ModuleNames) -> bool:
     assignment = names.only_assignment(name)
     if assignment is None or not isinstance(assignment.node, cst.Param):
         return False

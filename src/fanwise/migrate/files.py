@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fanwise.errors import TargetError
-from fanwise.migrate.gitignore import Rules, is_ignored
+from fanwise.migrate.gitignore import IgnoreFile, is_ignored
 
 SUFFIXES: Final = frozenset({".py", ".ipynb"})
 
@@ -34,7 +34,7 @@ def source_files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if not path.exists():
             raise TargetError(f"{path} does not exist: pass a Python file, a notebook or a folder.")
-        found = [path] if path.is_file() else _walk(path, _outer_rules(path))
+        found = [path] if path.is_file() else _walk(path, _ignore_files_above(path))
         for file in found:
             real = file.resolve()
             if real not in seen:
@@ -42,31 +42,31 @@ def source_files(paths: Iterable[Path]) -> Iterator[Path]:
                 yield file
 
 
-def _outer_rules(folder: Path) -> list[Rules]:
-    """Return the rules above a folder, from the top of its repository down."""
+def _ignore_files_above(folder: Path) -> list[IgnoreFile]:
+    """Return the .gitignore files above a folder, from the top of its repository down."""
     real = folder.resolve()
     above = [real, *real.parents]
     top = next((place for place in above if (place / ".git").exists()), None)
     if top is None:
         return []
-    found = [Rules.read(top / ".git" / "info" / "exclude", top)]
+    found = [IgnoreFile.read(top / ".git" / "info" / "exclude", top)]
     for place in reversed(above[1 : above.index(top) + 1]):
-        found.append(Rules.read(place / ".gitignore", place))
-    return [rules for rules in found if rules is not None]
+        found.append(IgnoreFile.read(place / ".gitignore", place))
+    return [file for file in found if file is not None]
 
 
-def _walk(folder: Path, outer: list[Rules]) -> Iterator[Path]:
+def _walk(folder: Path, above: list[IgnoreFile]) -> Iterator[Path]:
     real = folder.resolve()
-    own = Rules.read(folder / ".gitignore", real)
-    rules = outer if own is None else [*outer, own]
+    own = IgnoreFile.read(folder / ".gitignore", real)
+    ignores = above if own is None else [*above, own]
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=lambda entry: entry.name)
     for entry in ordered:
         path, is_folder = folder / entry.name, entry.is_dir(follow_symlinks=False)
-        if is_ignored(real / entry.name, rules, folder=is_folder):
+        if is_ignored(real / entry.name, ignores, is_folder=is_folder):
             continue
         if is_folder and not _is_foreign(path):
-            yield from _walk(path, rules)
+            yield from _walk(path, ignores)
         elif path.suffix in SUFFIXES and entry.is_file(follow_symlinks=False):
             yield path
 

@@ -1,118 +1,79 @@
-"""What a .gitignore says of a path, for a walk that doesn't enter what is ignored.
+"""What .gitignore files say of a path, for a walk that doesn't enter what is ignored.
 
-https://git-scm.com/docs/gitignore, "Pattern format".
+pathspec parses the patterns (https://git-scm.com/docs/gitignore). It decides for a file from its
+whole path, folders above included; a walk has already decided on those, and asks each pattern
+about one entry alone. `GitIgnoreSpec.check_file` differs from Git there: of `b` and `!a`, in this
+order, the second would take a/b/ back.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Pattern:
-    """One line: the paths it speaks of, and whether it ignores them or takes them back."""
-
-    matches: re.Pattern[str]
-    ignores: bool
-    folders_only: bool
-    whole_path: bool
-
-    @classmethod
-    def parse(cls, line: str) -> Pattern | None:
-        """Return a line's pattern; None for a blank one or a comment.
-
-        >>> Pattern.parse("build/").folders_only
-        True
-        """
-        text = re.sub(r"(?<!\\)\s+$", "", line.rstrip("\r\n"))
-        if not text or text.startswith("#"):
-            return None
-        ignores = not text.startswith("!")
-        text = text if ignores else text[1:]
-        folders_only = text.endswith("/")
-        text = text.rstrip("/") if folders_only else text
-        anchored = "/" in text
-        try:
-            regex = re.compile(_regex(text.removeprefix("/")), re.DOTALL)
-        except re.error:  # Such as [z-a], which matches nothing.
-            return None
-        return cls(regex, ignores, folders_only, anchored) if text else None
-
-    def speaks_of(self, path: str, *, folder: bool) -> bool:
-        """Whether it matches a path, relative to its file; what lies below doesn't count."""
-        if self.folders_only and not folder:
-            return False
-        subject = path if self.whole_path else path.rsplit("/", 1)[-1]
-        return self.matches.fullmatch(subject) is not None
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 
 @dataclass(frozen=True)
-class Rules:
-    """The patterns of one .gitignore, in order, and the folder they count from."""
+class IgnoreFile:
+    """The patterns of one .gitignore, in order, and the folder that they count from."""
 
-    base: Path
-    patterns: tuple[Pattern, ...]
+    folder: Path
+    patterns: tuple[GitIgnoreSpecPattern, ...]
 
     @classmethod
-    def read(cls, file: Path, base: Path) -> Rules | None:
-        """Return a file's rules; None where there is no such file."""
+    def read(cls, file: Path, folder: Path) -> IgnoreFile | None:
+        """Return a file's patterns; None where there is no such file."""
         try:
-            lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+            lines = file.read_text(encoding="utf-8-sig", errors="replace").split("\n")
         except OSError:
             return None
-        return cls(base, tuple(p for p in map(Pattern.parse, lines) if p is not None))
+        return cls(folder, tuple(p for p in map(_parse, lines) if p is not None))
 
-    def decide(self, path: Path, *, folder: bool) -> bool | None:
-        """Whether a path is ignored; None where no pattern speaks of it. The last one counts."""
-        relative = path.relative_to(self.base).as_posix()
+    def decide(self, path: Path, *, is_folder: bool) -> bool | None:
+        """Return whether a path is ignored; None where no pattern matches. The last one counts."""
+        relative = path.relative_to(self.folder).as_posix()
         for pattern in reversed(self.patterns):
-            if pattern.speaks_of(relative, folder=folder):
-                return pattern.ignores
+            if _matches(pattern, relative, is_folder=is_folder):
+                return pattern.include
         return None
 
 
-def is_ignored(path: Path, rules: list[Rules], *, folder: bool) -> bool:
-    """Whether a path is ignored; rules nearer to it overrule those above."""
-    for rule in reversed(rules):
-        decision = rule.decide(path, folder=folder)
-        if decision is not None:
-            return decision
-    return False
+def is_ignored(path: Path, files: list[IgnoreFile], *, is_folder: bool) -> bool:
+    """Return whether a path is ignored; the later of two files, nearer to it, overrules."""
+    decisions = (file.decide(path, is_folder=is_folder) for file in reversed(files))
+    return next((decision for decision in decisions if decision is not None), False)
 
 
-TOKENS = re.compile(
-    r"(?P<lead>^(?:\*\*/)+)|(?P<tail>(?:/\*\*)+$)|(?P<middle>(?:/\*\*)+(?=/))|(?P<star>\*+)|(?P<one>\?)"
-    r"|(?P<set>\[[!^]?\]?[^\]]*\])|\\(?P<escaped>.)|(?P<plain>.)",
-    re.DOTALL,
-)
+def _parse(line: str) -> GitIgnoreSpecPattern | None:
+    """Return a line's pattern; None for a blank one, a comment and what Git can't read either."""
+    line = re.sub(r"(?<=/\*\*)/ *$", "/*/", line)  # `a/**/`: folders below a/, not a/ itself
+    try:
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of `[[`
+            pattern = GitIgnoreSpecPattern(line)
+    except (ValueError, re.error):  # such as [z-a], or a backslash at the end
+        return None
+    return None if pattern.include is None else pattern
 
 
-def _regex(glob: str) -> str:
-    """Return a glob as a regular expression over a whole path.
+def _matches(pattern: GitIgnoreSpecPattern, path: str, *, is_folder: bool) -> bool:
+    """Return whether a pattern matches a path itself; one that matches a folder above doesn't.
 
-    >>> _regex("a/**/*c")
-    'a(?:/.+)?/[^/]*c'
+    In pathspec's expressions the one group is the slash after a folder that a pattern names.
+
+    >>> _matches(GitIgnoreSpecPattern("b/"), "a/b", is_folder=True)
+    True
+    >>> _matches(GitIgnoreSpecPattern("a/"), "a/b", is_folder=True)
+    False
     """
-    return "".join(_part(match) for match in TOKENS.finditer(glob))
-
-
-def _part(match: re.Match[str]) -> str:
-    kind = match.lastgroup
-    if kind == "set":
-        inner = match["set"][1:-1]
-        negated = inner.startswith(("!", "^"))
-        inner = inner[1:] if negated else inner
-        inner = inner.replace("[", r"\[").replace("]", r"\]")
-        return f"(?!/)[{'^' if negated else ''}{inner}]"
-    fixed = {
-        "lead": "(?:.+/)?",
-        "tail": "/.+",
-        "middle": "(?:/.+)?",
-        "star": "[^/]*",
-        "one": "[^/]",
-    }
-    if kind in fixed:
-        return fixed[kind]
-    return re.escape(match["escaped"] or match["plain"])
+    expression = pattern.regex
+    assert expression is not None  # `_parse` leaves out what matches nothing
+    found = expression.search(path)
+    if found is not None and found.lastgroup is None:
+        return True
+    if not is_folder:
+        return False
+    slashes = expression.finditer(f"{path}/")
+    return any(slash.lastgroup and slash.end() == len(path) + 1 for slash in slashes)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import libcst as cst
 from libcst.metadata import ImportAssignment
 
-from fanwise.migrate.mappings import OLD_NAMES, canonical
-from fanwise.migrate.names import ImportStatement, Names, dotted_text, root_name
+from fanwise.migrate.module_names import ImportStatement, ModuleNames, dotted_text, root_name
+from fanwise.migrate.old_initializers import OLD_NAMES, without_compat
 
 GONE = ("tensorflow.contrib", "tensorflow.python.ops.init_ops", "tf_slim")
 """Modules whose imports go once nothing reads them; contrib is not in TensorFlow 2 at all."""
@@ -35,9 +35,9 @@ class LineEdit:
 
 
 class Imports:
-    """Plans the imports of one module: how to spell a new name, what to add, what to drop."""
+    """The imports of one module: how to spell a new name, what to add, what to drop."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: ModuleNames) -> None:
         self.names = names
         self._requests: dict[tuple[str, str], list[cst.CSTNode]] = {}
         self.edits: dict[cst.CSTNode, LineEdit] = {}
@@ -254,7 +254,7 @@ class Imports:
 
 
 def _is_old(dotted: str) -> bool:
-    name, compat = canonical(dotted)
+    name, compat = without_compat(dotted)
     return name in OLD_NAMES and (compat or not OLD_NAMES[name].today)
 
 

@@ -1,7 +1,8 @@
-"""What an initializer draws, in no framework's words; what stands between old code and new.
+"""What an old call asked for, in no framework's words: the step between old code and new.
 
-A `Law` is the distribution. A `Given` is one argument, as it was written. `Refusal` and `Question`
-say why a call is left as it stands.
+A `Law` is a distribution whose parameters are source code, for `stddev=0.1 * scale` is known only
+at run time. An `Argument` is one argument as it was written. `Refusal` and `Question` say why a
+call is left as it stands.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
-from fanwise.draws import truncated_moments
+from fanwise.schemes.distributions import truncated_moments
 
 TRUNCATED_STD: Final = truncated_moments(-2.0, 2.0)[1]
 """Standard deviation that truncation at ±2σ leaves of a standard normal: 0.8796."""
@@ -22,9 +23,6 @@ DIGITS: Final = 9
 
 UNKNOWN: Final = object()
 """The value of an expression that only a run would tell."""
-
-Mode: TypeAlias = Literal["fan_in", "fan_out", "fan_avg"]
-Shape: TypeAlias = Literal["uniform", "truncated_normal", "untruncated_normal"]
 
 
 class Unconverted(Exception):
@@ -45,7 +43,7 @@ class Question(Unconverted):
 
 
 @dataclass(frozen=True)
-class Given:
+class Argument:
     """One argument: its code, its value where that is a literal, and where it was written.
 
     Args:
@@ -71,23 +69,23 @@ class Given:
             return float(self.value)
         return None
 
-    def _valued(self, number: float) -> Given:
+    def _valued(self, number: float) -> Argument:
         code = _digits(number)
         return replace(self, code=code, value=float(code), default=False)
 
-    def times(self, factor: float) -> Given:
+    def times(self, factor: float) -> Argument:
         """Return this number times `factor`, computed where it is a literal."""
         if self.number is not None:
             return self._valued(factor * self.number)
         return replace(self, code=f"{_digits(factor)} * {_operand(self.code)}", value=UNKNOWN)
 
-    def squared(self) -> Given:
+    def squared(self) -> Argument:
         """Return this number's square, computed where it is a literal."""
         if self.number is not None:
             return self._valued(self.number**2)
         return replace(self, code=f"{_operand(self.code)} ** 2", value=UNKNOWN)
 
-    def root(self) -> Given:
+    def root(self) -> Argument:
         """Return this number's square root, computed where it is a literal."""
         if self.number is not None:
             return self._valued(math.sqrt(self.number))
@@ -102,65 +100,65 @@ def _digits(number: float) -> str:
     return repr(float(f"{number:.{DIGITS}g}"))
 
 
-def literal(value: object, *, default: bool = False) -> Given:
+def literal(value: object, *, default: bool = False) -> Argument:
     """Return a value of our own as an argument."""
     code = f'"{value}"' if isinstance(value, str) else repr(value)
-    return Given(code, value, default=default, scalar=isinstance(value, (int, float)))
+    return Argument(code, value, default=default, scalar=isinstance(value, (int, float)))
 
 
 @dataclass(frozen=True)
-class Scaling:
+class ScalingLaw:
     """Variance scale/n, n from the fans; the standard deviation is exact after truncation.
 
     `name` is the usual name, where the old call had it and it still says all.
     """
 
-    scale: Given
-    mode: Given
-    distribution: Given
+    scale: Argument
+    mode: Argument
+    distribution: Argument
     name: str = ""
 
 
 @dataclass(frozen=True)
-class Uniform:
+class UniformLaw:
     """Uniform on [low, high)."""
 
-    low: Given
-    high: Given
+    low: Argument
+    high: Argument
 
 
 @dataclass(frozen=True)
-class Normal:
+class NormalLaw:
     """Normal; `truncated` means redrawn beyond two of its own, uncorrected, standard deviations."""
 
-    mean: Given
-    std: Given
+    mean: Argument
+    std: Argument
     truncated: bool = False
 
 
 @dataclass(frozen=True)
-class Constant:
+class ConstantLaw:
     """Every entry the same. `kind` keeps the old name: zeros and ones need no value."""
 
     kind: Literal["constant", "zeros", "ones"]
-    value: Given
+    value: Argument
 
 
 @dataclass(frozen=True)
-class Orthogonal:
+class OrthogonalLaw:
     """Haar orthogonal over (everything but the last axis, last axis), times gain."""
 
-    gain: Given
+    gain: Argument
 
 
 @dataclass(frozen=True)
-class Identity:
+class IdentityLaw:
     """The identity matrix, times gain."""
 
-    gain: Given
+    gain: Argument
 
 
-Law: TypeAlias = Scaling | Uniform | Normal | Constant | Orthogonal | Identity
+Law: TypeAlias = ScalingLaw | UniformLaw | NormalLaw | ConstantLaw | OrthogonalLaw | IdentityLaw
 
 
 @dataclass(frozen=True)
@@ -168,17 +166,17 @@ class Meaning:
     """What an old call asked for: the law, the seed, and the dtype that went with it."""
 
     law: Law
-    seed: Given | None = None
-    dtype: Given | None = None
+    seed: Argument | None = None
+    dtype: Argument | None = None
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Parameter:
+class NewArgument:
     """One argument of a new call."""
 
     keyword: str
-    given: Given
+    given: Argument
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ class NewCall:
     """A new call: the full dotted name of what is called, and its arguments in its own order."""
 
     callee: str
-    parameters: tuple[Parameter, ...] = ()
+    parameters: tuple[NewArgument, ...] = ()
     verbatim: bool = False
     """The arguments stay exactly as they were written."""
     partial: bool = False
@@ -195,7 +193,7 @@ class NewCall:
 
 
 @dataclass(frozen=True)
-class Era:
+class KnownVersion:
     """Which TensorFlow a file was written for, as far as that is known.
 
     Args:
@@ -260,9 +258,9 @@ class Era:
 class Arguments:
     """The arguments of one old call by parameter name, defaults not filled in."""
 
-    given: Mapping[str, Given] = field(default_factory=dict)
+    given: Mapping[str, Argument] = field(default_factory=dict)
 
-    def get(self, name: str, default: object) -> Given:
+    def get(self, name: str, default: object) -> Argument:
         """Return the argument, or its default."""
         return self.given.get(name, literal(default, default=True))
 
@@ -277,7 +275,7 @@ class Arguments:
             raise Refusal(f"{name}={given.code} decides the distribution at run time", instead)
         return bool(given.value)
 
-    def word(self, name: str, default: str, known: tuple[str, ...]) -> Given:
+    def word(self, name: str, default: str, known: tuple[str, ...]) -> Argument:
         """Return one of some words, in lower case.
 
         Raises:

@@ -14,8 +14,8 @@ from typing import Final
 
 import libcst as cst
 
-from fanwise.migrate.decide import Options
-from fanwise.migrate.relevance import OLD
+from fanwise.migrate.options import Options
+from fanwise.migrate.relevance import OLD_PATTERN
 from fanwise.migrate.report import Finding, Kind
 from fanwise.migrate.rewrite import rewrite
 
@@ -36,7 +36,7 @@ class NotebookError(ValueError):
 
 
 @dataclass(frozen=True)
-class Cell:
+class CodeCell:
     """One code cell: its position, its source, and where that stands in the file."""
 
     index: int
@@ -58,13 +58,13 @@ def rewrite_notebook(text: str, options: Options) -> tuple[str, tuple[Finding, .
     if options.tf_version is None and any(COLAB_1.search(cell.source) for cell in cells):
         options = replace(options, tf_version=(1, 15))
     magics: list[str] = []
-    readable: list[tuple[Cell, str]] = []
+    readable: list[tuple[CodeCell, str]] = []
     findings: list[Finding] = []
     for cell in cells:
         code = _as_python(cell.source, magics)
         if code is not None:
             readable.append((cell, code))
-        elif OLD.search(cell.source.encode()):
+        elif OLD_PATTERN.search(cell.source.encode()):
             reason, instead = "the cell can't be read as Python 3 and was left", "Python 3"
             unread = Finding(Kind.UNREAD, 1, reason=reason, new=instead, cell=cell.index)
             findings.append(unread)
@@ -81,7 +81,7 @@ def rewrite_notebook(text: str, options: Options) -> tuple[str, tuple[Finding, .
 # The JSON, read for where things stand.
 
 
-def _code_cells(text: str) -> Iterator[Cell]:
+def _code_cells(text: str) -> Iterator[CodeCell]:
     root = _members(text, _skip(text, text.startswith("\ufeff")))
     if "cells" not in root:
         raise ValueError("no cells: `jupyter nbconvert --to notebook` brings it up to date")
@@ -92,7 +92,7 @@ def _code_cells(text: str) -> Iterator[Cell]:
             continue
         source = _value(text, members["source"])
         joined = "".join(source) if isinstance(source, list) else str(source)
-        yield Cell(index, joined, *members["source"])
+        yield CodeCell(index, joined, *members["source"])
 
 
 def _skip(text: str, at: int) -> int:
@@ -192,7 +192,7 @@ def _parses(code: str) -> bool:
     return True
 
 
-def _joined(cells: list[tuple[Cell, str]]) -> str:
+def _joined(cells: list[tuple[CodeCell, str]]) -> str:
     return "".join(f"{MARK.format(cell.index)}\n{code}\n" for cell, code in cells)
 
 
@@ -205,7 +205,7 @@ def _split(code: str, magics: list[str]) -> dict[int, str]:
     }
 
 
-def _by_cell(findings: tuple[Finding, ...], cells: list[tuple[Cell, str]]) -> Iterator[Finding]:
+def _by_cell(findings: tuple[Finding, ...], cells: list[tuple[CodeCell, str]]) -> Iterator[Finding]:
     starts: list[tuple[int, int]] = []
     line = 1
     for cell, code in cells:

@@ -1,4 +1,4 @@
-"""One module: finds the old calls, decides each, and writes the new code. Runs nothing of it."""
+"""One module: find the old calls, convert each, write the new code. Nothing of it is run."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from typing import Final
 import libcst as cst
 
 from fanwise.migrate.advice import advice
-from fanwise.migrate.apply import NewCode, Plan, apply
-from fanwise.migrate.consumers import Role, consumer, is_shared
-from fanwise.migrate.decide import Decider, Decision, Options, spelled
-from fanwise.migrate.era import era_of
+from fanwise.migrate.conversion import Conversion, Converter, spelled
+from fanwise.migrate.edits import ModuleEdits, NewCode, apply_edits
 from fanwise.migrate.imports import GONE, Imports
-from fanwise.migrate.mappings import OLD_NAMES, exported_by
 from fanwise.migrate.meanings import (
-    Constant,
-    Identity,
+    ConstantLaw,
+    IdentityLaw,
     NewCall,
     Question,
     Refusal,
     Unconverted,
 )
-from fanwise.migrate.names import Names, root_name
+from fanwise.migrate.mentions import Mention, find_mentions
+from fanwise.migrate.module_names import ModuleNames, root_name
+from fanwise.migrate.old_initializers import OLD_NAMES, exported_by
+from fanwise.migrate.options import Options
+from fanwise.migrate.receivers import ReceiverKind, is_shared, receiver_of
 from fanwise.migrate.report import Finding, Kind, one_line
-from fanwise.migrate.sites import Site, find_sites
-from fanwise.migrate.targets import FANWISE_TF1
+from fanwise.migrate.todays_calls import FANWISE_TF1_MODULE
+from fanwise.migrate.version import version_by_names
 
-LONGEST: Final = 100
+LONGEST_LINE: Final = 100
 """A line that a longer call would make longer than this is broken behind the parenthesis."""
 
-SHARED: Final = (
+SHARED_REASON: Final = (
     "It may serve several weights: one Keras initializer draws the same values at every call, so "
     "weights of one shape would start identical; TensorFlow 1 drew anew. Make one for each weight."
 )
-PASSED_ON: Final = (
+PASSED_ON_REASON: Final = (
     "Passed on uncalled: see that its callers give only what today's class takes, no dtype and no "
     "uniform among it."
 )
-IN_PLACE: Final = "It fills a tensor in place now: init(weight), not init(shape)."
+IN_PLACE_REASON: Final = "It fills a tensor in place now: init(weight), not init(shape)."
 
 
 @dataclass(frozen=True)
@@ -57,118 +58,118 @@ def rewrite(module: cst.Module, options: Options) -> Outcome:
 
     The result parses; comments and layout stay; a second run changes nothing.
     """
-    migration = _Migration(Names(module), options)
+    migration = _Migration(ModuleNames(module), options)
     migration.run()
-    plan = migration.plan
-    new = apply(module, plan) if plan else module
+    edits = migration.edits
+    new = apply_edits(module, edits) if edits else module
     findings = sorted(migration.findings(), key=lambda finding: finding.line)
-    return Outcome(new, tuple(findings), bool(plan))
+    return Outcome(new, tuple(findings), bool(edits))
 
 
 @dataclass
 class _Migration:
-    """The steps over one module: decide every call, then every name, then the imports."""
+    """The steps over one module: convert every call, then every name, then the imports."""
 
-    names: Names
+    names: ModuleNames
     options: Options
-    plan: Plan = field(default_factory=Plan)
+    edits: ModuleEdits = field(default_factory=ModuleEdits)
     found: list[tuple[cst.CSTNode, Finding]] = field(default_factory=list)
-    decisions: dict[cst.CSTNode, Decision] = field(default_factory=dict)
+    conversions: dict[cst.CSTNode, Conversion] = field(default_factory=dict)
     aliases: dict[cst.CSTNode, str] = field(default_factory=dict)
     converted: set[cst.CSTNode] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.imports = Imports(self.names)
-        self.decider = Decider(self.names, self.options, era_of(self.names))
+        self.converter = Converter(self.names, self.options, version_by_names(self.names))
         code = self.names.module.code
-        self.plan.single_quotes = code.count("'") > code.count('"')
+        self.edits.single_quotes = code.count("'") > code.count('"')
 
     def run(self) -> None:
-        """Fill the plan."""
+        """Collect the edits."""
         if self.options.to == "fanwise":
             self._swap_imports()
-        sites = [site for site in self._sites() if self.decider.concerns(site)]
-        for site in sites:
-            if site.called:
-                self._decide(site)
-        for site in sites:
-            if not site.called and not site.alias:
-                self._rename(site)
-        for decision in self.decisions.values():
-            self._write(decision)
+        mentions = [mention for mention in self._mentions() if self.converter.is_old(mention)]
+        for mention in mentions:
+            if mention.called:
+                self._convert(mention)
+        for mention in mentions:
+            if not mention.called and not mention.alias:
+                self._rename(mention)
+        for conversion in self.conversions.values():
+            self._write(conversion)
         self._finish_imports()
 
     def findings(self) -> Iterator[Finding]:
-        """Yield what was found; the plan has been carried out, so it knows the new code."""
+        """Yield what was found; the edits have been carried out, so they know the new code."""
         for node, finding in self.found:
-            new = self.plan.written.get(node, finding.new)
+            new = self.edits.written.get(node, finding.new)
             if finding.kind is not Kind.CONVERTED or new != finding.old:
                 yield replace(finding, new=new)
         yield from advice(self.names)
 
-    def _sites(self) -> Iterator[Site]:
-        for found in find_sites(self.names):
-            if isinstance(found, Site):
+    def _mentions(self) -> Iterator[Mention]:
+        for found in find_mentions(self.names):
+            if isinstance(found, Mention):
                 yield found
             else:
                 self._leave(*found)
 
-    def _decide(self, site: Site) -> None:
+    def _convert(self, mention: Mention) -> None:
         try:
-            decision = self.decider.call(site)
+            conversion = self.converter.call(mention)
         except Unconverted as reason:
-            self._leave(site.whole, reason)
+            self._leave(mention.whole, reason)
         else:
-            if decision is not None:
-                self.decisions[site.whole] = decision
+            if conversion is not None:
+                self.conversions[mention.whole] = conversion
 
     def _swap_imports(self) -> None:
         """Import contrib's functions from `fanwise.tf1`; what reads the names needs no change."""
         for statement, code in self.imports.swap(
-            FANWISE_TF1,
+            FANWISE_TF1_MODULE,
             lambda dotted: (old := OLD_NAMES.get(dotted)) is not None and old.family == "contrib",
         ):
             self._find(Kind.CONVERTED, statement, "", code)
 
     # Names that are not called.
 
-    def _rename(self, site: Site) -> None:
-        found = consumer(site.node, self.names)
+    def _rename(self, mention: Mention) -> None:
+        found = receiver_of(mention.node, self.names)
         try:
-            if found.role is Role.NAMED and self._only_called(site):
-                new = self._aliased(site)
+            if found.kind is ReceiverKind.NAMED and self._only_called(mention):
+                new = self._aliased(mention)
             else:
-                new = self.decider.uncalled(site)
+                new = self.converter.uncalled(mention)
         except Unconverted as unconverted:
-            self._leave(site.node, unconverted)
+            self._leave(mention.node, unconverted)
             return
-        if self.imports.is_swapped(site.node):
+        if self.imports.is_swapped(mention.node):
             return
-        code = self.imports.spell(new.callee, site.node)
+        code = self.imports.spell(new.callee, mention.node)
         if new.parameters:
             code += f"({spelled(new).removeprefix(', ')})"
         elif found.target is not None:
             self.aliases[found.target] = new.callee
-        self.plan.names[site.node] = code
-        self._mark(site)
-        seen = found.role is Role.TENSORFLOW or bool(found.readers)
-        known = seen or self.decider.keeps_name(site)
-        kind, reason = (Kind.CONVERTED, "") if known else (Kind.CHECK, PASSED_ON)
-        self._find(kind, site.node, reason, "")
+        self.edits.names[mention.node] = code
+        self._mark(mention)
+        seen = found.kind is ReceiverKind.TENSORFLOW or bool(found.readers)
+        known = seen or self.converter.keeps_name(mention)
+        kind, reason = (Kind.CONVERTED, "") if known else (Kind.CHECK, PASSED_ON_REASON)
+        self._find(kind, mention.node, reason, "")
 
-    def _only_called(self, site: Site) -> bool:
+    def _only_called(self, mention: Mention) -> bool:
         """Whether the name that a function is assigned to is only ever called."""
-        readers = consumer(site.node, self.names).readers
+        readers = receiver_of(mention.node, self.names).readers
         return bool(readers) and all(
             isinstance(call := self.names.parents[reader], cst.Call) and call.func is reader
             for reader in readers
         )
 
-    def _aliased(self, site: Site) -> NewCall:
+    def _aliased(self, mention: Mention) -> NewCall:
         """Return what an alias stands for now, where all that is done with it is to call it."""
-        readers = consumer(site.node, self.names).readers
-        decided = [self.decisions.get(self.names.parents[reader]) for reader in readers]
-        news = [decision.new for decision in decided if decision is not None]
+        readers = receiver_of(mention.node, self.names).readers
+        decided = [self.conversions.get(self.names.parents[reader]) for reader in readers]
+        news = [conversion.new for conversion in decided if conversion is not None]
         if len(news) < len(decided):
             raise Refusal("one of the calls of its alias could not be converted", "see there")
         if any(new.partial for new in news):
@@ -176,67 +177,71 @@ class _Migration:
         callees = {new.callee for new in news}
         if len(callees) == 1:
             return NewCall(callees.pop())
-        return NewCall(self.decider.default(site).callee)
+        return NewCall(self.converter.default(mention).callee)
 
     # Calls.
 
-    def _write(self, decision: Decision) -> None:
-        site, new = decision.site, decision.new
-        self.plan.calls[site.whole] = NewCode(
-            self._callee(decision),
+    def _write(self, conversion: Conversion) -> None:
+        mention, new = conversion.mention, conversion.new
+        self.edits.calls[mention.whole] = NewCode(
+            self._callee(conversion),
             new.parameters,
             bare=new.partial and not new.parameters,
-            wrapper=self._wrapper(decision),
+            wrapper=self._wrapper(conversion),
             verbatim=new.verbatim,
-            offset=int(site.partial),
-            room=self._room(decision),
-            margin=self._margin(site),
+            offset=int(mention.partial),
+            room=self._room(conversion),
+            margin=self._margin(mention),
         )
-        self.plan.dtypes |= decision.dtypes
-        self._mark(site)
-        kind, reason = self._judge(decision)
-        self._find(kind, site.whole, reason, "")
+        self.edits.dtypes |= conversion.dtypes
+        self._mark(mention)
+        kind, reason = self._judge(conversion)
+        self._find(kind, mention.whole, reason, "")
 
-    def _room(self, decision: Decision) -> int:
+    def _room(self, conversion: Conversion) -> int:
         """Return how long the new call may be on the line of the old one."""
-        site = decision.site
-        old = self.names.code(site.whole)
-        grows = any(parameter.given.source is None for parameter in decision.new.parameters)
-        if "\n" in old or not grows or self.names.in_fstring(site.whole):
+        mention = conversion.mention
+        old = self.names.code(mention.whole)
+        grows = any(parameter.given.source is None for parameter in conversion.new.parameters)
+        if "\n" in old or not grows or self.names.in_fstring(mention.whole):
             return sys.maxsize  # It has a layout of its own, no argument more, or no line to break.
-        rest = len(self.names.source_line(site.whole)) - len(old)
-        return max(LONGEST - rest, len(old))
+        rest = len(self.names.source_line(mention.whole)) - len(old)
+        return max(LONGEST_LINE - rest, len(old))
 
-    def _margin(self, site: Site) -> str:
+    def _margin(self, mention: Mention) -> str:
         """Return the indentation of arguments that go on a line of their own."""
-        line = self.names.source_line(site.whole)
+        line = self.names.source_line(mention.whole)
         return line[: len(line) - len(line.lstrip())] + self.names.module.default_indent
 
-    def _callee(self, decision: Decision) -> str:
+    def _callee(self, conversion: Conversion) -> str:
         """Return how to spell what is called: the alias, where it stands for the right thing."""
-        node = decision.site.node
+        node = conversion.mention.node
         if self.imports.is_swapped(node):
             return cst.ensure_type(node, cst.Name).value
-        if decision.site.alias and isinstance(node, cst.Name):
+        if conversion.mention.alias and isinstance(node, cst.Name):
             assignment = self.names.only_assignment(node)
-            if assignment and self.aliases.get(assignment.node) == decision.new.callee:
+            if assignment and self.aliases.get(assignment.node) == conversion.new.callee:
                 return node.value
-        return self.imports.spell(decision.new.callee, node)
+        return self.imports.spell(conversion.new.callee, node)
 
-    def _wrapper(self, decision: Decision) -> str:
-        if decision.new.partial and decision.new.parameters:
-            return self.imports.spell("functools.partial", decision.site.node)
+    def _wrapper(self, conversion: Conversion) -> str:
+        if conversion.new.partial and conversion.new.parameters:
+            return self.imports.spell("functools.partial", conversion.mention.node)
         return ""
 
-    def _judge(self, decision: Decision) -> tuple[Kind, str]:
-        reasons = list(decision.new.notes)
-        random = not isinstance(decision.meaning.law, (Constant, Identity))
-        unseeded = random and decision.meaning.seed is None and not decision.site.partial
+    def _judge(self, conversion: Conversion) -> tuple[Kind, str]:
+        reasons = list(conversion.new.notes)
+        random = not isinstance(conversion.meaning.law, (ConstantLaw, IdentityLaw))
+        unseeded = random and conversion.meaning.seed is None and not conversion.mention.partial
         kind = Kind.CONVERTED
-        if self.options.to == "keras" and unseeded and is_shared(decision.site.whole, self.names):
-            kind, reasons = Kind.CHECK, [*reasons, SHARED]
+        if (
+            self.options.to == "keras"
+            and unseeded
+            and is_shared(conversion.mention.whole, self.names)
+        ):
+            kind, reasons = Kind.CHECK, [*reasons, SHARED_REASON]
         if self.options.to == "torch":
-            kind, reasons = Kind.CHECK, [*reasons, IN_PLACE]
+            kind, reasons = Kind.CHECK, [*reasons, IN_PLACE_REASON]
         return kind, " ".join(reasons)
 
     # Imports and what else loses its reader.
@@ -249,7 +254,7 @@ class _Migration:
             self._leave(statement, Refusal(reason, instead))
         self._drop_module_aliases()
         self._point_out_stars()
-        self.plan.lines = self.imports.edits
+        self.edits.lines = self.imports.edits
 
     def _drop_module_aliases(self) -> None:
         """Remove `layers = tf.contrib.layers` once everything read from it is converted."""
@@ -264,7 +269,7 @@ class _Migration:
                 and all(reader in self.converted for reader in readers)
                 and isinstance(line, cst.SimpleStatementLine)
                 and len(line.body) == 1
-                and value not in self.plan.names
+                and value not in self.edits.names
             ):
                 self.imports.edit(line).removed = True
 
@@ -281,8 +286,8 @@ class _Migration:
 
     # Recording.
 
-    def _mark(self, site: Site) -> None:
-        root = root_name(site.node)
+    def _mark(self, mention: Mention) -> None:
+        root = root_name(mention.node)
         if root is not None:
             self.converted.add(root)
 

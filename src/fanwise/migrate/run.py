@@ -15,14 +15,14 @@ from pathlib import Path
 import libcst as cst
 
 from fanwise.errors import FanwiseError, TargetError
-from fanwise.migrate.decide import Options
 from fanwise.migrate.files import replace_file, source_files
 from fanwise.migrate.notebooks import NotebookError, rewrite_notebook
-from fanwise.migrate.relevance import concerns, is_relevant
+from fanwise.migrate.options import Options
+from fanwise.migrate.relevance import is_relevant, names_old
 from fanwise.migrate.report import FileResult, Finding, Kind, Report
 from fanwise.migrate.rewrite import rewrite
 
-FEW = 48
+FEW_FILES = 48
 """So many files are read sooner by one process than others are started."""
 
 DEEPEST = 1000
@@ -59,7 +59,7 @@ def run(paths: Iterable[Path], options: Options, *, write: bool, workers: int) -
 
 
 def _all(paths: Sequence[Path], options: Options, workers: int) -> Iterable[FileResult | None]:
-    if workers < 2 or len(paths) < FEW:
+    if workers < 2 or len(paths) < FEW_FILES:
         return [migrate_file(path, options) for path in paths]
     # multiprocessing would import the caller's main module again, or copy its threads' locks.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -177,7 +177,7 @@ def _deep_recursion() -> Iterator[None]:
 
 
 def _python(source: bytes, options: Options) -> tuple[bytes, tuple[Finding, ...]]:
-    if not concerns(_checked(source), source):
+    if not names_old(_checked(source), source):
         return source, ()
     outcome = rewrite(_parse(source), options)
     after = outcome.module.bytes

@@ -11,10 +11,10 @@ from fanwise.signal import Layer, Signal, predicted_backward, predicted_forward
 
 Style = Literal["before", "after", "predicted"]
 BEFORE, AFTER, PREDICTED = "as it is", "after init_", "predicted after init_"
-SPREAD_APART = 0.5
+VARIES_LESS = 0.5
 """The varying part of a signal is drawn where it falls below this share of the rms."""
-SHOWN = 0.1
-"""A share that nowhere reaches this is not drawn."""
+LEAST_SHARE = 0.1
+"""A share that reaches this in no layer is not drawn."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Charts:
 
 
 Pick = Callable[[Layer], float | None]
-SHARES: tuple[tuple[str, str, str, Pick], ...] = (
+SHARE_CHARTS: tuple[tuple[str, str, str, Pick], ...] = (
     ("saturated", "Saturated", "share of the activation's entries", lambda x: x.saturated),
     ("dead", "Dead", "share of the activation's units", lambda x: x.dead),
     ("cosine", "Likeness", "cosine between different inputs", lambda x: x.cosine),
@@ -67,7 +67,7 @@ SHARES: tuple[tuple[str, str, str, Pick], ...] = (
 Pairs = Callable[[Signal], Iterable[tuple[str, float | None]]]
 
 
-def aligned(signal: Signal, after: Signal | None) -> tuple[Layer | None, ...]:
+def matched_layers(signal: Signal, after: Signal | None) -> tuple[Layer | None, ...]:
     """Return the layers of `after` that have the names of `signal`'s, in `signal`'s order.
 
     A model that branches on its data may have run other kernels after the mend.
@@ -92,7 +92,7 @@ def _backward_in_order(layers: Sequence[Layer]) -> list[float]:
 def _predicted(
     layers: Sequence[Layer], predict: Callable[[Sequence[Layer]], list[float]]
 ) -> Series | None:
-    """Return what the analysis predicts once every weight has its planned scale, if it can."""
+    """Return the values predicted for weights of the planned scale; None where none is known."""
     sound = all(math.isfinite(x.rms) and math.isfinite(x.weight_rms) for x in layers)
     if not sound or not any(x.planned_rms for x in layers):
         return None
@@ -103,7 +103,7 @@ def _predicted(
 def _by_name(
     signal: Signal, after: Signal | None, key: Callable[[Layer], str], values: Pairs
 ) -> tuple[Series, ...]:
-    """Return a line for each run, from what is known there by a name that a layer has."""
+    """Return a line for each run, of values that have a layer's name or parameter as their key."""
     lines = []
     runs: list[tuple[str, Style, Signal | None]]
     runs = [(BEFORE, "before", signal), (AFTER, "after", after)]
@@ -138,7 +138,7 @@ def charts(signal: Signal, after: Signal | None = None) -> Charts:
     """Return what to draw of a signal; beside it the signal after a mend."""
     runs: list[tuple[str, Style, Sequence[Layer | None]]] = [(BEFORE, "before", signal.layers)]
     if after is not None:
-        runs.append((AFTER, "after", aligned(signal, after)))
+        runs.append((AFTER, "after", matched_layers(signal, after)))
 
     def lines(pick: Pick, *, log: bool) -> list[Series]:
         found = [
@@ -151,7 +151,7 @@ def charts(signal: Signal, after: Signal | None = None) -> Charts:
         for label, style, layers in runs:
             values = _values(layers, lambda layer: layer.varying, log=True)
             if any(
-                v is not None and x is not None and v < SPREAD_APART * x.rms
+                v is not None and x is not None and v < VARIES_LESS * x.rms
                 for v, x in zip(values, layers, strict=True)
             ):
                 apart.append(Series(f"{label}, between samples", style, values, varying=True))
@@ -174,16 +174,16 @@ def charts(signal: Signal, after: Signal | None = None) -> Charts:
         ),
     ]
     made += filter(None, (_stream(signal, after), _updates(signal, after)))
-    for key, title, quantity, pick in SHARES:
+    for key, title, quantity, pick in SHARE_CHARTS:
         shown = lines(pick, log=False)
-        if any((value or 0.0) >= SHOWN for series in shown for value in series.values):
+        if any((value or 0.0) >= LEAST_SHARE for series in shown for value in series.values):
             made.append(Chart(key, title, quantity, False, tuple(shown)))
     names = tuple(layer.name for layer in signal.layers)
     where = signal.verdicts[0].where if signal.verdicts else ""
-    return Charts(names, tuple(c for c in made if c.series), _place(signal.layers, where))
+    return Charts(names, tuple(c for c in made if c.series), _index_of(signal.layers, where))
 
 
-def _place(layers: Sequence[Layer], where: str) -> int | None:
+def _index_of(layers: Sequence[Layer], where: str) -> int | None:
     """Return the index of the first layer of this name, of this parameter, or in this module."""
     for i, layer in enumerate(layers):
         if where and (where in (layer.name, layer.parameter) or layer.name.startswith(f"{where}.")):

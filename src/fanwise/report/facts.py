@@ -1,4 +1,4 @@
-"""A layer's numbers under readers' names: those that every report knows, and any that are new."""
+"""A layer's numbers under names for readers; a number without such a name is shown by its key."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ LABELS = {
     "spread": "output, spread",
     "varying": "output, rms of what differs between samples",
     "cosine": "output, cosine between samples",
+    "predicted_cosine": "output, predicted cosine between samples after init_",
     "position_cosine": "output, cosine between positions",
     "gradient_rms": "gradient, rms",
     "predicted_gradient_rms": "gradient, predicted rms after init_",
@@ -40,7 +41,7 @@ LABELS = {
 }
 """By the key that `Layer.to_dict` gives them."""
 
-Values = list[float | None]
+LayerValues = list[float | None]
 
 
 def _numbers(layer: Layer) -> Iterator[tuple[str, float]]:
@@ -54,7 +55,7 @@ def _numbers(layer: Layer) -> Iterator[tuple[str, float]]:
 
 def facts_of(
     runs: Sequence[Sequence[Layer | None]],
-) -> tuple[list[str], list[list[Values | None]]]:
+) -> tuple[list[str], list[list[LayerValues | None]]]:
     """Return (labels, for each run and layer its values); numbers that no run has are left out."""
     found = [[None if layer is None else dict(_numbers(layer)) for layer in run] for run in runs]
     keys = {key: None for run in found for layer in run if layer for key in layer}

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from fanwise.signal import Signal
 
-COLORS = {"before": "#c24e00", "after": "#0072b2", "predicted": "#6a707a"}
-LOOK: dict[Any, Any] = {
+CHART_COLORS = {"before": "#c24e00", "after": "#0072b2", "predicted": "#6a707a"}
+RC_PARAMS: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -29,10 +29,10 @@ LOOK: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "fanwise",  # the same picture has the same bytes
 }
-WIDTH, HEIGHT = 3.4, 2.1
+CHART_WIDTH, CHART_HEIGHT = 3.4, 2.1
 """Inches of one chart: two stand side by side across a page."""
-FORMATS = ("png", "svg", "pdf")
-MARKED = 60
+FIGURE_FORMATS = ("png", "svg", "pdf")
+MOST_MARKED = 60
 """Layers up to which each has a marker."""
 
 
@@ -54,8 +54,8 @@ def figure(signal: Signal, after: Signal | None = None, *, title: str | None = N
         raise FanwiseError("figures need Matplotlib: pip install 'fanwise[report]'.") from None
     found = charts(signal, after)
     rows = max(1, -(-len(found.charts) // 2))
-    with rc_context(LOOK):
-        made = Figure(figsize=(2 * WIDTH, rows * HEIGHT + 0.5), layout="constrained")
+    with rc_context(RC_PARAMS):
+        made = Figure(figsize=(2 * CHART_WIDTH, rows * CHART_HEIGHT + 0.5), layout="constrained")
         grid = made.subplots(rows, 2, squeeze=False)
         for axes, chart in zip(grid.flat, found.charts, strict=False):
             _draw(axes, chart, found)
@@ -87,19 +87,19 @@ def save(
     from matplotlib import rc_context
 
     undated: dict[str, Any] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with rc_context(LOOK):
+    with rc_context(RC_PARAMS):
         made.savefig(path, format=kind, dpi=200, metadata=undated[kind])
 
 
 def check_format(path: str | Path) -> None:
     """Raise `ArgumentError` where a path's suffix is no format of a figure."""
-    if Path(path).suffix[1:].lower() not in FORMATS:
-        known = ", ".join(f".{kind}" for kind in FORMATS)
+    if Path(path).suffix[1:].lower() not in FIGURE_FORMATS:
+        known = ", ".join(f".{kind}" for kind in FIGURE_FORMATS)
         raise ArgumentError(f"{path} names no format of a figure: end it in one of {known}.")
 
 
 def _draw(axes: Axes, chart: Chart, found: Charts) -> None:
-    marked = len(found.names) <= MARKED
+    marked = len(found.names) <= MOST_MARKED
     for series in chart.series:
         plain = series.style != "predicted" and not series.varying
         shown = [
@@ -109,7 +109,7 @@ def _draw(axes: Axes, chart: Chart, found: Charts) -> None:
         ]
         axes.plot(
             *zip(*shown, strict=True),
-            color=COLORS[series.style],
+            color=CHART_COLORS[series.style],
             linestyle=":" if series.varying else "-" if plain else "--",
             linewidth=1.4 if plain else 1.0,
             marker="o" if marked and plain else "",

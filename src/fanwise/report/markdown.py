@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from fanwise.report.charts import aligned
+from fanwise.report.charts import matched_layers
 from fanwise.report.numbers import number_text
 from fanwise.report.sentences import headline, sentence
 
@@ -40,10 +40,10 @@ def _lines(signal: Signal, after: Signal | None, target: str) -> Iterator[str]:
         yield f"- {title}{text(verdict.cause)}"
         yield f"  **Fix:** {text(f'{verdict.fix} {verdict.after}'.rstrip())}"
     if signal.healthy:
-        yield text(signal.summary.removeprefix("✓ healthy: ").capitalize())
+        yield text(signal.overall.capitalize())
     yield ""
     if after is not None:
-        told = after.summary.removeprefix("✓ ") if after.healthy else headline(after)
+        told = f"healthy: {after.overall}" if after.healthy else headline(after)
         yield f"After `init_`: {text(told)}"
         yield ""
     if signal.layers:
@@ -60,7 +60,7 @@ def _table(signal: Signal, after: Signal | None) -> Iterator[str]:
     heads += [f"{head}{when}" for head in ("rms →", "gradient ←") for when in whens]
     yield f"| {' | '.join(heads)} |"
     yield f"| {' | '.join(['---', '---'] + ['---:'] * (len(heads) - 2))} |"
-    for layer, other in zip_longest(signal.layers, aligned(signal, after)):
+    for layer, other in zip_longest(signal.layers, matched_layers(signal, after)):
         runs: tuple[Layer | None, ...] = (layer, other) if after else (layer,)
         cells = [text(layer.name), text(layer.follows.label), number_text(layer.scale)]
         cells += [number_text(run.rms if run else None) for run in runs]

@@ -12,18 +12,18 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from fanwise.report.charts import PREDICTED, Chart, charts
-from fanwise.report.numbers import number_text
-from fanwise.report.sentences import headline
-from fanwise.report.terminal import shape_text
+from fanwise.report.numbers import number_text, shape_text
+from fanwise.report.sentences import drawn_count, headline
 
 if TYPE_CHECKING:
-    from fanwise.plan import Plan
+    from fanwise.planning.plan import Plan
     from fanwise.signal import Signal
 
-ROWS = 12
+MOST_SHOWN = 12
 """Rows of a table that are shown; of a longer one the first and the last."""
-WIDTH, HEIGHT, MARGIN = 280, 90, 6
-COLORS = {"before": "#d2691e", "after": "#2f8fd0", "predicted": "#888"}
+PICTURE_WIDTH, PICTURE_HEIGHT, PICTURE_MARGIN = 280, 90, 6
+"""Pixels of a chart."""
+PICTURE_COLORS = {"before": "#d2691e", "after": "#2f8fd0", "predicted": "#888"}
 
 
 def signal_html(signal: Signal) -> str:
@@ -58,8 +58,7 @@ def plan_html(plan: Plan) -> str:
         )
         for row in plan.rows
     ]
-    drawn = sum(math.prod(row.shape) for row in plan.rows if row.draws)
-    head = f"<p>{len(rows)} parameters, {drawn:,} values drawn. {escape(plan.note)}</p>"
+    head = f"<p>{drawn_count(plan)}. {escape(plan.note)}</p>"
     return f"<div>{head}{_table(heads, rows)}</div>"
 
 
@@ -68,9 +67,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
 
     shown = [line(row, "td") for row in rows]
-    if len(rows) > ROWS:
-        left_out = f'<tr><td colspan="{len(heads)}">… {len(rows) - ROWS} more …</td></tr>'
-        shown = [*shown[: ROWS // 2], left_out, *shown[-ROWS // 2 :]]
+    if len(rows) > MOST_SHOWN:
+        left_out = f'<tr><td colspan="{len(heads)}">… {len(rows) - MOST_SHOWN} more …</td></tr>'
+        shown = [*shown[: MOST_SHOWN // 2], left_out, *shown[-MOST_SHOWN // 2 :]]
     return f"<table><thead>{line(heads, 'th')}</thead><tbody>{''.join(shown)}</tbody></table>"
 
 
@@ -82,27 +81,29 @@ def _picture(chart: Chart) -> str:
     short = max(0.0, 2.0 - (high - low)) / 2
     low, high = low - short, high + short
     steps = max(1, max(len(s.values) for s in shown) - 1)
+    wide, tall = PICTURE_WIDTH - 2 * PICTURE_MARGIN, PICTURE_HEIGHT - 2 * PICTURE_MARGIN
+
+    def point(i: int, value: float) -> str:
+        x = PICTURE_MARGIN + wide * i / steps
+        y = PICTURE_HEIGHT - PICTURE_MARGIN - tall * (math.log10(value) - low) / (high - low)
+        return f"{x:.1f},{y:.1f}"
+
     lines = []
     for series in shown:
-        points = " ".join(
-            f"{MARGIN + (WIDTH - 2 * MARGIN) * i / steps:.1f},"
-            f"{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * (math.log10(v) - low) / (high - low):.1f}"
-            for i, v in enumerate(series.values)
-            if v
-        )
+        points = " ".join(point(i, v) for i, v in enumerate(series.values) if v)
         dash = ' stroke-dasharray="5 3"' if series.style == "predicted" else ""
         lines.append(
-            f'<polyline points="{points}" fill="none" stroke="{COLORS[series.style]}" '
+            f'<polyline points="{points}" fill="none" stroke="{PICTURE_COLORS[series.style]}" '
             f'stroke-width="1.5"{dash}/>'
         )
     what = f"{chart.title}: {chart.quantity}, {number_text(10**low)} to {number_text(10**high)}"
     dashed = f"dashed: {PREDICTED}" if any(s.style == "predicted" for s in shown) else ""
     told = "".join(
-        f'<text x="{MARGIN}" y="{HEIGHT + 10 + 13 * i}" font-size="10" fill="#888">{escape(line)}'
-        "</text>"
+        f'<text x="{PICTURE_MARGIN}" y="{PICTURE_HEIGHT + 10 + 13 * i}" font-size="10" '
+        f'fill="#888">{escape(line)}</text>'
         for i, line in enumerate((what, dashed))
     )
     return (
-        f'<svg role="img" width="{WIDTH}" height="{HEIGHT + 28}" aria-label="{escape(what)}">'
-        f"{''.join(lines)}{told}</svg>"
+        f'<svg role="img" width="{PICTURE_WIDTH}" height="{PICTURE_HEIGHT + 28}" '
+        f'aria-label="{escape(what)}">{"".join(lines)}{told}</svg>'
     )

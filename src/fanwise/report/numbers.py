@@ -1,4 +1,4 @@
-"""Numbers as readers write them: three digits, and powers of ten where they are far from one."""
+"""Numbers and shapes as readers write them."""
 
 from __future__ import annotations
 
@@ -23,3 +23,21 @@ def number_text(value: float | None) -> str:
         return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
     digits, exponent = f"{value:.2e}".split("e")
     return f"{float(digits):g}×10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+
+
+def short_number(value: float | None) -> str:
+    """Return a number to three digits, for narrow columns; a dash for none.
+
+    >>> [short_number(x) for x in (0.12345, -4.2e-9, 1234.5, None)]
+    ['0.123', '-4.2e-09', '1.23e+03', '–']
+    """
+    if value is None:
+        return "–"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.1e}"
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """Return a shape as 64×3×7×7."""
+    return "×".join(map(str, shape)) or "scalar"

@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from fanwise.report.charts import Charts, aligned
+from fanwise.report.charts import Charts, matched_layers
 from fanwise.report.facts import facts_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ HISTOGRAMS = ("output", "gradient")
 
 def payload(signal: Signal, after: Signal | None, found: Charts) -> str:
     """Return what the page's script draws, as JSON that can stand in a script element."""
-    runs = [signal.layers, *([aligned(signal, after)] if after else [])]
+    runs = [signal.layers, *([matched_layers(signal, after)] if after else [])]
     labels, facts = facts_of(runs)
     data = {
         "names": found.names,

@@ -1,24 +1,28 @@
-"""A verdict in one sentence: what a headline says before the evidence."""
+"""A verdict in one sentence, as a headline before the evidence; a plan's counts in another."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from fanwise.signal import Direction, Kind
+
 if TYPE_CHECKING:
+    from fanwise.planning.plan import Plan
     from fanwise.signal import Signal, Verdict
 
-SENTENCES = {
-    "vanishing": "The {what} vanishes{way}, from {where} on.",
-    "exploding": "The {what} explodes{way}, from {where} on.",
-    "saturated": "Activations are saturated, from {where} on.",
-    "dead": "Units are dead, from {where} on.",
-    "collapsed": "Different inputs become alike, from {where} on.",
-    "biased": "Activations are biased, from {where} on.",
-    "wrong_scale": "The weights of {where} have the wrong scale.",
-    "identical": "{where} starts as a copy of another layer.",
-    "residual_growth": "The residual stream grows with depth, from {where} on.",
-    "hot_head": "The head, {where}, is too hot.",
-    "dead_branch": "The branch at {where} is dead.",
+SENTENCES: dict[str, str] = {
+    Kind.VANISHING: "The {what} vanishes{way}, from {where} on.",
+    Kind.EXPLODING: "The {what} explodes{way}, from {where} on.",
+    Kind.SATURATED: "Activations are saturated, from {where} on.",
+    Kind.DEAD: "Units are dead, from {where} on.",
+    Kind.COLLAPSED: "Different inputs become alike, from {where} on.",
+    Kind.BIASED: "Activations are biased, from {where} on.",
+    Kind.WRONG_SCALE: "The weights of {where} have the wrong scale.",
+    Kind.IDENTICAL: "{where} starts as a copy of another layer.",
+    Kind.RESIDUAL_GROWTH: "The residual stream grows with depth, from {where} on.",
+    Kind.HOT_HEAD: "The head, {where}, is too hot.",
+    Kind.DEAD_BRANCH: "The branch at {where} is dead.",
 }
 HEALTHY = "The signal is healthy."
 
@@ -28,8 +32,8 @@ def sentence(verdict: Verdict) -> str:
     direction = verdict.direction
     template = SENTENCES.get(verdict.kind, f"{verdict.kind.replace('_', ' ')}, from {{where}} on.")
     text = template.format(
-        what="gradient" if direction == "backward" else "signal",
-        way=f", {direction}" if "and" in direction else f" {direction}".rstrip(),
+        what="gradient" if direction == Direction.BACKWARD else "signal",
+        way=f", {direction}" if direction == Direction.BOTH else f" {direction}".rstrip(),
         where=repr(verdict.where) if verdict.where else "the model",
     )
     return text[0].upper() + text[1:]
@@ -38,3 +42,21 @@ def sentence(verdict: Verdict) -> str:
 def headline(signal: Signal) -> str:
     """Return the gravest verdict in one sentence, or that the signal is healthy."""
     return sentence(signal.verdicts[0]) if signal.verdicts else HEALTHY
+
+
+def plan_counts(plan: Plan) -> str:
+    """Return how many parameters a plan draws, how many it leaves alone, and how many it keeps."""
+    kept = sum(1 for row in plan.rows if row.kept or row.zeros)
+    alone = sum(1 for row in plan.rows if not row.draws and not row.kept)
+    text = f"{drawn_count(plan)}, {alone} left alone."
+    if kept:
+        values = "value" if kept == 1 else "values"
+        text += f" The plan keeps {kept} {values} that the model's code set (keep='nothing' draws"
+        text += f" {'it' if kept == 1 else 'them'} anew)."
+    return text
+
+
+def drawn_count(plan: Plan) -> str:
+    """Return how many parameters a plan has, and how many values it draws."""
+    drawn = sum(math.prod(row.shape) for row in plan.rows if row.draws)
+    return f"{len(plan.rows)} parameters, {drawn:,} values drawn"

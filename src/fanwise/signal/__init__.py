@@ -1,37 +1,45 @@
 """Signal to verdict: from what is measured, layer by layer, to what is wrong, where, why, the mend.
 
-Pure: front ends measure, this judges. Each kind of verdict has its own module; `judge` says which
-of them is the cause where several hold.
+Pure: front ends measure, this judges. Each kind of verdict has its own module, named after it;
+`judge` says which of them is the cause where several hold.
 """
 
-from fanwise.signal.judge import judge
+from fanwise.signal._judge import judge
+from fanwise.signal._trend import Trend, trend
 from fanwise.signal.prediction import predicted_backward, predicted_forward
-from fanwise.signal.trend import Trend, trend
 from fanwise.signal.values import (
+    Cut,
+    CutReason,
     Direction,
+    EmbeddingTerm,
     Kind,
     Layer,
+    LossKind,
     Moments,
     NotFinite,
     Output,
     Outside,
+    ResidualSum,
     Signal,
-    Sum,
     Twins,
     Verdict,
     Weights,
 )
 
 __all__ = [
+    "Cut",
+    "CutReason",
     "Direction",
+    "EmbeddingTerm",
     "Kind",
     "Layer",
+    "LossKind",
     "Moments",
     "NotFinite",
     "Output",
     "Outside",
+    "ResidualSum",
     "Signal",
-    "Sum",
     "Trend",
     "Twins",
     "Verdict",

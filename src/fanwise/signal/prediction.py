@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from fanwise.network.uses import NeighbourKind
 from fanwise.signal.values import Layer
 
 
@@ -21,7 +22,12 @@ def predicted_forward(layers: Sequence[Layer]) -> list[float]:
     q: list[float] = []
     for layer in layers:
         scale, fans = layer.scale or 1.0, layer.fans
-        if q and layer.feeds.source == "linear" and fans is not None and layer.planned_rms:
+        if (
+            q
+            and layer.feeds.source == NeighbourKind.LINEAR
+            and fans is not None
+            and layer.planned_rms
+        ):
             q.append(fans.fan_in * layer.planned_rms**2 * layer.feeds.at(q[-1] or 1.0)[0])
         else:
             q.append((layer.rms / scale) ** 2)
@@ -37,7 +43,11 @@ def predicted_backward(layers: Sequence[Layer]) -> list[float]:
     result = [layers[-1].gradient_rms or 1.0]
     for i in range(len(layers) - 1, 0, -1):
         after, before = layers[i], layers[i - 1]
-        if after.feeds.source == "linear" and after.fans is not None and after.planned_rms:
+        if (
+            after.feeds.source == NeighbourKind.LINEAR
+            and after.fans is not None
+            and after.planned_rms
+        ):
             slope = after.feeds.at(q[i - 1] or 1.0)[1]
             step = math.sqrt(after.fans.fan_out * after.planned_rms**2 * slope)
         else:

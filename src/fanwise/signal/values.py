@@ -1,32 +1,48 @@
-"""What is measured, as plain values: kernels, parameters, residual sums, the output; verdicts."""
+"""What is measured, as plain values: kernels, parameters, residual sums, the output; verdicts.
+
+No verdict depends on a text that is for readers: on a label, a scheme's or an activation's name.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from enum import StrEnum
 from typing import Any, Literal
 
-from fanwise.fans import Fans
-from fanwise.histogram import Histograms
-from fanwise.uses import Neighbour
+from fanwise.network.uses import Neighbour, NeighbourKind, Role, StepName
+from fanwise.schemes.fans import Fans
+from fanwise.signal.histogram import Histograms
 
-Kind = Literal[
-    "vanishing",
-    "exploding",
-    "saturated",
-    "dead",
-    "collapsed",
-    "biased",
-    "wrong_scale",
-    "identical",
-    "residual_growth",
-    "hot_head",
-    "dead_branch",
-]
-Direction = Literal["forward", "backward", "forward and backward", ""]
+
+class Kind(StrEnum):
+    """What is wrong. A member equals its string: ``verdict.kind == "vanishing"``."""
+
+    VANISHING = "vanishing"
+    EXPLODING = "exploding"
+    SATURATED = "saturated"
+    DEAD = "dead"
+    COLLAPSED = "collapsed"
+    BIASED = "biased"
+    WRONG_SCALE = "wrong_scale"
+    IDENTICAL = "identical"
+    RESIDUAL_GROWTH = "residual_growth"
+    HOT_HEAD = "hot_head"
+    DEAD_BRANCH = "dead_branch"
+
+
+class Direction(StrEnum):
+    """Which way a signal runs where it goes wrong; NONE, an empty string, where that says nothing.
+
+    A member equals its string: ``verdict.direction == "forward and backward"``.
+    """
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    BOTH = "forward and backward"
+    NONE = ""
 
 
 @dataclass(frozen=True)
@@ -59,30 +75,38 @@ class Layer:
         name: the module's qualified name, with ``#2`` for its second call.
         parameter: the kernel's qualified name.
         feeds, follows: what feeds it and what follows it.
-        input: of what feeds it; None where no tensor of floats does.
-        output: of what it puts out (the pre-activation, bias included).
-        gradient: of the gradient with respect to that output; None without one.
-        activation: of what the activation that follows puts out, through a norm or a sum or not;
-            None where none follows.
-        activates: that activation's name.
-        varying: rms of the part of the output that differs between the samples of the batch: a
-            bias keeps the rms up where the signal is long dead. None for a batch of one.
+        input: moments of what feeds it; None where that is no tensor of floats.
+        output: moments of its output: of the pre-activation, bias included.
+        gradient: moments of the gradient with respect to that output; None without one.
+        varying: rms of z minus its mean over the batch. A bias keeps the rms of z up where nothing
+            is left that differs between samples. None for a batch of one.
+        saturated: share of the following activation's entries with less than 5 % of its steepest
+            slope (`SATURATED_SLOPE`); None unless it saturates.
+        dead: share of the units without a slope on any sample of the batch, less the share with one
+            on every sample: where samples are alike, or there is one, both are equally likely by
+            chance. None where nothing pointwise follows.
+        weight_rms: √E[w²] of the kernel as it is.
+        planned_rms: the same as the plan would draw it; None where it draws nothing.
+        planned_scheme: the plan's scheme, for readers; "" where it draws nothing.
+        fans: the kernel's; None where it has none.
+        activation: moments of the output of the activation that follows, also after a norm or a sum
+            in between; None where none follows.
+        activates: that activation's name, for readers.
         cosine, input_cosine: mean cosine between the outputs (the model's inputs) for different
             samples. It rises to 1 where all inputs turn into one. None for a batch of one.
         position_cosine: the same between different positions of one sample, where it has some.
-        saturated: share of the following activation's entries with less than 5 % of its steepest
-            slope; None unless it saturates.
-        dead: share of the units that have no slope on any sample of the batch, less the share that
-            has it on every one: where all samples look alike, or there is one, chance makes as many
-            of either. None where nothing pointwise follows.
         outside, gradient_outside: shares of the output and of its gradient that low-precision
             formats can't hold.
-        weight_rms: √E[w²] as it is.
-        planned_rms: as the plan would draw it.
-        planned_scheme: the plan's scheme.
-        fans: the kernel's; None where it has none.
-        predicted_rms, predicted_gradient_rms: of the output and its gradient, by the plan's own
-            propagation; None where it knows none.
+        predicted_rms, predicted_gradient_rms, predicted_cosine: of the output and its gradient, by
+            the plan's own propagation; None where it knows none.
+        call: which call of the kernel this is, from 1.
+        gates: whether its activation multiplies another signal, as a gate's does.
+        scores: deviation of the attention scores that it makes, over the keys of a query; None
+            where it makes none.
+        set_size: of how many elements a sum feeds it; 1 where none does.
+        steps: of a recurrence, how many its longest sequence has; 1 elsewhere.
+        kept: of a gated recurrence, the share of its state that the bias of its gate keeps in each
+            step; None elsewhere.
     """
 
     name: str
@@ -108,6 +132,13 @@ class Layer:
     gradient_outside: Outside | None = None
     predicted_rms: float | None = None
     predicted_gradient_rms: float | None = None
+    predicted_cosine: float | None = None
+    call: int = 1
+    gates: bool = False
+    scores: float | None = None
+    set_size: int = 1
+    steps: int = 1
+    kept: float | None = None
 
     @property
     def rms(self) -> float:
@@ -121,8 +152,30 @@ class Layer:
 
     @property
     def then(self) -> str:
-        """The activation that follows, through a norm or a sum or not; else what follows."""
+        """In words, the activation that follows, also after a norm or a sum; else what follows."""
         return self.activates or self.follows.label
+
+    @property
+    def module(self) -> str:
+        """The name without the number of the call."""
+        return self.name.removesuffix(f"#{self.call}")
+
+    @property
+    def is_fed_constants(self) -> bool:
+        """Whether its input is a constant, which no sample of the batch changes."""
+        return self.feeds.step == StepName.CONSTANT
+
+    @property
+    def may_start_at_zero(self) -> bool:
+        """Whether it ends a residual branch, a gate, attention scores or the model.
+
+        Zero weights are a good start there: ReZero, Fixup, zero heads.
+        """
+        return self.follows.kind == NeighbourKind.OUTPUT or self.follows.step in (
+            StepName.SUM,
+            StepName.PRODUCT,
+            StepName.SOFTMAX,
+        )
 
     @property
     def scale(self) -> float | None:
@@ -134,7 +187,7 @@ class Layer:
         values: dict[str, Any] = {
             f.name: getattr(self, f.name)
             for f in fields(self)
-            if f.name not in ("input", "output", "gradient", "activation")
+            if f.name not in ("input", "output", "gradient", "activation", "call")
         }
         for prefix, moments in (
             ("input_", self.input),
@@ -159,8 +212,14 @@ class Weights:
         moments: of its entries.
         planned_rms, planned_scheme: as the plan would draw it; None and "" where it draws nothing.
         fans: of a kernel.
-        gradient_rms: √E[g²]; 0 where nothing reaches it, None where it is frozen.
+        gradient_rms: √E[g²]; 0 where no gradient reaches it, None where it is frozen.
         update_rms: rms of the change that the optimizer's first step makes; None without one.
+        later_gradient_rms: √E[g²] after the parameters that get a gradient have made a step, and
+            those that get one then, and so on; None where that wasn't looked at.
+        layout: the role of each axis, of a kernel; "" where that isn't known.
+        structure: by how many standard errors the mean squares or the means of its rows, and those
+            of its columns, differ more than independent entries' do, the lesser of the two; None
+            where it has too few.
     """
 
     name: str
@@ -172,6 +231,16 @@ class Weights:
     fans: Fans | None = None
     gradient_rms: float | None = None
     update_rms: float | None = None
+    later_gradient_rms: float | None = None
+    layout: str = ""
+    structure: float | None = None
+
+    @property
+    def learns(self) -> bool | None:
+        """Whether it gets a gradient, at once or after others' steps; None where nobody knows."""
+        if self.gradient_rms is None or self.gradient_rms > 0:
+            return self.gradient_rms is not None
+        return None if self.later_gradient_rms is None else self.later_gradient_rms > 0
 
     @property
     def size(self) -> int:
@@ -207,14 +276,14 @@ def _ratio(top: float | None, bottom: float) -> float | None:
 
 
 @dataclass(frozen=True)
-class Sum:
+class ResidualSum:
     """One residual sum, stream + branch, in execution order.
 
     Attributes:
         name: the layer that ends the branch, or the module that adds where no kernel does.
         stream, branch, rms: √E[x²] of the two and of their sum. The stream is the older tensor.
-        layers: names of the layers that ran since the stream's last sum: the branch's.
-        parameters: the parameters that data met there.
+        layers: names of the branch's layers: those that ran since the stream's last sum.
+        parameters: names of the parameters that the branch applies.
     """
 
     name: str
@@ -225,18 +294,30 @@ class Sum:
     parameters: tuple[str, ...] = ()
 
 
+class LossKind(StrEnum):
+    """What a loss compares; a member equals its string."""
+
+    CROSS_ENTROPY = "cross-entropy"
+    BINARY = "binary cross-entropy"
+    SQUARED_ERROR = "squared error"
+
+
 @dataclass(frozen=True)
 class Output:
     """The model's output, and how far its loss lies above chance before the first step.
 
     Attributes:
-        rms: over the output's entries.
-        layer: the kernel that puts out the logits; "" where there are none.
-        classes: of the logits.
-        loss: the loss, where one was given and is a cross-entropy; else the expected one for
-            labels that are independent of the logits, E[log Σ exp − mean].
-        given: whether the loss was given.
-        chance: the loss of equal logits, log(classes).
+        rms: over the entries that the loss compares with the targets.
+        layer: the layer whose output they are; "" where they are no kernel's own.
+        classes: of the logits; 1 for a squared error.
+        loss: the loss, where one was given; else the expected cross-entropy for labels that are
+            independent of the logits, E[log Σ exp − mean].
+        given: whether the loss was given, so that these are known to be logits.
+        chance: the loss of an output that says nothing: of equal logits, log(classes); of the share
+            p of positives, its entropy; of the targets' mean, their variance.
+        kind: what the loss compares.
+        mean: of the entries.
+        target_mean: of the targets, where they are numbers.
     """
 
     rms: float
@@ -245,11 +326,20 @@ class Output:
     loss: float
     given: bool
     chance: float
+    kind: LossKind = LossKind.CROSS_ENTROPY
+    mean: float = 0.0
+    target_mean: float = 0.0
 
 
 @dataclass(frozen=True)
 class Twins:
-    """Parameters with the same bits, or one whose units or packed blocks all have the same."""
+    """Parameters that are equal bit for bit.
+
+    Attributes:
+        parameters: their names.
+        within: where there is one parameter, which of its parts are equal: all its units, or the
+            kernels packed in it.
+    """
 
     parameters: tuple[str, ...]
     within: Literal["", "units", "blocks"] = ""
@@ -257,10 +347,49 @@ class Twins:
 
 @dataclass(frozen=True)
 class NotFinite:
-    """Where NaN or infinity first arises: the module that was running, and the operation."""
+    """Where NaN or infinity first arises: the module that was running, and the operation.
+
+    `backward` says that it is the operation's gradient, of finite values, that isn't finite.
+    """
 
     module: str
     operation: str
+    backward: bool = False
+
+
+class CutReason(StrEnum):
+    """Why no gradient passes an operation; a member equals its string."""
+
+    NO_GRAD = "no_grad"
+    DETACHED = "detached"
+    FLAT = "flat"
+    ZEROS = "zeros"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """An operation at which the gradient's way back to some parameters ends.
+
+    Attributes:
+        module: the one that was running.
+        operation: its name.
+        reason: it runs without gradients, has no derivative or is detached, has a derivative of
+            zero there, or multiplies two zeros, of which each waits for the other.
+        parameters: those that get no gradient because of it, in the model's order.
+    """
+
+    module: str
+    operation: str
+    reason: CutReason
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EmbeddingTerm:
+    """One term of a sum of embeddings: its table, "" for constant positions, and its rms."""
+
+    parameter: str
+    rms: float
 
 
 @dataclass(frozen=True)
@@ -303,37 +432,90 @@ class Signal:
         output: the logits, where there are some.
         twins: parameters that are copies of one another.
         histograms: by layer name, where they were asked for.
+        cuts: where the gradient's way to some parameters ends.
+        norms_of_one: modules that normalize over a single value: their output is their bias.
+        embedding_sums: the terms of each sum of embeddings.
+        trained: whether the weights are judged as those of a model that has learned.
     """
 
     layers: tuple[Layer, ...]
     verdicts: tuple[Verdict, ...] = ()
     weights: tuple[Weights, ...] = ()
-    sums: tuple[Sum, ...] = ()
+    sums: tuple[ResidualSum, ...] = ()
     output: Output | None = None
     twins: tuple[Twins, ...] = ()
     histograms: Mapping[str, Histograms] = field(default_factory=dict, repr=False)
+    cuts: tuple[Cut, ...] = ()
+    norms_of_one: tuple[str, ...] = ()
+    embedding_sums: tuple[tuple[EmbeddingTerm, ...], ...] = ()
+    trained: bool = False
 
     @property
     def healthy(self) -> bool:
         """Whether there is no verdict."""
         return not self.verdicts
 
-    def __str__(self) -> str:
-        """Return the table and the verdicts in plain text."""
-        from fanwise.report.terminal import plain, signal_table
-
-        return f"{plain(signal_table(self))}\n{self.summary}"
-
     @property
     def summary(self) -> str:
         """The verdicts in sentences, or that the signal is healthy."""
         if self.verdicts:
             return "\n".join(f"✗ {verdict}" for verdict in self.verdicts)
-        return f"✓ healthy: {_span(self.layers)}"
+        return f"✓ healthy: {self.overall}"
+
+    @property
+    def overall(self) -> str:
+        """In a sentence, how the rms changes over the whole depth, forward and backward."""
+        if not self.layers:
+            return "there is no kernel to measure."
+        first, last = self.layers[0].rms, self.layers[-1].rms
+        forward = last / first if first else math.nan
+        text = f"the rms changes by {forward:.3g} from the first kernel to the last"
+        gradients = [g for layer in self.layers if (g := layer.gradient_rms)]
+        if len(gradients) > 1:
+            text += f", the gradient's by {gradients[0] / gradients[-1]:.3g} on its way back"
+        return text + "."
+
+    @property
+    def known_weights(self) -> tuple[Weights, ...]:
+        """The parameters, or where a front end gives none, the kernels that the layers tell of."""
+        if self.weights:
+            return self.weights
+        layers = {layer.parameter: layer for layer in self.layers}
+        return tuple(
+            Weights(
+                name=layer.parameter,
+                shape=(),
+                role="dense",
+                moments=Moments(layer.weight_rms, 0.0, layer.weight_rms),
+                planned_rms=layer.planned_rms,
+                planned_scheme=layer.planned_scheme,
+                fans=layer.fans,
+            )
+            for layer in layers.values()
+        )
+
+    def layer_of(self, parameter: str) -> Layer | None:
+        """Return the first layer with this kernel; None where there is none."""
+        return next((layer for layer in self.layers if layer.parameter == parameter), None)
+
+    def weights_of(self, parameter: str) -> Weights | None:
+        """Return a parameter's values; None where there is none of that name."""
+        return next((w for w in self.known_weights if w.name == parameter), None)
+
+    def bias_of(self, layer: Layer) -> Weights | None:
+        """Return the bias that is added to a kernel's output, where it has a module in common."""
+        prefix, _, _ = layer.parameter.rpartition(".")
+        own = f"{prefix}.bias" if prefix else "bias"
+        return next((w for w in self.weights if w.name == own and w.role == Role.BIAS), None)
+
+    def where(self, parameter: str) -> str:
+        """Return what a verdict on a parameter names: its layer, or where it has none, itself."""
+        layer = self.layer_of(parameter)
+        return layer.name if layer else parameter
 
     def to_plain(self) -> dict[str, Any]:
         """Return the signal as plain JSON values; infinities and NaN as strings."""
-        plain: dict[str, Any] = _finite(self.to_dict())
+        plain: dict[str, Any] = _without_infinities(self.to_dict())
         return plain
 
     def to_dict(self) -> dict[str, Any]:
@@ -346,51 +528,18 @@ class Signal:
             "sums": [asdict(each) for each in self.sums],
             "output": asdict(self.output) if self.output else None,
             "twins": [asdict(each) for each in self.twins],
+            "cuts": [asdict(each) for each in self.cuts],
+            "trained": self.trained,
         }
 
     def to_json(self, indent: int | None = 2) -> str:
         """Return the signal as JSON; infinities and NaN as strings."""
         return json.dumps(self.to_plain(), indent=indent, allow_nan=False)
 
-    def to_html(self, path: str | Path, after: Signal | None = None, **more: Any) -> None:
-        """Write the page of `fanwise.report.html.page`: one file, read without a network."""
-        from fanwise.report.html import page
 
-        Path(path).write_text(page(self, after, **more), encoding="utf-8")
-
-    def to_markdown(self, after: Signal | None = None, **more: Any) -> str:
-        """Return the summary of `fanwise.report.markdown.markdown`, as GitHub shows it."""
-        from fanwise.report.markdown import markdown
-
-        return markdown(self, after, **more)
-
-    def plot(self, path: str | Path, after: Signal | None = None, **more: Any) -> None:
-        """Write the charts of `fanwise.report.figures.save`: PNG, SVG or PDF, by Matplotlib."""
-        from fanwise.report.figures import save
-
-        save(path, self, after, **more)
-
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows."""
-        from fanwise.report.notebook import signal_html
-
-        return signal_html(self)
-
-
-def _finite(value: Any) -> Any:
+def _without_infinities(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _without_infinities(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_without_infinities(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _span(layers: Sequence[Layer]) -> str:
-    if not layers:
-        return "there is no kernel to measure."
-    forward = layers[-1].rms / layers[0].rms if layers[0].rms else math.nan
-    text = f"the rms changes by {forward:.3g} from the first kernel to the last"
-    gradients = [g for layer in layers if (g := layer.gradient_rms)]
-    if len(gradients) > 1:
-        text += f", the gradient's by {gradients[0] / gradients[-1]:.3g} on its way back"
-    return text + "."

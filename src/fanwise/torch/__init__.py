@@ -1,10 +1,35 @@
-"""Front end for PyTorch: draw a tensor, plan a model, initialize it, measure it, calibrate it."""
+"""Front end for PyTorch.
 
-from fanwise.plan import Rule
-from fanwise.torch.calibrate import calibrate
-from fanwise.torch.coordinates import coordinate_check
-from fanwise.torch.draw import draw
-from fanwise.torch.measure import measure
-from fanwise.torch.plan import Plan, init_, plan
+- `draw`: a tensor, by a scheme.
+- `plan`: which draw each parameter of a model gets, and why; nothing is drawn.
+- `init_`: plan a model, and draw every parameter in place.
+- `measure`: what the signal and the gradient do, layer by layer, with verdicts.
+- `calibrate`: scale each kernel until its outputs have a given deviation.
+- `compare`: train a model from several starts, and say which trains better.
+- `coordinate_check`: whether the size of what each layer puts out depends on the width.
+- `fanwise.torch.init`: a drop-in for `torch.nn.init`, a module.
+"""
 
-__all__ = ["Plan", "Rule", "calibrate", "coordinate_check", "draw", "init_", "measure", "plan"]
+from fanwise.errors import need_framework
+
+need_framework("torch")  # before what imports it
+
+from fanwise.planning.rules import Rule  # noqa: E402
+from fanwise.torch._draw import draw  # noqa: E402
+from fanwise.torch.comparing.compare import compare  # noqa: E402
+from fanwise.torch.measuring.calibration import calibrate  # noqa: E402
+from fanwise.torch.measuring.coordinates import coordinate_check  # noqa: E402
+from fanwise.torch.measuring.measure import measure  # noqa: E402
+from fanwise.torch.planning.plan import Plan, init_, plan  # noqa: E402
+
+__all__ = [
+    "Plan",
+    "Rule",
+    "calibrate",
+    "compare",
+    "coordinate_check",
+    "draw",
+    "init_",
+    "measure",
+    "plan",
+]

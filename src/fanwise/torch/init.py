@@ -12,10 +12,18 @@ So one seed gives the same values whatever the tensor's strides, device and size
 is the rounding of float32. Empty tensors and fills without chance (`constant_`, `ones_`, `zeros_`,
 `eye_`, `dirac_`, `trunc_normal_` where nothing is left to chance) leave the generator alone.
 Random fills are for float32, float64, float16 and bfloat16; the others take any dtype.
+
+Under `torch.compile` (also with ``fullgraph=True``) and in a program of `torch.export`, the default
+generator gives the eager call's values when the compiled code runs; ``generator=`` breaks a graph.
+`torch.func.vmap` is followed in its ``randomness``: "different" takes one seed a sample, "same" one
+for all, "error" raises. Fake tensors, like meta tensors, get their shapes checked and no values. A
+write into a tensor that is computed from others, such as a parametrized weight, warns that those
+are not written.
 """
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Container
 from functools import lru_cache
@@ -24,12 +32,22 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Generator, Tensor
 
-from fanwise.draws import Constant, Draw, Normal, Orthogonal, Sparse, TruncatedNormal, Uniform
 from fanwise.errors import ArgumentError
-from fanwise.fans import Fans, fans
-from fanwise.gains import calculate_gain
 from fanwise.schemes import Distribution, VarianceScaling, Xavier
-from fanwise.torch.tensors import check, fill_, shape
+from fanwise.schemes.distributions import (
+    Constant,
+    Draw,
+    Normal,
+    Orthogonal,
+    Sparse,
+    TruncatedNormal,
+    Uniform,
+)
+from fanwise.schemes.fans import Fans, fans
+from fanwise.schemes.gains import calculate_gain
+from fanwise.torch.dispatched import carried, dispatch, must_dispatch, seed_of
+from fanwise.torch.memory import check_drawable, fill_, shape_of
+from fanwise.torch.sharding import is_dtensor, pieces_of
 
 __all__ = [
     "calculate_gain",
@@ -60,7 +78,6 @@ __all__ = [
     "zeros_",
 ]
 
-CPU = torch.device("cpu")
 TWO_OR_MORE = range(2, 65)
 """Counts of axes; a tensor has 64 at most."""
 
@@ -68,27 +85,58 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def _seed(generator: Generator | None) -> int:
-    """Return 64 bits of a generator, by default the one that `torch.manual_seed` sets."""
-    device = CPU if generator is None else generator.device
-    bits = torch.empty((), dtype=torch.int64, device=device)
-    return int(bits.random_(-(2**63), None, generator=generator)) % 2**64
+def _warn_if_computed(tensor: Tensor) -> None:
+    """Warn where what is written is lost: a tensor that is computed anew at each access.
+
+    So is a parametrized weight (`torch.nn.utils.parametrizations`). A view of a parameter is not.
+    """
+    root = tensor if tensor._base is None else tensor._base
+    if root.grad_fn is None:
+        return
+    found, nodes, seen = [], [root.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            found.append(str(tuple(leaf.shape)))
+        nodes += [following for following, _ in node.next_functions if following is not None]
+    frame, level = inspect.currentframe(), 1
+    while frame and frame.f_code.co_filename == __file__:  # to the caller's line
+        frame, level = frame.f_back, level + 1
+    warnings.warn(
+        f"the tensor of shape {tuple(tensor.shape)} is computed ({root.grad_fn.name()}) from "
+        f"leaf tensors of shape {', '.join(sorted(found))}, which are not written: a parametrized "
+        "weight keeps nothing of this. Initialize what it is computed from "
+        "(module.parametrizations.weight.original…), or assign: module.weight = values.",
+        stacklevel=level,
+    )
+
+
+def _check_written(tensor: Tensor) -> None:
+    """Raise `ArgumentError` for a lazy parameter; warn where what is written is lost."""
+    if not torch.compiler.is_compiling():  # where neither can be told
+        shape_of(tensor)
+        _warn_if_computed(tensor)
 
 
 def _apply(tensor: Tensor, draw: Draw, generator: Generator | None) -> Tensor:
     """Fill a tensor with a draw whose seed the generator gives; nothing to fill, nothing taken."""
-    if 0 in shape(tensor) or tensor.is_meta:
+    if 0 in shape_of(tensor) or tensor.is_meta:
         return tensor
-    check(tensor)  # before the generator moves
-    return fill_(tensor, draw, seed=0 if isinstance(draw, Constant) else _seed(generator))
+    check_drawable(tensor)  # before the generator moves
+    _warn_if_computed(tensor)
+    return fill_(tensor, draw, seed=0 if isinstance(draw, Constant) else seed_of(generator))
 
 
 def _check_axes(tensor: Tensor, counts: Container[int], needs: str, remedy: str) -> None:
-    sizes = shape(tensor)
+    sizes = tuple(tensor.shape) if torch.compiler.is_compiling() else shape_of(tensor)
     if len(sizes) not in counts:
         raise ArgumentError(f"{needs}; the tensor has shape {sizes}. {remedy}")
 
 
+@carried
 def uniform_(
     tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
@@ -104,9 +152,12 @@ def uniform_(
     >>> bool((w.abs() <= 1).all())
     True
     """
+    if must_dispatch(tensor):
+        return dispatch("uniform_", tensor, (a, b), (), generator)
     return _apply(tensor, Uniform(float(a), float(b)), generator)
 
 
+@carried
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
@@ -115,9 +166,12 @@ def normal_(
     Raises:
         ArgumentError: a negative `std`, or a value that isn't finite.
     """
+    if must_dispatch(tensor):
+        return dispatch("normal_", tensor, (mean, std), (), generator)
     return _apply(tensor, Normal(float(std), float(mean)), generator)
 
 
+@carried
 def trunc_normal_(
     tensor: Tensor,
     mean: float = 0.0,
@@ -138,6 +192,8 @@ def trunc_normal_(
             infinite); bounds that hold less than 2⁻¹² of the normal, such as a > mean + 3.5·std,
             where PyTorch is slow or wrong.
     """
+    if must_dispatch(tensor):
+        return dispatch("trunc_normal_", tensor, (mean, std, a, b), (), generator)
     parent, a, b = Normal(float(std), float(mean)), float(a), float(b)
     if not a <= b:
         raise ArgumentError(f"trunc_normal_: a={a:g} must not lie above b={b:g}.")
@@ -149,7 +205,7 @@ def trunc_normal_(
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Fill with `val`, and return the tensor; any dtype."""
-    shape(tensor)  # a lazy parameter has none
+    _check_written(tensor)
     with torch.no_grad():
         return tensor.fill_(val)
 
@@ -161,9 +217,26 @@ def ones_(tensor: Tensor) -> Tensor:
 
 def zeros_(tensor: Tensor) -> Tensor:
     """Fill with zeros, and return the tensor; any dtype."""
-    shape(tensor)
+    _check_written(tensor)
     with torch.no_grad():
         return tensor.zero_()
+
+
+def _write(tensor: Tensor, write: Callable[[Tensor], object]) -> Tensor:
+    """Write into a tensor, and return it; into a DTensor by way of the whole, on each rank.
+
+    A view of a DTensor may be a copy, which takes what is written with it.
+    """
+    _check_written(tensor)
+    with torch.no_grad():
+        if not is_dtensor(tensor):
+            write(tensor)
+            return tensor
+        whole = torch.empty(tensor.shape, dtype=tensor.dtype)
+        write(whole)
+        for memory, box in pieces_of(tensor):
+            memory.copy_(whole[box])
+    return tensor
 
 
 def eye_(tensor: Tensor) -> Tensor:
@@ -173,9 +246,7 @@ def eye_(tensor: Tensor) -> Tensor:
         ArgumentError: a tensor that isn't a matrix.
     """
     _check_axes(tensor, {2}, "eye_ needs 2 axes", "For a convolution use dirac_.")
-    with torch.no_grad():
-        tensor.zero_().diagonal().fill_(1)
-    return tensor
+    return _write(tensor, lambda whole: whole.zero_().diagonal().fill_(1))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -195,15 +266,17 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     outputs, _, *kernel = tensor.shape
     if groups < 1 or outputs % groups:
         raise ArgumentError(f"dirac_: groups={groups} doesn't divide the {outputs} outputs.")
-    with torch.no_grad():
-        tensor.zero_()
-        if tensor.numel():
-            centre = tensor
+
+    def write(whole: Tensor) -> None:
+        whole.zero_()
+        if whole.numel():
+            centre = whole
             for n in kernel:
                 centre = centre.select(2, n // 2)
             for group in centre.chunk(groups):
                 group.diagonal().fill_(1)
-    return tensor
+
+    return _write(tensor, write)
 
 
 @lru_cache(maxsize=1024)
@@ -260,6 +333,7 @@ def _xavier_(
     return _apply(tensor, _scaled(Xavier(distribution, float(gain)), fans), generator)
 
 
+@carried
 def xavier_uniform_(
     tensor: Tensor, gain: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
@@ -277,9 +351,12 @@ def xavier_uniform_(
     >>> bool(w.abs().max() <= 5 / 3 * (6 / (64 + 32)) ** 0.5)
     True
     """
+    if must_dispatch(tensor):
+        return dispatch("xavier_uniform_", tensor, (gain,), (), generator)
     return _xavier_(tensor, "uniform", gain, generator)
 
 
+@carried
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill with normal values of std gain·√(2/(fan_in + fan_out)), and return the tensor.
 
@@ -291,6 +368,8 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
     Source: Glorot and Bengio (2010), "Understanding the difficulty of training deep feedforward
     neural networks", equation 12.
     """
+    if must_dispatch(tensor):
+        return dispatch("xavier_normal_", tensor, (gain,), (), generator)
     return _xavier_(tensor, "normal", gain, generator)
 
 
@@ -302,7 +381,7 @@ def _kaiming_(
     nonlinearity: str,
     generator: Generator | None,
 ) -> Tensor:
-    if 0 in shape(tensor):
+    if 0 in shape_of(tensor):
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
         return tensor
     fan = _calculate_correct_fan(tensor, mode)
@@ -310,6 +389,7 @@ def _kaiming_(
     return _apply(tensor, _scaled(scheme, (fan, fan)), generator)
 
 
+@carried
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0,
@@ -333,9 +413,12 @@ def kaiming_uniform_(
 
     Source: He et al. (2015), "Delving deep into rectifiers", equations 10, 14 and 15.
     """
+    if must_dispatch(tensor):
+        return dispatch("kaiming_uniform_", tensor, (a,), (mode, nonlinearity), generator)
     return _kaiming_(tensor, "uniform", a, mode, nonlinearity, generator)
 
 
+@carried
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0,
@@ -347,16 +430,19 @@ def kaiming_normal_(
 
     Arguments, errors and source as for `kaiming_uniform_`.
     """
+    if must_dispatch(tensor):
+        return dispatch("kaiming_normal_", tensor, (a,), (mode, nonlinearity), generator)
     return _kaiming_(tensor, "normal", a, mode, nonlinearity, generator)
 
 
+@carried
 def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
     """Fill with gain × a Haar-distributed orthogonal matrix of size(0) rows; return the tensor.
 
     Rows are orthogonal where there are no more of them than columns, else columns are. Computed in
     float64 for float64 and in float32 for the others, which are rounded once; any memory format.
     Where a CPU tensor is float32 or float64 and contiguous, it is computed in its own memory, and
-    what that takes besides is bounded (`fanwise.haar`).
+    what that takes besides is bounded (`fanwise.drawing.haar`).
 
     Raises:
         ArgumentError: fewer than 2 axes.
@@ -364,6 +450,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
     Source: Saxe et al. (2014), "Exact solutions to the nonlinear dynamics of learning in deep
     linear neural networks"; Mezzadri (2007) for the sampling.
     """
+    if must_dispatch(tensor):
+        return dispatch("orthogonal_", tensor, (gain,), (), generator)
     _check_axes(
         tensor,
         TWO_OR_MORE,
@@ -373,6 +461,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = N
     return _apply(tensor, Orthogonal(float(gain)), generator)
 
 
+@carried
 def sparse_(
     tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None
 ) -> Tensor:
@@ -389,6 +478,8 @@ def sparse_(
 
     Source: Martens (2010), "Deep learning via Hessian-free optimization", section 5.
     """
+    if must_dispatch(tensor):
+        return dispatch("sparse_", tensor, (sparsity, std), (), generator)
     _check_axes(tensor, {2}, "sparse_ needs 2 axes", "Pass the matrix as a view: flatten(1).")
     return _apply(tensor, Sparse(float(sparsity), float(std)), generator)
 

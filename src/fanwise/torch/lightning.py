@@ -6,10 +6,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from fanwise.signal import Signal
-from fanwise.torch.run import Inputs
-from fanwise.torch.watched import measure_where_it_is
-from fanwise.watch import Watch
+from fanwise.report.shown import ShownSignal
+from fanwise.signal.watch import TrainingWatch
+from fanwise.torch.undisturbed import Inputs
+from fanwise.torch.watched import measure_on_its_device
 
 
 class SignalCallback(Callback):
@@ -31,10 +31,11 @@ class SignalCallback(Callback):
 
     def __init__(self, inputs: Inputs, *, every: int = 1000, **how: Any) -> None:
         super().__init__()
-        self.watch, self.inputs, self.how = Watch(every), inputs, how
+        self.watch: TrainingWatch[ShownSignal] = TrainingWatch(every)
+        self.inputs, self.how = inputs, how
 
     @property
-    def history(self) -> list[tuple[int, Signal]]:
+    def history(self) -> list[tuple[int, ShownSignal]]:
         """What was measured: (step, signal), in order."""
         return self.watch.history
 
@@ -52,7 +53,8 @@ class SignalCallback(Callback):
         if not trainer.is_global_zero:
             return
         step = trainer.global_step
-        found = self.watch.step(step, lambda: measure_where_it_is(module, self.inputs, **self.how))
+        how = {"trained": step > 0 or None, **self.how}
+        found = self.watch.step(step, lambda: measure_on_its_device(module, self.inputs, **how))
         if found:
             for logger in trainer.loggers:
                 logger.log_metrics(found, step)

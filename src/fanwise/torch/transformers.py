@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from fanwise.signal import Signal
-from fanwise.torch.run import Inputs
-from fanwise.torch.watched import measure_where_it_is
-from fanwise.watch import TensorBoard, Watch
+from fanwise.report.shown import ShownSignal
+from fanwise.signal.watch import TensorBoard, TrainingWatch
+from fanwise.torch.undisturbed import Inputs
+from fanwise.torch.watched import measure_on_its_device
 
 
 class SignalCallback(TrainerCallback):
@@ -35,11 +35,12 @@ class SignalCallback(TrainerCallback):
     def __init__(
         self, inputs: Inputs, *, every: int = 1000, folder: str | Path | None = None, **how: Any
     ) -> None:
-        self.watch, self.inputs, self.how = Watch(every), inputs, how
+        self.watch: TrainingWatch[ShownSignal] = TrainingWatch(every)
+        self.inputs, self.how = inputs, how
         self.board = TensorBoard(folder)
 
     @property
-    def history(self) -> list[tuple[int, Signal]]:
+    def history(self) -> list[tuple[int, ShownSignal]]:
         """What was measured: (step, signal), in order."""
         return self.watch.history
 
@@ -79,5 +80,6 @@ class SignalCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         step = state.global_step
-        found = self.watch.step(step, lambda: measure_where_it_is(model, self.inputs, **self.how))
+        how = {"trained": step > 0 or None, **self.how}
+        found = self.watch.step(step, lambda: measure_on_its_device(model, self.inputs, **how))
         self.board.write(step, found)

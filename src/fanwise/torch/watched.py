@@ -1,4 +1,4 @@
-"""What the callbacks of PyTorch's trainers share: a batch that goes where the model is."""
+"""What the callbacks of PyTorch's trainers share: measuring on the model's device."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
 
-from fanwise.signal import Signal
-from fanwise.torch.measure import measure
-from fanwise.torch.run import Inputs
+from fanwise.report.shown import ShownSignal
+from fanwise.torch.internals import tree_map_only
+from fanwise.torch.measuring.measure import measure
+from fanwise.torch.undisturbed import Inputs
 
 
-def measure_where_it_is(model: nn.Module, inputs: Inputs, **how: Any) -> Signal:
-    """Return what `measure` does, on the model's device, of a compiled model's own code."""
+def measure_on_its_device(model: nn.Module, inputs: Inputs, **how: Any) -> ShownSignal:
+    """Return what `measure` does, on the model's device; of a compiled model, uncompiled."""
     model = getattr(model, "_orig_mod", model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     moved: Inputs = tree_map_only(torch.Tensor, lambda leaf: leaf.to(device), inputs)

@@ -1,0 +1,398 @@
+"""The command `fanwise`: each function below is one subcommand. They parse, call and print.
+
+Start-up counts: whatever only one subcommand needs is imported inside it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import fanwise
+from fanwise.cli.files import check_writable, read_plan, write_whole
+from fanwise.cli.options import (
+    FrameworkOption,
+    InputOption,
+    JsonOption,
+    KeepOption,
+    NamesOf,
+    PolicyOption,
+    RuleOption,
+    SeedOption,
+    TargetArgument,
+    rules_from,
+)
+from fanwise.cli.target import (
+    find_beside,
+    find_builder,
+    load_model,
+    load_module,
+    load_object,
+    need_inputs,
+)
+from fanwise.errors import ArgumentError, FanwiseError, TargetError, with_article
+
+app = typer.Typer(
+    name="fanwise",
+    help="Weight initialization you can trust: plan it, draw it, check it.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command(epilog="Example: fanwise plan train.py:build --input 8x3x32x32")
+def plan(
+    target: TargetArgument,
+    input: InputOption = None,
+    policy: PolicyOption = "auto",
+    rule: RuleOption = None,
+    keep: KeepOption = "designs",
+    framework: FrameworkOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the plan as JSON, for init --plan.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Show what differs from this plan instead.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what would be drawn for every parameter, and why. Nothing is drawn."""
+    if output is not None:
+        check_writable(output)
+    model = load_model(target, input, framework)
+    from fanwise.planning.designs import check_keep
+
+    planned = model.plan(policy=policy, rules=rules_from(rule), keep=check_keep(keep))
+    if output is not None:
+        write_whole(output, lambda part: part.write_text(planned.to_json(), encoding="utf-8"))
+    if against is not None:
+        lines = read_plan(against, model).diff(planned)
+        print(json.dumps(lines) if as_json else "\n".join(lines) or "the plans draw the same.")
+    elif as_json:
+        print(planned.to_json())
+    else:
+        from fanwise.cli.console import output_width, show
+        from fanwise.report.terminal_tables import plan_table
+
+        show(plan_table(planned, output_width()))
+
+
+@app.command(epilog="Example: fanwise init train.py:build -o weights.safetensors --seed 0")
+def init(
+    target: TargetArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The safetensors file to write.")],
+    seed: SeedOption = 0,
+    input: InputOption = None,
+    policy: PolicyOption = "auto",
+    rule: RuleOption = None,
+    keep: KeepOption = "designs",
+    framework: FrameworkOption = None,
+    saved: Annotated[
+        Path | None, typer.Option("--plan", help="Apply this plan, as plan --output wrote it.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw every parameter and write the weights to a safetensors file, whole or not at all."""
+    check_writable(output)
+    model = load_model(target, input, framework)
+    from rich.markup import escape
+
+    from fanwise.cli.console import console
+    from fanwise.planning.designs import check_keep
+    from fanwise.report.terminal import progress
+
+    if saved is not None and (policy != "auto" or rule or keep != "designs"):
+        raise ArgumentError("--plan says it all: leave --policy, --rule and --keep out.")
+    if saved is not None:
+        planned = read_plan(saved, model)
+    else:
+        planned = model.plan(policy=policy, rules=rules_from(rule), keep=check_keep(keep))
+    if planned.note:
+        console(stderr=True).print(escape(planned.note))
+    with progress(console(stderr=True), "drawing", len(planned.rows)) as advance:
+        model.draw(planned, seed, lambda *_: advance())
+    notes = {"fanwise": fanwise.__version__, "fanwise_seed": str(seed)}
+    write_whole(output, lambda part: model.save(part, notes))
+    drawn = sum(1 for row in planned.rows if row.draws)
+    if as_json:
+        print(json.dumps({"output": str(output), "seed": seed, "parameters": drawn}))
+    else:
+        print(f"{drawn} parameters, seed {seed}, written to {output}")
+
+
+@app.command(epilog="Example: fanwise check train.py:build --html report.html --strict")
+def check(
+    target: TargetArgument,
+    input: InputOption = None,
+    seed: SeedOption = 0,
+    policy: PolicyOption = "auto",
+    rule: RuleOption = None,
+    keep: KeepOption = "designs",
+    framework: FrameworkOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with status 1 unless the signal is healthy.")
+    ] = False,
+    as_json: JsonOption = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page of it, in one file.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write a summary, as GitHub shows it.")
+    ] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Draw it, with Matplotlib.")] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Draw it, for a paper.")] = None,
+) -> None:
+    """Measure the signal as the code initializes it, and beside it after init_; one verdict."""
+    for path in filter(None, (html, markdown, png, svg)):
+        check_writable(path)
+    for picture, suffix in ((png, ".png"), (svg, ".svg")):
+        if picture and picture.suffix.lower() != suffix:
+            raise ArgumentError(f"--{suffix[1:]} {picture}: the name must end in {suffix}.")
+    model = load_model(target, input, framework)
+    need_inputs(target, model.inputs)
+    from rich.text import Text
+
+    from fanwise.cli.console import console, output_width, show
+    from fanwise.planning.designs import check_keep
+    from fanwise.report.terminal import progress
+    from fanwise.report.terminal_tables import signal_table
+
+    look = model.measure_histograms if html else model.measure
+    with progress(console(stderr=True), "measuring", 3) as advance:
+        wanted: dict[str, Any] = {"policy": policy, "rules": rules_from(rule)}
+        planned = model.plan(keep=check_keep(keep), **wanted)
+        before = look(**wanted)
+        advance()
+        model.draw(planned, seed, lambda *_: None)
+        advance()
+        after = look(**wanted)
+        advance()
+    if html:
+        write_whole(html, lambda p: before.to_html(p, after, plan=planned, target=target))
+    if markdown:
+        text = before.to_markdown(after, target=target)
+        write_whole(markdown, lambda p: p.write_text(text, encoding="utf-8"))
+    for path in filter(None, (png, svg)):
+        write_whole(path, lambda p: before.plot(p, after))
+    if as_json:
+        print(json.dumps({"as_it_is": before.to_plain(), "after_init_": after.to_plain()}))
+    else:
+        show(signal_table(before, after, width=output_width()))
+        for when, signal in (("As it is", before), (f"After {model.drawn_by}", after)):
+            style = "bold green" if signal.healthy else "bold red"
+            show(Text.assemble((f"{when}: ", style), signal.summary))
+    if strict and not before.healthy:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: fanwise compare train.py:build --starts own,init_ --seeds 5")
+def compare(
+    target: TargetArgument,
+    batches: Annotated[
+        str,
+        typer.Option(
+            help="What the model is trained on: a name in TARGET's file, or file.py:name."
+        ),
+    ] = "batches",
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="A function of the output and the target, likewise. Without it `loss` of that "
+            "file, and where there is none the model returns its loss."
+        ),
+    ] = None,
+    starts: Annotated[
+        str,
+        typer.Option(help="own, default, init_, policies, commas between; the first is beaten."),
+    ] = "own,init_",
+    optimizer: Annotated[
+        str, typer.Option(help="adamw, sgd, or a function of (parameters, rate), likewise.")
+    ] = "adamw",
+    rate: Annotated[
+        float | None, typer.Option(help="The learning rate that the sweep begins at.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of each run; by default one for each batch.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each start at its best rate.")] = 5,
+    record: Annotated[
+        Path | None, typer.Option(help="A file that keeps each run: an interrupted one goes on.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw the losses: .png, .svg or .pdf, with Matplotlib.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train your model from several starts, each at its best rate, and say which trains better."""
+    if figure is not None:
+        from fanwise.report.figures import check_format
+
+        check_format(figure)
+    for path in filter(None, (figure, record)):
+        check_writable(path)
+    module = load_module(target)
+    build, data = find_builder(module, target), find_beside(module, target, batches)
+    wanted: dict[str, Any] = {"optimizer": optimizer, "rate": rate, "steps": steps}
+    own_loss = getattr(module, "loss", None)
+    wanted["loss"] = own_loss if loss is None else find_beside(module, target, loss)
+    from fanwise.cli.console import console, show
+    from fanwise.report.comparisons import comparison_table
+    from fanwise.report.terminal import progress
+    from fanwise.torch import compare as compare_starts
+    from fanwise.torch.comparing.training import OPTIMIZERS
+
+    if optimizer not in OPTIMIZERS:
+        wanted["optimizer"] = find_beside(module, target, optimizer)
+    names = starts.split(",")
+    with progress(console(stderr=True), "training", len(names) * (6 + 2 * seeds)) as advance:
+        found = compare_starts(
+            build, data, starts=names, seeds=seeds, record=record,
+            progress=lambda *_: advance(), **wanted,
+        )  # fmt: skip
+    if figure is not None:
+        write_whole(figure, lambda p: found.plot(p, title=target))
+    if as_json:
+        print(found.to_json())
+    else:
+        show(comparison_table(found))
+        print(found.summary)
+
+
+@app.command(epilog="Example: fanwise explain --fan-in 128 --fan-out 256 --activation tanh")
+def explain(
+    fan_in: Annotated[int, typer.Option("--fan-in", min=1, help="Terms that one output sums.")],
+    fan_out: Annotated[
+        int, typer.Option("--fan-out", min=1, help="Outputs that one input reaches.")
+    ],
+    activation: Annotated[
+        str,
+        typer.Option(
+            "--activation",
+            "-a",
+            help="What feeds the kernel: relu, tanh, gelu…, or any "
+            "function: file.py:name, package.module:name.",
+        ),
+    ] = "linear",
+    as_json: JsonOption = False,
+) -> None:
+    """Derive Xavier's, He's and LeCun's variance with your own numbers, and measure them."""
+    from fanwise.cli.explain import explain as derive
+
+    function = load_object(activation) if ":" in activation else None
+    if function is not None and not callable(function):
+        raise TargetError(f"{activation} is {with_article(type(function).__name__)}, no function.")
+    found = derive(fan_in, fan_out, activation, function)
+    if as_json:
+        print(json.dumps(found.to_dict()))
+    else:
+        from fanwise.cli.console import show
+        from fanwise.cli.explain import explanation_text
+
+        show(explanation_text(found))
+
+
+@app.command(epilog="Example: fanwise migrate src/ --diff")
+def migrate(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH…", help="Python files, notebooks, folders.")
+    ],
+    to: Annotated[NamesOf, typer.Option(help="Whose names to write.")] = NamesOf.keras,
+    tf_version: Annotated[
+        str | None,
+        typer.Option(metavar="1.x", help="The TensorFlow that the code was written for."),
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Replace the files.")] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Print the change as a patch, the rest to stderr.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    simplify: Annotated[
+        bool,
+        typer.Option("--simplify", help="VarianceScaling(1, 'fan_avg', …) → GlorotUniform."),
+    ] = False,
+) -> None:
+    """Convert old TensorFlow initializers to today's, distributions kept.
+
+    Nothing is written without --write, and no code is run. Exit status: 0 when nothing is left to
+    do, 1 when changes wait for --write or something needs a person, 2 when it was called wrongly.
+    """
+    from fanwise.cli.console import console
+    from fanwise.migrate import migrate as migrate_paths
+
+    try:
+        report = migrate_paths(
+            paths,
+            to=to.value,
+            tf_version=tf_version,
+            write=write,
+            simplify=simplify,
+            workers=os.cpu_count() or 1,
+        )
+    except FanwiseError as error:
+        typer.echo(f"fanwise: {error}", err=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(report.to_json())
+    elif diff:
+        sys.stdout.buffer.write(report.diff().encode("utf-8", "surrogateescape"))
+        sys.stdout.flush()
+    if not as_json:
+        report.print(console(stderr=diff))
+    raise typer.Exit(report.exit_status)
+
+
+def _versions() -> list[str]:
+    """Return fanwise's version, and of each package that it can work with; none is imported."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
+    extras = {name: name for name in ("torch", "jax", "keras")}
+    extras |= {"matplotlib": "report", "libcst": "migrate"}
+    lines = [f"fanwise {fanwise.__version__}"]
+    for package in ("numpy", "numba", "triton", *extras):
+        try:
+            lines.append(f"{package} {version_of(package)}")
+        except PackageNotFoundError:
+            if package in extras:
+                extra = extras[package]
+                lines.append(f'{package} is missing: pip install ".[{extra}]" in fanwise\'s folder')
+    return lines
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the versions of what is here.")
+    ] = False,
+) -> None:
+    if version:
+        print("\n".join(_versions()))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line: exit status 0; 1 with check --strict and a defect; 2 for misuse."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a pipe on Windows knows no arrows
+            stream.reconfigure(errors="replace")
+    try:
+        app(prog_name="fanwise")
+        sys.stdout.flush()
+    except OSError as error:  # as when the disk that a pipe ends on is full
+        from fanwise.cli.console import show_error
+
+        show_error(f"can't write the output: {error.strerror or error}.")
+        raise SystemExit(2) from None
+    except FanwiseError as error:
+        from fanwise.cli.console import show_error
+
+        show_error(str(error))
+        raise SystemExit(2) from None

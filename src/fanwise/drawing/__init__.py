@@ -1,0 +1,1 @@
+"""From a draw, a seed and a name to numbers in memory, the same bits everywhere."""

@@ -1,0 +1,258 @@
+"""Measure: one compiled forward and backward pass, and what the signal does layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fanwise import policies
+from fanwise.errors import ModelError
+from fanwise.jax._plan import Plan, plan_adapted
+from fanwise.jax.internals import Literal, bind, closed_parts
+from fanwise.jax.measuring.evaluation import inner_jaxpr
+from fanwise.jax.measuring.layers import Measured, found_twins
+from fanwise.jax.measuring.recorder import Findings, Recorder
+from fanwise.jax.memory import draw_array
+from fanwise.jax.tracing.models import AdaptedModel, adapt, failed, is_real
+from fanwise.jax.tracing.run import JaxTrace, trace
+from fanwise.planning.rules import Rule
+from fanwise.policies import Policy
+from fanwise.report.shown import ShownSignal
+from fanwise.schemes.distributions import Normal
+from fanwise.signal import NotFinite, judge
+
+Loss = Callable[[Any], Any]
+
+
+class Meter:
+    """Measures one model again and again: it is traced and compiled once.
+
+    The arguments and errors are those of `measure`; `params` or the model's own weights may change
+    from one measurement to the next, not their shapes.
+
+    >>> net = lambda params, x: jnp.tanh(x @ params["w1"]) @ params["w2"]
+    >>> weights = {"w1": jnp.eye(8), "w2": jnp.eye(8)}
+    >>> meter = Meter(net, jnp.ones((4, 8)), params=weights)
+    >>> [layer.name for layer in meter(params=weights).layers]
+    ['w1', 'w2']
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        inputs: Any,
+        *,
+        params: Any = None,
+        loss: Loss | None = None,
+        optimizer: Any = None,
+        policy: Policy | str = "auto",
+        rules: Sequence[Rule] = (),
+        call: Callable[..., Any] | None = None,
+    ) -> None:
+        self.model, self.inputs, self.call = model, inputs, call
+        adapted = self._adapt(model, params)
+        _check_inputs(adapted.inputs.arrays)
+        self.trace: JaxTrace = trace(adapted)
+        self.planned: Plan = plan_adapted(adapted, self.trace, policies.get(policy), rules)
+        self.classes = 0
+        shapes = [x for x in adapted.inputs.arrays if x.ndim]
+        batch = len(shapes[0]) if shapes else 1
+        flat_loss = None if loss is None else self._flat(adapted, loss)
+        self.recorder = Recorder(self.trace, batch, flat_loss, optimizer)
+        self.cotangents = [] if loss is not None else self._cotangents()
+        if not self.trace.parameters:
+            raise ModelError("the model has no parameter that is a number: nothing to measure.")
+
+    def __call__(self, model: Any = None, *, params: Any = None) -> ShownSignal:
+        """Return the signal of the model, or of another of its kind, with these parameters."""
+        adapted = self._adapt(self.model if model is None else model, params)
+        leaves = jax.tree_util.tree_leaves(adapted.variables)
+        arrays = [jnp.asarray(x) for x in adapted.inputs.arrays]
+        try:
+            raw = self.recorder.run(leaves, arrays, self.cotangents)
+        except ModelError:
+            raise
+        except Exception as error:  # a loss may raise anything
+            raise failed("the loss", error) from error
+        found: Findings = jax.tree_util.tree_map(np.asarray, jax.device_get(raw))
+        measured = Measured(self.recorder, found, self.planned)
+        layers = tuple(measured.layers())
+        values = {name: np.asarray(leaves[i]) for i, name in self.trace.parameters.items()}
+        signal = judge(
+            layers,
+            weights=tuple(measured.weights()),
+            sums=tuple(measured.sums()),
+            output=measured.output(self.classes),
+            twins=tuple(found_twins(self.planned, values)),
+            not_finite=self._not_finite(layers, found, [*leaves, *arrays]),
+            init="fanwise.jax.init",
+        )
+        return ShownSignal.of(signal)
+
+    def _adapt(self, model: Any, params: Any) -> AdaptedModel:
+        adapted = adapt(model, self.inputs, params=params, call=self.call)
+        leaves = jax.tree_util.tree_leaves(adapted.variables)
+        if not all(is_real(leaf) for leaf in leaves):
+            raise ModelError(
+                "the model's weights have no values to measure: pass params=, what model.init or "
+                "fanwise.jax.init returned; or for NNX and Equinox a module that isn't abstract."
+            )
+        if not all(is_real(array) for array in adapted.inputs.arrays):
+            raise ModelError(
+                "the inputs have no values: pass arrays, and call measure outside of jit."
+            )
+        return adapted
+
+    def _flat(self, adapted: AdaptedModel, loss: Loss) -> Loss:
+        """Return the loss as a function of a list of the output's arrays."""
+
+        def run(variables: Any, arrays: Any) -> Any:
+            return adapted.inputs.call(partial(adapted.function, variables), arrays)
+
+        like = jax.eval_shape(run, adapted.variables, adapted.inputs.arrays)
+        structure = jax.tree_util.tree_structure(like)
+
+        def flat(outputs: Sequence[Any]) -> Any:
+            value = loss(jax.tree_util.tree_unflatten(structure, outputs))
+            if math.prod(getattr(value, "shape", (0,))) != 1:
+                shape = tuple(getattr(value, "shape", ())) or type(value).__name__
+                raise ModelError(f"loss must return one number, got {shape}: take its mean.")
+            return value
+
+        ends = jax.tree_util.tree_leaves(like)
+        self.classes = classes_of(jax.make_jaxpr(flat)(ends))
+        return flat
+
+    def _cotangents(self) -> list[Any]:
+        ends = [a for a in self.trace.jaxpr.out_avals if jnp.issubdtype(a.dtype, jnp.inexact)]
+        return [
+            draw_array(
+                Normal(),
+                shape=tuple(end.shape),
+                dtype="float32",
+                seed=0,
+                name=f"fanwise.cotangent.{i}",
+            ).astype(end.dtype)
+            for i, end in enumerate(ends)
+        ]
+
+    def _not_finite(
+        self, layers: Sequence[Any], found: Findings, inputs: Sequence[Any]
+    ) -> NotFinite | None:
+        """Return the first operation whose result isn't finite, though its inputs are."""
+        sound = all(math.isfinite(layer.rms) for layer in layers)
+        ends = [float(x["rms"]) for x in found.outputs]
+        if sound and not any(math.isinf(x) for x in ends):
+            return None
+        operation = _first_not_finite(self.trace.jaxpr, inputs)
+        broken = next((x.name for x in layers if not math.isfinite(x.rms)), "")
+        return None if operation is None else NotFinite(broken, operation)
+
+
+def measure(
+    model: Any,
+    inputs: Any,
+    *,
+    params: Any = None,
+    loss: Loss | None = None,
+    optimizer: Any = None,
+    policy: Policy | str = "auto",
+    rules: Sequence[Rule] = (),
+    call: Callable[..., Any] | None = None,
+) -> ShownSignal:
+    """Return what a forward and a backward pass do, layer by layer, with the verdicts on it.
+
+    One compiled function runs both and returns moments: no activation is kept for them. The model
+    runs as it is called; nothing of it changes. A kernel within a conditional, a while loop or a
+    recurrence's loop isn't looked at.
+
+    Args:
+        model: as `plan` takes it, with weights: a module (NNX, Equinox), or with `params`.
+        inputs: of one call, a batch: an array, a tuple of positional or a dict of keyword
+            arguments.
+        params: of Linen, Haiku and functions: what `init` returned.
+        loss: from the model's output to one number; by default a unit normal gradient is sent back
+            from every output, so that it shows what the weights do, whatever the loss.
+        optimizer: of optax: `Weights.update_rms` is then what its first step would change.
+        policy: as for `plan`, which says what each weight's deviation should be.
+        rules: likewise.
+        call: likewise.
+
+    Raises:
+        ModelError: NaN in the input, an empty batch, a model that fails, weights without values, or
+            a loss that isn't one number.
+    """
+    how: dict[str, Any] = {"policy": policy, "rules": rules, "call": call}
+    return Meter(model, inputs, params=params, loss=loss, optimizer=optimizer, **how)(params=params)
+
+
+def classes_of(closed: Any) -> int:
+    """Return the classes of the cross-entropy that a loss computes; 0 where there is none.
+
+    A softmax's is log Σ exp over the last axis; a sigmoid's has two.
+    """
+    summed = 0
+    logs = False
+    pending = [closed]
+    while pending:
+        inner, _ = closed_parts(pending.pop())
+        made = {variable: eqn for eqn in inner.eqns for variable in eqn.outvars}
+        for eqn in inner.eqns:
+            name = eqn.primitive.name
+            if name == "reduce_sum":
+                source = made.get(eqn.invars[0]) if hasattr(eqn.invars[0], "count") else None
+                if source is not None and source.primitive.name == "exp":
+                    summed = int(eqn.invars[0].aval.shape[-1])
+            logs |= name in ("log", "log1p")
+            if name == "log1p" and not summed:
+                summed = 2
+            below = inner_jaxpr(eqn.params)
+            if below is not None:
+                pending.append(below)
+    return summed if logs else 0
+
+
+def _check_inputs(arrays: Sequence[Any]) -> None:
+    for i, array in enumerate(arrays):
+        values = np.asarray(array) if is_real(array) else None
+        if values is None or values.dtype == object:
+            continue
+        if values.dtype.kind in "fc" and not np.isfinite(values).all():
+            raise ModelError(
+                f"input {i}, shape {values.shape}, has NaN or infinity in "
+                f"{np.mean(~np.isfinite(values)):.2%} of its entries: clean it, then measure."
+            )
+        if values.ndim and not len(values):
+            raise ModelError(
+                f"input {i}, shape {values.shape}, is an empty batch: pass one sample at least."
+            )
+
+
+def _first_not_finite(closed: Any, inputs: Sequence[Any]) -> str | None:
+    """Return the primitive that first makes NaN or infinity of finite numbers."""
+    inner, consts = closed_parts(closed)
+    values: dict[Any, Any] = dict(zip(inner.constvars, consts, strict=True))
+    values.update(zip(inner.invars, inputs, strict=True))
+    for eqn in inner.eqns:
+        args = [atom.val if isinstance(atom, Literal) else values[atom] for atom in eqn.invars]
+        made = bind(eqn, args)
+        if not all(map(_is_finite, made)) and all(map(_is_finite, args)):
+            below = inner_jaxpr(eqn.params)
+            if below is not None and eqn.primitive.name not in ("scan", "while", "cond"):
+                return _first_not_finite(below, args) or str(eqn.primitive.name)
+            return str(eqn.primitive.name)
+        values.update(zip(eqn.outvars, made, strict=True))
+    return None
+
+
+def _is_finite(value: Any) -> bool:
+    kind = getattr(value, "dtype", None)
+    if kind is None or not jnp.issubdtype(kind, jnp.inexact):
+        return True
+    return bool(jnp.isfinite(value).all())

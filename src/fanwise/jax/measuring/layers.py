@@ -1,0 +1,241 @@
+"""What a run found, as the plain values that are judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from fanwise.jax.measuring.recorder import Findings, Recorder, Spot
+from fanwise.jax.measuring.statistics import Scalars, as_moments, as_outside, known
+from fanwise.network.context import classify_curve
+from fanwise.network.graph import Graph
+from fanwise.network.predictions import Prediction
+from fanwise.network.steps.base import Step
+from fanwise.network.steps.signals import Normalization, Sum, View
+from fanwise.network.steps.weights import Kernel, Scale, Shift
+from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES
+from fanwise.planning.plan import Plan
+from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights
+
+KERNEL_NAMES = ("kernel", "weight", "w")
+SAMPLE = 64
+"""Entries by which parameters that may be equal are found."""
+
+
+class Measured:
+    """A run's findings, read by the layers that a trace names."""
+
+    def __init__(self, recorder: Recorder, found: Findings, planned: Plan) -> None:
+        self.recorder, self.found, self.planned = recorder, found, planned
+        self.trace = recorder.trace
+        self.names = dict(self._names())
+        self.activation_of = self._activations()
+
+    def _names(self) -> Iterator[tuple[int, str]]:
+        calls: dict[str, int] = {}
+        for index, made in enumerate(self.trace.contractions):
+            if index in self.recorder.kernels and made.use.role in KERNEL_ROLES:
+                name = made.parameter
+                calls[name] = calls.get(name, 0) + 1
+                owner, _, leaf = name.rpartition("/")
+                shown = owner if owner and leaf in KERNEL_NAMES else name
+                yield index, shown if calls[name] == 1 else f"{shown}#{calls[name]}"
+
+    # — activations: which kernel's output each is applied to, through norms and sums —
+
+    def _activations(self) -> dict[int, int]:
+        graph, found = self.trace.graph, dict[int, int]()
+        for node in self.recorder.activations:
+            source = self._source(graph, node)
+            if source is not None:
+                found.setdefault(source, node)
+        return found
+
+    def _source(self, graph: Graph, node: int) -> int | None:
+        """Return the contraction whose output a node shows, normalized or summed or not."""
+        while True:
+            each = graph.nodes[node]
+            step: Step = each.step
+            if isinstance(step, Kernel):
+                return step.contraction
+            if isinstance(step, View | Shift | Scale | Normalization):
+                node = each.inputs[0]
+            elif isinstance(step, Sum) and node in self.recorder.sums:
+                a, b, _ = self.recorder.sums[node]
+                node = each.inputs[0 if self._rms(a) >= self._rms(b) else 1]
+            else:
+                return None
+
+    def _rms(self, spot: Spot | int) -> float:
+        held = self.found.inputs.get(spot) if isinstance(spot, int) else self.found.at(spot)
+        return math.nan if held is None else float(held["rms"])
+
+    # — the plain values —
+
+    def layers(self) -> Iterator[Layer]:
+        """Yield the kernels in execution order."""
+        calls: dict[str, int] = {}
+        predicted: dict[tuple[str, int], Prediction] = {}
+        for each in self.planned.predicted:
+            call = 1 + sum(name == each.parameter for name, _ in predicted)
+            predicted[each.parameter, call] = each
+        for index, name in self.names.items():
+            made, spot = self.trace.contractions[index], self.recorder.kernels[index]
+            parameter, use = made.parameter, made.use
+            calls[parameter] = calls.get(parameter, 0) + 1
+            here, gradient = self.found.at(spot), self.found.gradient_at(spot)
+            row, promised = self.planned[parameter], predicted.get((parameter, calls[parameter]))
+            saturated, dead, activation, label = self._activation(index)
+            fed = self._fed(index)
+            yield Layer(
+                name=name,
+                parameter=parameter,
+                feeds=use.feeds,
+                follows=use.follows,
+                input=None if fed is None else as_moments(fed),
+                output=as_moments(here),
+                gradient=as_moments(gradient),
+                varying=known(here["varying"]),
+                saturated=saturated,
+                dead=dead,
+                weight_rms=float(self.found.weights[parameter]["rms"]),
+                planned_rms=row.std,
+                planned_scheme=row.scheme if row.draws else "",
+                fans=use.fans,
+                activation=activation,
+                activates=label,
+                cosine=known(here["cosine"]),
+                position_cosine=known(here["position_cosine"]),
+                input_cosine=self._input_cosine(index),
+                outside=as_outside(here),
+                gradient_outside=as_outside(gradient),
+                predicted_rms=promised.rms if promised else None,
+                predicted_gradient_rms=promised.gradient_rms if promised else None,
+                call=calls[parameter],
+            )
+
+    def _fed(self, index: int) -> Scalars | None:
+        """Return what was found of a kernel's input; None where that is no tensor of floats."""
+        spot = self.recorder.feeds.get(index)
+        if spot is None:
+            return None
+        return self.found.inputs.get(spot) if isinstance(spot, int) else self.found.at(spot)
+
+    def _input_cosine(self, index: int) -> float | None:
+        spot = self.recorder.feeds.get(index)
+        if not isinstance(spot, int) or spot not in self.found.inputs:
+            return None
+        return known(self.found.inputs[spot]["cosine"])
+
+    def _activation(self, index: int) -> tuple[float | None, float | None, Moments | None, str]:
+        node = self.activation_of.get(index)
+        if node is None:
+            return None, None, None, ""
+        before, after = self.recorder.activations[node]
+        curve, _ = self.trace.activations[node]
+        shares = self.found.at(before)
+        moments = None if after is None else as_moments(self.found.at(after))
+        label = classify_curve(curve).label
+        return known(shares["saturated"]), known(shares["dead"]), moments, label
+
+    def weights(self) -> Iterator[Weights]:
+        """Yield every parameter."""
+        for row in self.planned.rows:
+            held = self.found.weights.get(row.name)
+            if held is None:
+                continue
+            use, update = self.trace.uses.get(row.name), self.found.updates.get(row.name)
+            yield Weights(
+                name=row.name,
+                shape=row.shape,
+                role=row.role,
+                moments=as_moments(held),
+                planned_rms=row.std,
+                planned_scheme=row.scheme if row.draws else "",
+                fans=None if use is None else use.fans,
+                gradient_rms=float(held["gradient_rms"]),
+                update_rms=None if update is None else float(update),
+            )
+
+    def sums(self) -> Iterator[ResidualSum]:
+        """Yield the residual sums: the operand that was there first is the stream."""
+        graph = self.trace.graph
+        began = {
+            graph.kernel_of(nodes): index
+            for index, nodes in self.trace.nodes.items()
+            if index in self.names
+        }
+        for node, (a, b, result) in self.recorder.sums.items():
+            first, second = graph.nodes[node].inputs
+            if self._age(first) > self._age(second):
+                first, second, a, b = second, first, b, a
+            between = range(self._age(first) + 1, node)
+            layers = tuple(self.names[began[i]] for i in between if i in began)
+            steps = [graph.nodes[i].step for i in between]
+            met = [s.parameter for s in steps if isinstance(s, Kernel | Scale | Shift)]
+            parameters = tuple(dict.fromkeys(met))
+            end = layers[-1] if layers else (parameters[-1] if parameters else "")
+            rms = (self._rms(a), self._rms(b), self._rms(result))
+            yield ResidualSum(end, *rms, layers, parameters)
+
+    def _age(self, node: int) -> int:
+        """Return the node that made what a node shows: a view is as old as that."""
+        nodes = self.trace.graph.nodes
+        while isinstance(nodes[node].step, View):
+            node = nodes[node].inputs[0]
+        return node
+
+    def output(self, classes: int) -> Output | None:
+        """Return the logits, where an output is a kernel's own; `classes` of a loss, 0 without."""
+        graph = self.trace.graph
+        made = None
+        for node, held in zip(graph.outputs, self.found.outputs, strict=False):
+            source = node
+            while isinstance(graph.nodes[source].step, View | Shift):
+                source = graph.nodes[source].inputs[0]
+            step = graph.nodes[source].step
+            if not isinstance(step, Kernel) or step.contraction not in self.names:
+                continue
+            shape = self.trace.sizes[step.contraction]
+            role = self.trace.contractions[step.contraction].use.role
+            if role in CONVOLUTION_ROLES or len(shape) not in (2, 3) or shape[-1] < 2:
+                continue
+            width, rms = shape[-1], float(held["rms"])
+            name, expected = self.names[step.contraction], float(held["expected"])
+            made = Output(rms, name, width, expected, False, math.log(width))
+        if made is None or self.found.loss is None:
+            return made
+        if not classes:
+            return None
+        loss = float(self.found.loss)
+        return Output(made.rms, made.layer, classes, loss, True, math.log(classes))
+
+
+def found_twins(planned: Plan, values: Mapping[str, np.ndarray]) -> Iterator[Twins]:
+    """Yield the drawn kernels that are copies of one another, or whose units or blocks are."""
+    groups: dict[object, list[tuple[str, np.ndarray]]] = {}
+    for row in planned.rows:
+        if row.fan_in is None or row.name not in values:
+            continue
+        weight = values[row.name]
+        first = weight.reshape(-1)[:SAMPLE].astype(np.float64)
+        if weight.ndim < 2 or weight.size < 4 or not np.isfinite(first).all() or not weight.any():
+            continue
+        units = (row.layout or "").find("O")
+        view = weight.reshape(row.view)
+        rows = np.moveaxis(view, units, 0) if units >= 0 else view
+        if len(rows) > 1 and bool((rows == rows[:1]).all()):
+            yield Twins((row.name,), "units")
+            continue
+        blocks = (row.layout or "").find("B")
+        if blocks >= 0 and row.view[blocks] > 1:
+            stacked = np.moveaxis(view, blocks, 0)
+            if bool((stacked == stacked[:1]).all()):
+                yield Twins((row.name,), "blocks")
+        groups.setdefault((weight.shape, first.tobytes()), []).append((row.name, weight))
+    for group in groups.values():
+        names: Sequence[str] = [n for n, w in group if np.array_equal(w, group[0][1])]
+        if len(names) > 1:
+            yield Twins(tuple(names))

@@ -1,0 +1,305 @@
+"""Recorder: one compiled function that runs a model forward and backward, and returns moments.
+
+The model's jaxpr is evaluated with a look at each kernel's output, at what activations are applied
+to, and at the operands of residual sums. No activation outlives its use: XLA fuses or frees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fanwise.jax.internals import closed_parts
+from fanwise.jax.measuring.evaluation import Key, Look, evaluate, inner_jaxpr, loops_to
+from fanwise.jax.measuring.statistics import (
+    GRADIENT,
+    Axes,
+    Scalars,
+    across_samples,
+    moments,
+    of_activation,
+    outside,
+    watched,
+)
+from fanwise.jax.tracing.run import JaxTrace, NodeValue, Output
+from fanwise.network.context import classify_curve
+from fanwise.network.curves import Curve
+from fanwise.network.steps.signals import Sum
+from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
+from fanwise.signal.slopes import edges_of
+
+MOST_ROWS = 4096
+"""Most rows of logits of which the expected loss is computed."""
+
+
+class Spot(NamedTuple):
+    """Where a look's findings are: its key, and of each loop around it the turn."""
+
+    key: Key
+    turns: tuple[int, ...]
+
+
+@dataclass
+class Findings:
+    """What one run found, as arrays on the host.
+
+    Attributes:
+        looks: by where.
+        gradients: with respect to each kernel's output, in the order of `GRADIENT`.
+        inputs: of each of the jaxpr's inputs that a kernel is fed: moments and cosines.
+        weights: of each parameter: moments, and the gradient's rms.
+        outputs: of each of the model's outputs: rms, and of logits the expected loss.
+        updates: rms of an optimizer's first step, by parameter.
+        loss: the one that was given.
+    """
+
+    looks: Mapping[Key, Any]
+    gradients: Mapping[Key, Any]
+    inputs: Mapping[int, Scalars]
+    weights: Mapping[str, Scalars]
+    outputs: Sequence[Scalars]
+    updates: Mapping[str, Any]
+    loss: Any = None
+
+    def at(self, spot: Spot) -> Scalars:
+        """Return what was found at one spot."""
+        return {name: value[spot.turns] for name, value in self.looks[spot.key].items()}
+
+    def gradient_at(self, spot: Spot) -> Scalars:
+        """Return what was found of the gradient there."""
+        return dict(zip(GRADIENT, self.gradients[spot.key][spot.turns], strict=True))
+
+
+@dataclass
+class Recorder:
+    """Looks at a traced model while it runs.
+
+    Attributes:
+        trace: of the model.
+        batch: the number of samples of the batch.
+        kernels: of each contraction the spot of its output.
+        feeds: of each contraction the spot of its input, or the index of that among the jaxpr's.
+        activations: by the node that it is applied to: the spots of that and of what it gives.
+        sums: of each residual sum's node the spots of its operands and of the sum.
+    """
+
+    trace: JaxTrace
+    batch: int
+    loss: Callable[[Any], Any] | None = None
+    optimizer: Any = None
+    kernels: dict[int, Spot] = field(default_factory=dict)
+    feeds: dict[int, Spot | int] = field(default_factory=dict)
+    activations: dict[int, tuple[Spot, Spot | None]] = field(default_factory=dict)
+    sums: dict[int, tuple[Spot | int, Spot | int, Spot]] = field(default_factory=dict)
+    _kinds: dict[Key, dict[str, Callable[[Any], Scalars]]] = field(default_factory=dict)
+    _loops: dict[Key, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._place_kernels()
+        for node, (curve, after) in self.trace.activations.items():
+            self._place_activation(node, curve, after)
+        for node, each in enumerate(self.trace.graph.nodes):
+            if isinstance(each.step, Sum) and len(each.inputs) == 2:
+                self._place_sum(node, *each.inputs)
+        self.run = jax.jit(self._run)
+
+    # — where —
+
+    def _spot(self, output: Output, shape: tuple[int, ...]) -> Spot | None:
+        path = tuple(at.equation for at in output.place)
+        key = path, output.position
+        if key not in self._loops:
+            loops = loops_to(self.trace.jaxpr, key, shape)
+            if loops is None:
+                return None
+            self._loops[key] = loops
+        loops = self._loops[key]
+        turns = _turns(self.trace.jaxpr, output)
+        return Spot(key, turns) if len(turns) == len(loops) else None
+
+    def _look(self, spot: Spot, name: str, kind: Callable[[Any], Scalars]) -> None:
+        """Measure so at a spot; the turns of a loop share what is measured."""
+        self._kinds.setdefault(spot.key, {}).setdefault(name, kind)
+
+    def _place_kernels(self) -> None:
+        for index in range(len(self.trace.contractions)):
+            output = self.trace.results.get(index)
+            spot = None if output is None else self._spot(output, self.trace.sizes[index])
+            if spot is not None:
+                self.kernels[index] = spot
+                self._look(spot, "kernel", partial(_of_kernel, axes=self._axes(index)))
+                self._place_feed(index)
+
+    def _place_feed(self, index: int) -> None:
+        graph = self.trace.graph
+        kernel = graph.kernel_of(self.trace.nodes.get(index, ()))
+        if kernel is None:
+            return
+        value = self.trace.values.get(graph.nodes[kernel].inputs[0])
+        found = None if value is None else self._spot_of(value)
+        if found is not None:
+            self.feeds[index] = found
+        if isinstance(found, Spot):
+            self._look(found, "moments", moments)
+
+    def _spot_of(self, value: NodeValue) -> Spot | int | None:
+        """Return where a node's value is: a spot, or which of the jaxpr's inputs."""
+        return value.number if value.output is None else self._spot(value.output, value.shape)
+
+    def _axes(self, index: int) -> Axes:
+        use, nodes = self.trace.contractions[index].use, self.trace.nodes.get(index, ())
+        held = self.trace.values.get(nodes[0]) if nodes else None
+        samples = 0 if held is None else held.samples
+        units = 1
+        if held is not None and held.units is None:
+            units = max((use.layout or "O").count("O"), 1)
+        return Axes(samples, self.batch, units, use.role in CONVOLUTION_ROLES)
+
+    def _place_activation(self, node: int, curve: Curve, y: NodeValue) -> None:
+        found, z = classify_curve(curve), self.trace.values.get(node)
+        if found.kind not in (NeighbourKind.SATURATING, NeighbourKind.RECTIFIER):
+            return
+        spot = None if z is None or z.output is None else self._spot(z.output, z.shape)
+        if z is None or spot is None:
+            return
+        units = len(z.shape) - 1 if z.units is None else z.units
+        two_sided = found.kind == NeighbourKind.SATURATING
+        looks = partial(of_activation, units=units, edges=edges_of(curve), two_sided=two_sided)
+        after = None if y.output is None else self._spot(y.output, y.shape)
+        self._look(spot, "activation", looks)
+        if after is not None:
+            self._look(after, "moments", moments)
+        self.activations[node] = spot, after
+
+    def _place_sum(self, node: int, first: int, second: int) -> None:
+        sizes = {self.trace.graph.nodes[n].size for n in (first, second, node)}
+        if len(sizes) > 1:
+            return  # one is broadcast over the other, as positions are over samples
+        values = [self.trace.values.get(n) for n in (first, second, node)]
+        if any(v is None or len(v.shape) < 2 for v in values):
+            return
+        spots: list[Spot | int] = []
+        for value in values:
+            assert isinstance(value, NodeValue)
+            found = self._spot_of(value)
+            if found is None:
+                return
+            spots.append(found)
+        a, b, result = spots
+        if isinstance(result, int):
+            return
+        for spot in spots:
+            if isinstance(spot, Spot):
+                self._look(spot, "moments", moments)
+        self.sums[node] = a, b, result
+
+    # — the run —
+
+    def sinks(self) -> dict[Key, Any]:
+        """Return what the gradients with respect to outputs are taken of."""
+        keys = {spot.key for spot in self.kernels.values()}
+        return {key: jnp.zeros((*self._loops[key], len(GRADIENT))) for key in keys}
+
+    def _looks(self) -> dict[Key, Look]:
+        keys = {spot.key for spot in self.kernels.values()}
+
+        def look(key: Key) -> Look:
+            def take(value: Any, sink: Any) -> tuple[Any, Any]:
+                found: Scalars = {}
+                for kind in self._kinds[key].values():
+                    found |= kind(jax.lax.stop_gradient(value))
+                return (watched(value, sink) if key in keys else value), found
+
+            return take
+
+        return {key: look(key) for key in self._kinds}
+
+    def _run(self, leaves: Sequence[Any], arrays: Sequence[Any], cotangents: Any) -> Any:
+        trace, looks = self.trace, self._looks()
+        inputs = [*leaves, *arrays]
+        learned = {i: inputs[i] for i in trace.parameters}
+        loops = {key: jnp.zeros((*self._loops[key], 0)) for key in looks}
+
+        def scalar(learned: Mapping[int, Any], sinks: Mapping[Key, Any]) -> Any:
+            mine = [learned.get(i, x) for i, x in enumerate(inputs)]
+            outputs, found = evaluate(trace.jaxpr, mine, looks, loops | dict(sinks))
+            if self.loss is not None:
+                value = self.loss(outputs)
+                return value.reshape(()).real, (outputs, found)
+            ends = [x for x in outputs if jnp.issubdtype(x.dtype, jnp.inexact)]
+            total = sum(
+                (jnp.vdot(c, y).real.astype(jnp.float32))
+                for c, y in zip(cotangents, ends, strict=True)
+            )
+            return total, (outputs, found)
+
+        (value, (outputs, found)), (gradients, sinks) = jax.value_and_grad(
+            scalar, argnums=(0, 1), has_aux=True
+        )(learned, self.sinks())
+        weights = {}
+        for i, name in trace.parameters.items():
+            weights[name] = moments(inputs[i]) | {"gradient_rms": moments(gradients[i])["rms"]}
+        updates = {}
+        if self.optimizer is not None:
+            steps, _ = self.optimizer.update(gradients, self.optimizer.init(learned), learned)
+            updates = {name: moments(steps[i])["rms"] for i, name in trace.parameters.items()}
+        fed = {i: inputs[i] for i in self._fed() if jnp.issubdtype(inputs[i].dtype, jnp.inexact)}
+        return Findings(
+            found,
+            sinks,
+            {i: moments(x) | across_samples(x, self._input_axes(x)) for i, x in fed.items()},
+            weights,
+            [_of_output(x) for x in outputs],
+            updates,
+            value if self.loss is not None else None,
+        )
+
+    def _input_axes(self, x: Any) -> Axes:
+        spatial = any(
+            c.use.role in CONVOLUTION_ROLES and c.use.feeds.step == StepName.INPUT
+            for c in self.trace.contractions
+        )
+        return Axes(0 if x.ndim > 1 else None, self.batch, 1, spatial)
+
+    def _fed(self) -> set[int]:
+        return set(range(self.trace.variables, len(self.trace.jaxpr.jaxpr.invars)))
+
+
+jax.tree_util.register_dataclass(
+    Findings,
+    ["looks", "gradients", "inputs", "weights", "outputs", "updates", "loss"],
+    [],
+)
+
+
+def _of_kernel(z: Any, axes: Axes) -> Scalars:
+    return moments(z) | across_samples(z, axes) | outside(z)
+
+
+def _of_output(x: Any) -> Scalars:
+    """Return the rms of an output and, read as logits, E[log Σ exp(z) − mean(z)] over rows."""
+    if not x.size or not jnp.issubdtype(x.dtype, jnp.floating) or not x.ndim:
+        return {"rms": jnp.array(jnp.nan), "expected": jnp.array(jnp.nan)}
+    rows = x.reshape(-1, x.shape[-1])
+    rows = rows[:: max(1, len(rows) // MOST_ROWS)].astype(jnp.float32)
+    expected = (jax.nn.logsumexp(rows, -1) - rows.mean(-1)).mean()
+    return {"rms": moments(x)["rms"], "expected": expected}
+
+
+def _turns(jaxpr: Any, output: Output) -> tuple[int, ...]:
+    """Return the turn of each loop on the way to an output."""
+    turns: list[int] = []
+    current = jaxpr
+    for at in output.place[:-1]:
+        eqn = closed_parts(current)[0].eqns[at.equation]
+        if eqn.primitive.name == "scan":
+            turns.append(at.turn)
+        current = inner_jaxpr(eqn.params)
+        if current is None:
+            break
+    return tuple(turns)

@@ -1,0 +1,291 @@
+"""Models: what each of JAX's libraries calls a model, as a function of parameters and inputs.
+
+Flax's Linen and NNX, Equinox and Haiku are looked at only where the user has imported them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from fanwise.errors import ArgumentError, ModelError
+from fanwise.jax.tracing.initial import Initial
+
+
+class Inputs:
+    """The inputs of one call: the arrays among them apart from what is no array.
+
+    Attributes:
+        arrays: real or abstract, in JAX's order.
+    """
+
+    def __init__(self, inputs: Any) -> None:
+        self._leaves, self._structure = jax.tree_util.tree_flatten(_as_call(inputs))
+        self._places = [
+            i
+            for i, leaf in enumerate(self._leaves)
+            if hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+        ]
+        self.arrays = [self._leaves[i] for i in self._places]
+
+    def call(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
+        """Return what a function gives for the inputs with these arrays in place of their own."""
+        leaves = list(self._leaves)
+        for i, array in zip(self._places, arrays, strict=True):
+            leaves[i] = array
+        args, kwargs = jax.tree_util.tree_unflatten(self._structure, leaves)
+        return function(*args, **kwargs)
+
+
+def _as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and the keyword arguments that `inputs` stand for."""
+    if isinstance(inputs, tuple):
+        return inputs, {}
+    if isinstance(inputs, Mapping) and all(isinstance(key, str) for key in inputs):
+        return (), dict(inputs)
+    return (inputs,), {}
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """A model as a function.
+
+    Attributes:
+        function: called with the tree `variables`, and then with the inputs.
+        variables: all that the function is given beside its inputs, abstract or real.
+        learned: from a tree like `variables` to the part of it that holds the parameters.
+        inputs: of one call.
+        make: from `variables` with weights to what `init` returns.
+        init: the function whose outputs `variables` are, of a key and the inputs' arrays; None
+            where there is none.
+        initial: what it makes without random numbers, where it was looked at.
+    """
+
+    function: Callable[..., Any]
+    variables: Any
+    learned: Callable[[Any], Any]
+    inputs: Inputs
+    make: Callable[[Any], Any]
+    init: Callable[[Any, Sequence[Any]], Any] | None = None
+    initial: Initial | None = None
+
+
+def library_of(model: Any) -> str:
+    """Return whose model this is: linen, nnx, equinox, haiku, function, or tree for no model."""
+    loaded = sys.modules
+    if (linen := loaded.get("flax.linen")) and isinstance(model, linen.Module):
+        return "linen"
+    if (nnx := loaded.get("flax.nnx")) and isinstance(model, nnx.Module):
+        return "nnx"
+    if (equinox := loaded.get("equinox")) and isinstance(model, equinox.Module):
+        return "equinox"
+    if (haiku := loaded.get("haiku")) and isinstance(
+        model, haiku.Transformed | haiku.TransformedWithState
+    ):
+        return "haiku"
+    leaves = jax.tree_util.tree_leaves(model)
+    if callable(model) and not any(hasattr(leaf, "shape") for leaf in leaves):
+        return "function"
+    return "tree"
+
+
+def adapt(
+    model: Any,
+    inputs: Any,
+    *,
+    params: Any = None,
+    call: Callable[..., Any] | None = None,
+) -> AdaptedModel:
+    """Return a model as a function of its variables and of the inputs of one call.
+
+    Raises:
+        ModelError: no model of JAX's, or one that can't be run on these inputs.
+        ArgumentError: a function without `params`.
+    """
+    given = Inputs(inputs)
+    adapters: dict[str, Callable[..., AdaptedModel]] = {
+        "linen": _linen,
+        "nnx": _nnx,
+        "equinox": _equinox,
+        "haiku": _haiku,
+        "function": _function,
+    }
+    library = library_of(model)
+    if library not in adapters:
+        raise ModelError(
+            "a tree of JAX's arrays can't be run on inputs: pass the tree alone. Its plan follows "
+            "from names and shapes. Or pass the model itself, or a function and its params=."
+        )
+    return adapters[library](model, given, params, call)
+
+
+def _abstract_init(initialize: Callable[..., Any], inputs: Inputs) -> tuple[Any, Initial]:
+    """Return the variables that a model's `init` makes, abstract, and what it makes them of."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    arrays = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in inputs.arrays]
+    try:
+        closed, variables = jax.make_jaxpr(initialize, return_shape=True)(key, arrays)
+        given = [np.asarray(a) if is_real(a) else None for a in inputs.arrays]
+        return variables, Initial(closed, [None, *given])
+    except Exception as error:  # a model's own code may raise anything
+        raise failed("model.init", error) from error
+
+
+def failed(what: str, error: Exception) -> ModelError:
+    """Return the error of a model that can't be run on its inputs."""
+    said = str(error).strip().split("\n")[0][:300]
+    return ModelError(
+        f"{what} fails on these inputs: {type(error).__name__}: {said}. `inputs` are those of one "
+        "call: an array, a tuple of positional or a dict of keyword arguments, arrays or "
+        "jax.ShapeDtypeStruct. Where the model has a mode, random numbers or a mutable collection, "
+        "say how it is called: call=lambda model, variables, x: …"
+    )
+
+
+def _linen(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
+    given = params
+    if params is not None and not (isinstance(params, Mapping) and "params" in params):
+        given = {"params": params}
+
+    def initialize(key: Any, arrays: Sequence[Any]) -> Any:
+        # A module that asks for any other random numbers is given those of "params" by Flax.
+        return inputs.call(partial(model.init, {"params": key, "dropout": key}), arrays)
+
+    variables, initial = given, None
+    if params is None:
+        variables, initial = _abstract_init(initialize, inputs)
+    if "params" not in variables:
+        raise ModelError(f"{type(model).__name__} has no parameters: there is nothing to draw.")
+    mutable = [name for name in variables if name != "params"]
+
+    def function(variables: Any, *args: Any, **kwargs: Any) -> Any:
+        if call is not None:
+            return call(model, variables, *args, **kwargs)
+        key = jax.random.key(0)
+        how: dict[str, Any] = {"rngs": {"params": key, "dropout": key}}
+        if not mutable:
+            return model.apply(variables, *args, **kwargs, **how)
+        return model.apply(variables, *args, **kwargs, mutable=mutable, **how)[0]
+
+    return AdaptedModel(
+        function,
+        variables,
+        lambda tree: tree["params"],
+        inputs,
+        lambda tree: tree,
+        initialize,
+        initial,
+    )
+
+
+def _haiku(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
+    has_state = hasattr(model, "apply") and type(model).__name__ == "TransformedWithState"
+
+    def initialize(key: Any, arrays: Sequence[Any]) -> Any:
+        found = inputs.call(partial(model.init, key), arrays)
+        return found if has_state else (found,)
+
+    variables, initial = params if has_state else (params,), None
+    if params is None:
+        variables, initial = _abstract_init(initialize, inputs)
+    elif has_state and not (isinstance(variables, tuple) and len(variables) == 2):
+        raise ArgumentError(
+            "this model has state beside its parameters: pass params=(params, state), as "
+            "model.init returns them."
+        )
+
+    def function(variables: tuple[Any, ...], *args: Any, **kwargs: Any) -> Any:
+        key = jax.random.key(0)
+        if call is not None:
+            return call(model, variables if has_state else variables[0], *args, **kwargs)
+        found = model.apply(*variables, key, *args, **kwargs)
+        return found[0] if has_state else found
+
+    return AdaptedModel(
+        function,
+        variables,
+        lambda tree: tree[0],
+        inputs,
+        (lambda tree: tree) if has_state else (lambda tree: tree[0]),
+        initialize,
+        initial,
+    )
+
+
+def _nnx(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
+    from flax import nnx
+
+    parts: Any = nnx.split(model, nnx.Param, ...)
+    graph, learned, rest = parts
+    learned = learned if params is None else params
+
+    def function(variables: Any, *args: Any, **kwargs: Any) -> Any:
+        merged = nnx.merge(graph, *variables)
+        return merged(*args, **kwargs) if call is None else call(merged, *args, **kwargs)
+
+    return AdaptedModel(
+        function,
+        (learned, rest),
+        lambda tree: tree[0],
+        inputs,
+        lambda tree: nnx.merge(graph, *tree),
+    )
+
+
+def _equinox(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
+    import equinox as eqx
+
+    def is_array(leaf: Any) -> bool:
+        return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct | np.ndarray)
+
+    arrays, static = eqx.partition(model if params is None else params, is_array)
+
+    def function(variables: Any, *args: Any, **kwargs: Any) -> Any:
+        whole = eqx.combine(variables, static)
+        return whole(*args, **kwargs) if call is None else call(whole, *args, **kwargs)
+
+    return AdaptedModel(
+        function,
+        arrays,
+        lambda tree: tree,
+        inputs,
+        lambda tree: eqx.combine(tree, static),
+    )
+
+
+def _function(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
+    if params is None:
+        raise ArgumentError(
+            "a function's parameters can't be seen: pass them, real or abstract, as params=; it is "
+            "called as function(params, *inputs)."
+        )
+
+    def function(variables: Any, *args: Any, **kwargs: Any) -> Any:
+        if call is not None:
+            return call(model, variables, *args, **kwargs)
+        return model(variables, *args, **kwargs)
+
+    return AdaptedModel(function, params, lambda tree: tree, inputs, lambda tree: tree)
+
+
+def own_variables(adapted: AdaptedModel, seed: int) -> Any:
+    """Return the variables that a model's own `init` makes; None where the model holds its own."""
+    if adapted.init is None:
+        return None
+    zeros = [jax.numpy.zeros(array.shape, array.dtype) for array in adapted.inputs.arrays]
+    return jax.jit(adapted.init)(jax.random.key(seed), zeros)
+
+
+def is_real(leaf: Any) -> bool:
+    """Return whether a leaf holds values, and is no stand-in for an array."""
+    if isinstance(leaf, jax.core.Tracer):
+        return False
+    if isinstance(leaf, jax.Array):
+        return not leaf.is_deleted()  # as a donated buffer is
+    return isinstance(leaf, np.ndarray | np.generic)

@@ -1,0 +1,408 @@
+"""Kernels: parameters contracted with data in a product or a convolution, with their fans."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fanwise.jax.tracing.equations import Equation, Value
+from fanwise.jax.tracing.graph_builder import GraphBuilder
+from fanwise.jax.tracing.records import Made, output_of
+from fanwise.jax.tracing.rules.deferral import defer
+from fanwise.jax.tracing.rules.registry import CONTRACTIONS, rule
+from fanwise.jax.tracing.uses import Uses
+from fanwise.jax.tracing.views import View
+from fanwise.network.layouts import Geometry, ParameterMemory, roles_of, roles_of_part
+from fanwise.network.neighbours import LINEAR
+from fanwise.network.steps.attention import AttentionOutput, Scores
+from fanwise.network.steps.base import Step
+from fanwise.network.steps.signals import Mean
+from fanwise.network.steps.weights import Kernel
+from fanwise.network.trace import Contraction
+from fanwise.network.uses import MAX_MAP, MIN_TOUCHED, Neighbour, NeighbourKind, Role, Use
+
+
+def module_of(parameter: str) -> str:
+    """Return the module that holds a parameter."""
+    return parameter.rpartition("/")[0]
+
+
+def record_use(
+    uses: Uses,
+    view: View,
+    geometry: Geometry,
+    letters: str,
+    feeds: Neighbour,
+    *,
+    role: Role,
+    **more: Any,
+) -> Contraction | None:
+    """Note that a parameter is contracted with data; None where its axes can't be told.
+
+    Args:
+        uses: of the walk.
+        view: where the operand's entries lie.
+        geometry: of the operand.
+        letters: the roles of its axes.
+        feeds: the data.
+        role: of the parameter.
+        more: of its `Use`.
+    """
+    memory = view.parameter()
+    found = None if memory is None else _axes(memory, geometry, letters)
+    if memory is None or found is None:
+        return None
+    own_shape, layout = found
+    if "stride" in more and len(more["stride"]) != layout.count("K"):
+        if layout.count("K") > 1:
+            return None
+        more["stride"] = prod(more["stride"])  # over positions that the parameter joins
+    use = Use(role, own_shape, layout, feeds=feeds, **more)
+    made = uses.record_contraction(Contraction(memory.name, module_of(memory.name), use))
+    uses.record(memory.name, use)
+    for other in view.shown():
+        found = _axes(other, geometry, letters)
+        if found is not None and other.name != memory.name:
+            uses.record(other.name, Use(role, *found, feeds=feeds, **more))
+            made.beside += (other.name,)
+    return made
+
+
+def _axes(
+    memory: ParameterMemory, read: Geometry, letters: str
+) -> tuple[tuple[int, ...], str] | None:
+    """Return (view, layout) of a parameter that a contraction reads in this geometry."""
+    return roles_of(memory, read, letters) or roles_of_part(memory, read, letters)
+
+
+def add_kernel(
+    builder: GraphBuilder,
+    parameter: str,
+    equation: Equation,
+    data: Value,
+    fan_in: float,
+    unit_axes: Sequence[int],
+    *,
+    part: int | None = None,
+    layer: bool = False,
+    taps: float = 1.0,
+) -> None:
+    """Add the latest contraction, of a parameter with data.
+
+    Args:
+        builder: of the walk.
+        parameter: the kernel's qualified name.
+        equation: that contracts them.
+        data: what is contracted with it.
+        fan_in: how many products an output sums, a mean over the outputs.
+        unit_axes: the axes of the result along which its units lie.
+        part: which of several kernels packed in the parameter it is.
+        layer: whether it is one layer's, stacked with others: what it packs isn't told apart.
+        taps: at how many positions it takes each unit.
+    """
+    whole, index, result = part, len(builder.names) - 1, equation.output
+    feed = builder.node_of(data)
+    fan_out = fan_in * result.size / max(data.size, 1)
+
+    def node_of_part(part: int | None, parts: int, size: int) -> int:
+        which, fans = whole if part is None or layer else part, (fan_in, fan_out / parts)
+        step = Kernel(parameter, *fans, index, which, taps=taps)
+        node = builder.graph.add(step, (feed,), max(size, 1))
+        builder.nodes.setdefault(index, []).append(node)
+        return node
+
+    node = node_of_part(None, 1, result.size)
+    builder.results[index] = result
+    axes = list(unit_axes)
+    builder.unit_axes[index] = axes
+    view = builder.outputs.view(result.shape, axes, index, node_of_part)
+    units = axes[0] if len(axes) == 1 else None
+    own = builder.signals.get(data)
+    samples = None if own is None else own.samples
+    if equation.name == "conv_general_dilated" and samples is not None:
+        numbers = equation.params["dimension_numbers"]
+        samples = numbers.out_spec[0] if samples == numbers.lhs_spec[0] else None
+    elif equation.name == "dot_general" and samples is not None:
+        samples = _free_axis(equation, data, samples)
+    builder.signals[result] = output_of(node, units, samples=samples, view=view)
+
+
+def _free_axis(equation: Equation, operand: Value, axis: int) -> int | None:
+    """Return where an axis of a product's operand lies in its result; None if it is summed."""
+    (left, right), (left_batch, right_batch) = equation.params["dimension_numbers"]
+    first = operand is equation.inputs[0]
+    summed, batch = (left, left_batch) if first else (right, right_batch)
+    if axis in summed:
+        return None
+    if axis in batch:
+        return int(list(batch).index(axis))
+    before = sum(i not in (*summed, *batch) for i in range(axis))
+    other = equation.inputs[0]
+    skipped = 0 if first else len(other.shape) - len(left) - len(left_batch)
+    return len(batch) + skipped + before
+
+
+def _letters(equation: Equation, side: int) -> tuple[str, list[int]]:
+    """Return the roles of the axes of a product's operand, and its free axes in the result."""
+    numbers = equation.params["dimension_numbers"]
+    summed, batch = numbers[0][side], numbers[1][side]
+    operand = equation.inputs[side]
+    letters = "".join(
+        "I" if i in summed else "B" if i in batch else "O" for i in range(len(operand.shape))
+    )
+    free = [i for i, letter in enumerate(letters) if letter == "O"]
+    found = [_free_axis(equation, operand, i) for i in free]
+    return letters, [axis for axis in found if axis is not None]
+
+
+def _record_product(uses: Uses, equation: Equation) -> bool:
+    """Note the product of a parameter with data; False where it is none."""
+    builder, inputs = uses.builder, equation.inputs
+    learned = [v in builder.made for v in inputs]
+    if not any(learned):
+        return False
+    if all(learned):
+        side = _token_side(uses, equation)
+        if side is None:
+            return False
+        uses.treat_as_data(inputs[side])
+        learned[side] = False
+    side = learned.index(True)
+    operand, data = inputs[side], inputs[1 - side]
+    if data in builder.running:  # a spectral norm's power iteration
+        return False
+    made = builder.made[operand]
+    letters, axes = _letters(equation, side)
+    terms = float(prod(data.shape[i] for i in equation.params["dimension_numbers"][0][1 - side]))
+    contraction = _record_kernel(uses, made, letters, data)
+    if contraction is None:
+        uses.record_unrecognized(made, equation)
+        return False
+    part, layer = part_of(made, contraction.use), made.layer
+    add_kernel(builder, contraction.parameter, equation, data, terms, axes, part=part, layer=layer)
+    return True
+
+
+def _record_kernel(uses: Uses, made: Made, letters: str, data: Value) -> Contraction | None:
+    """Note that data is contracted with a weight: a parameter, or a product of several, in turn."""
+    feeds = uses.builder.feed(data)
+    if made.products:
+        chain = list(made.products)
+        if letters.find("O") < letters.find("I"):
+            chain = chain[::-1]  # in the order in which data would be contracted with them
+        *before, last = chain
+        for factor in before:
+            memory = factor.parameter()
+            found = None if memory is None else _axes(memory, factor.geometry, letters)
+            if memory is None or found is None:
+                return None
+            uses.record(memory.name, Use(Role.DENSE, *found, feeds=feeds, follows=LINEAR))
+            feeds = Neighbour(memory.name, NeighbourKind.LINEAR, NeighbourKind.LINEAR)
+        return record_use(uses, last, last.geometry, letters, feeds, role=Role.DENSE)
+    if made.view is None:
+        return None
+    return record_use(uses, made.view, made.view.geometry, letters, feeds, role=Role.DENSE)
+
+
+def part_of(made: Made, use: Use) -> int | None:
+    """Return which of several kernels stacked in a parameter a value is."""
+    view = made.view
+    memory = None if view is None else view.parameter()
+    if (
+        made.layer
+        or view is None
+        or memory is None
+        or memory.source
+        or (use.layout or "")[:1] != "B"
+    ):
+        return None
+    size = prod(view.geometry.shape)
+    if not size or use.view[0] * size != prod(memory.shape):
+        return None
+    begins = max(start for start, _ in view.memory.pieces if start <= view.offset)
+    return (view.offset - begins) // size
+
+
+def _token_side(uses: Uses, equation: Equation) -> int | None:
+    """Return which operand of a product of parameters is data there; None where neither is."""
+    for side, value in enumerate(equation.inputs):
+        made = uses.builder.made[value]
+        known = uses.of.get(made.names[0])
+        if known is not None and known.role in (Role.TOKEN, Role.EMBEDDING):
+            return side
+    return None
+
+
+CONTRACTIONS["dot_general"] = _record_product
+
+
+@rule("dot_general")
+def record_product_of_data(uses: Uses, equation: Equation) -> None:
+    """Note two values of data multiplied: scores, or attention's average."""
+    builder = uses.builder
+    (left_sum, _), (left_batch, _) = equation.params["dimension_numbers"]
+    left, right = equation.inputs
+    if _record_weighted_sum(uses, equation):
+        return
+    own, other = builder.signals.get(left), builder.signals.get(right)
+    learned = left in builder.made or right in builder.made
+    if learned or (own and other and builder.are_dependent(own, other)):
+        defer(builder, equation, [left, right])
+        return
+    terms = prod(left.shape[i] for i in left_sum)
+    shared = prod(left.shape[i] for i in left_batch)
+    rows, columns = (max(v.size // (terms * shared), 1) for v in (left, right))
+    nodes = [left, right]
+    if builder.is_softmax_output(left):
+        step: Step = AttentionOutput(terms, rows, columns)
+    elif builder.is_softmax_output(right):
+        step, nodes = AttentionOutput(terms, columns, rows), [right, left]
+    else:
+        step = Scores(terms, rows, columns)
+    node = builder.add_node(step, [builder.node_of(v) for v in nodes], equation.output)
+    values = nodes[1]
+    signal = builder.signals.get(values)
+    units = None
+    if isinstance(step, AttentionOutput) and signal is not None and signal.units is not None:
+        units = _free_axis(equation, values, signal.units)
+    elif isinstance(step, Scores):
+        units = len(equation.output.shape) - 1
+    first = next(v for v in (left, right) if v in builder.signals)
+    samples = builder.signals[first].samples
+    samples = None if samples is None else _free_axis(equation, first, samples)
+    builder.signals[equation.output] = output_of(node, units, samples=samples)
+
+
+def _record_weighted_sum(uses: Uses, equation: Equation) -> bool:
+    """Note sums of a signal with known weights, as an interpolation's; False for anything else.
+
+    Σ a·x of the weights a is Σa times a mean over (Σa)²/Σa² entries.
+    """
+    builder = uses.builder
+    known = [None if builder.is_data(v) else builder.constants.value(v) for v in equation.inputs]
+    side = next((i for i, a in enumerate(known) if a is not None), None)
+    if side is None or equation.inputs[1 - side] not in builder.signals:
+        return False
+    weights, data = known[side], equation.inputs[1 - side]
+    numbers = equation.params["dimension_numbers"][0]
+    axes = tuple(numbers[side])
+    if weights is None or np.iscomplexobj(weights):
+        return False
+    total = float(np.square(weights.sum(axes)).mean())
+    square = float(np.square(weights).sum(axes).mean())
+    if total < 1e-3 * square:
+        return False
+    own = builder.signals[data]
+    over_units = own.units in numbers[1 - side]
+    step = Mean(total / square, math.sqrt(total), over_units)
+    node = builder.add_node(step, (builder.node_of(data),), equation.output)
+    units, samples = (
+        None if axis is None else _free_axis(equation, data, axis)
+        for axis in (own.units, own.samples)
+    )
+    builder.signals[equation.output] = output_of(node, units, samples=samples)
+    return True
+
+
+# — convolutions —
+
+
+def pairs(
+    n: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int, spread: int
+) -> int:
+    """Return how many (output, tap) pairs of a convolution's axis lie on an entry of its input.
+
+    `spread` is how far apart the input's entries are set, as in a transposed convolution.
+    """
+    at = np.arange(outputs)[:, None] * stride - padding + np.arange(kernel) * dilation
+    inside = (at >= 0) & (at <= (n - 1) * spread) & (at % spread == 0)
+    return int(inside.sum())
+
+
+def _record_convolution(uses: Uses, equation: Equation) -> bool:
+    """Note a convolution of data with a parameter; False where it is none."""
+    builder, params = uses.builder, equation.params
+    data, weight = equation.inputs
+    made = builder.made.get(weight)
+    if made is None or made.view is None or params["batch_group_count"] > 1:
+        return False
+    numbers = params["dimension_numbers"]
+    letters = [""] * len(weight.shape)
+    for axis, letter in zip(numbers.rhs_spec, "OI" + "K" * len(weight.shape[2:]), strict=True):
+        letters[axis] = letter
+    spread = tuple(int(n) for n in params["lhs_dilation"])
+    transposed = any(n > 1 for n in spread)
+    strides = tuple(int(n) for n in params["window_strides"])
+    kernel_axes = numbers.rhs_spec[2:]
+    order = [sorted(kernel_axes).index(axis) for axis in kernel_axes]
+    stride = spread if transposed else strides
+    stride = tuple(stride[order.index(i)] for i in range(len(order)))
+    contraction = record_use(
+        uses,
+        made.view,
+        made.view.geometry,
+        "".join(letters),
+        builder.feed(data),
+        role=Role.TRANSPOSED_CONVOLUTION if transposed else Role.CONVOLUTION,
+        groups=int(params["feature_group_count"]),
+        stride=stride,
+        transposed=transposed,
+    )
+    if contraction is None:
+        return False
+    result, taps = equation.output, 1.0
+    for k, (low, _) in enumerate(params["padding"]):
+        n, m = data.shape[numbers.lhs_spec[k + 2]], result.shape[numbers.out_spec[k + 2]]
+        width, dilation = weight.shape[numbers.rhs_spec[k + 2]], int(params["rhs_dilation"][k])
+        taps *= pairs(n, m, width, strides[k], int(low), dilation, spread[k]) / max(m, 1)
+    inputs = data.shape[numbers.lhs_spec[1]] // int(params["feature_group_count"])
+    contraction.use = _with_touched_taps(contraction.use, equation, inputs * taps)
+    if contraction.use.full_from and uses.of[contraction.parameter].times == 1:
+        uses.of[contraction.parameter] = contraction.use
+    add_kernel(
+        builder,
+        contraction.parameter,
+        equation,
+        data,
+        inputs * taps,
+        [numbers.out_spec[1]],
+        layer=made.layer,
+        taps=taps,
+    )
+    return True
+
+
+def _with_touched_taps(use: Use, equation: Equation, fan_in: float) -> Use:
+    """Return a convolution's use with the shares of its fans that are left on a small map."""
+    params, (data, weight), whole = equation.params, equation.inputs, use.fans
+    numbers = params["dimension_numbers"]
+    widths = [weight.shape[axis] for axis in numbers.rhs_spec[2:]]
+    if whole is None or not widths or not whole.fan_in or not whole.fan_out:
+        return use
+    if fan_in >= MIN_TOUCHED * whole.fan_in:
+        return use
+    fan_out = fan_in * equation.output.size / max(data.size, 1)
+    full = MAX_MAP
+    for size in range(1, MAX_MAP):
+        share = 1.0
+        for k, width in enumerate(widths):
+            step, dilation, spread = (
+                int(params[name][k]) for name in ("window_strides", "rhs_dilation", "lhs_dilation")
+            )
+            low, high = (int(n) for n in params["padding"][k])
+            room = (size - 1) * spread + low + high - dilation * (width - 1)
+            outputs = max(room // step + 1, 0)
+            count = pairs(size, outputs, width, step, low, dilation, spread)
+            share *= count / max(outputs, 1) / (width / spread)
+        if share >= MIN_TOUCHED:
+            full = size
+            break
+    return replace(use, touched=(fan_in / whole.fan_in, fan_out / whole.fan_out), full_from=full)
+
+
+CONTRACTIONS["conv_general_dilated"] = _record_convolution

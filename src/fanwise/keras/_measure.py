@@ -1,0 +1,322 @@
+"""Measure: one forward and one backward pass, and what the signal does layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from fanwise.errors import ModelError
+from fanwise.keras._plan import KerasModel, look, plan_of
+from fanwise.keras.gradients import Watch, passes, to_array
+from fanwise.keras.measuring.recorder import KerasRecorder, Reading, Run, parameters_met
+from fanwise.keras.measuring.statistics import (
+    cosines,
+    expected_loss,
+    moments,
+    outside,
+    rms,
+    unit_shares,
+    varying,
+)
+from fanwise.keras.measuring.updates import first_update
+from fanwise.network.context import classify_curve
+from fanwise.network.predictions import Prediction
+from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES, NeighbourKind, StepName
+from fanwise.planning.plan import Plan
+from fanwise.planning.rules import Rule
+from fanwise.policies import Policy
+from fanwise.report.shown import ShownSignal
+from fanwise.schemes.quadrature import Array
+from fanwise.signal import Layer, Output, ResidualSum, Twins, Weights, judge
+
+
+def measure(
+    model: Any,
+    inputs: Any,
+    *,
+    loss: Callable[[Any], Any] | None = None,
+    optimizer: Any = None,
+    policy: Policy | str = "auto",
+    rules: Sequence[Rule] = (),
+) -> ShownSignal:
+    """Return what one forward and one backward pass do, layer by layer, with its verdicts.
+
+    The model runs as in its first training step, batch statistics included, but without dropout
+    and noise. Its statistics and random states are as before.
+
+    Args:
+        model: a Keras model; one that isn't built is built on the inputs.
+        inputs: a batch: what the model's call takes as its first argument.
+        loss: from the model's output to one number, in the backend's operations; by default a unit
+            normal gradient is sent back from every output, so that it shows what the weights do,
+            whatever the loss.
+        optimizer: a `keras.optimizers.Optimizer`: `Weights.update_rms` is then what its first step
+            would change. It makes no step.
+        policy: as for `plan`, which says what each weight's deviation should be.
+        rules: likewise.
+
+    Raises:
+        ModelError: NaN in the input, an empty batch, a forward that fails, a call that can't be
+            followed on symbolic tensors, or a loss that isn't one number.
+    """
+    check_inputs(inputs)
+    seen, by_type = look(model, inputs)
+    check_runs(model, inputs, seen)
+    planned = plan_of(seen, by_type, policy, rules)
+    assert seen.trace is not None
+    recorder, run = KerasRecorder(seen.trace), Run()
+    values = on_backend(inputs, seen.trace.inputs)
+
+    def forward(watch: Watch) -> Any:
+        looks = None if run.readings else run
+        return recorder.run(values, watch, looks)
+
+    try:
+        _, gradients = passes(forward, loss)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{model.name!r} fails on these inputs: {type(error).__name__}: {error}"
+        ) from error
+    names = _names(recorder, run)
+    signal = judge(
+        tuple(_layers(seen, recorder, run, gradients, planned, names)),
+        weights=tuple(_weights(seen, run, gradients, planned, optimizer)),
+        sums=tuple(_sums(recorder, run, names)),
+        output=_output(recorder, run, names),
+        twins=tuple(_twins(seen, planned)),
+        not_finite=run.not_finite,
+        init="fanwise.keras.init_",
+    )
+    return ShownSignal.of(signal)
+
+
+def on_backend(inputs: Any, symbols: Sequence[Any]) -> list[Any]:
+    """Return the leaves of the inputs as tensors of the backend, in the types of a trace's."""
+    return [
+        keras.ops.convert_to_tensor(x, dtype=keras.backend.standardize_dtype(s.dtype))
+        for x, s in zip(tree.flatten(inputs), symbols, strict=True)
+    ]
+
+
+def check_inputs(inputs: Any) -> None:
+    """Check the values of a batch.
+
+    Raises:
+        ModelError: NaN or infinity in it, or no sample.
+    """
+    for i, leaf in enumerate(tree.flatten(inputs)):
+        values = np.asarray(keras.ops.convert_to_numpy(leaf))
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ModelError(
+                f"input {i}, shape {values.shape}, has NaN or infinity in "
+                f"{np.mean(~np.isfinite(values)):.2%} of its entries: clean it, then measure."
+            )
+        if values.ndim and not len(values):
+            raise ModelError(
+                f"input {i}, shape {values.shape}, is an empty batch: pass one sample at least."
+            )
+
+
+def check_runs(model: Any, inputs: Any, seen: KerasModel) -> None:
+    """Check that a model can be run by its trace.
+
+    Raises:
+        ModelError: a model whose own call fails on the inputs, or on symbolic tensors alone.
+    """
+    if seen.trace is not None:
+        return
+    try:
+        model(inputs)
+    except Exception as error:
+        raise ModelError(
+            f"{model.name!r} fails on these inputs: {type(error).__name__}: {error}"
+        ) from error
+    raise ModelError(
+        f"the call of {model.name!r} can't be followed on symbolic tensors ({seen.error}): use "
+        "keras.ops in it, and keras.ops.cond or keras.ops.where in place of a branch on values."
+    )
+
+
+def _names(recorder: KerasRecorder, run: Run) -> dict[int, str]:
+    """Return the name of each layer that was read, by its contraction."""
+    calls: dict[str, int] = {}
+    names = {}
+    for index in sorted(run.readings):
+        made = recorder.trace.contractions[index]
+        calls[made.parameter] = calls.get(made.parameter, 0) + 1
+        n = calls[made.parameter]
+        module = made.module if _is_only_kernel(recorder, index) else made.parameter
+        names[index] = module if n == 1 else f"{module}#{n}"
+    return names
+
+
+def _is_only_kernel(recorder: KerasRecorder, index: int) -> bool:
+    """Return whether a layer has no other kernel than this."""
+    made = recorder.trace.contractions[index]
+    others = {
+        other.parameter
+        for other in recorder.trace.contractions
+        if other.module == made.module and other.use.role in KERNEL_ROLES
+    }
+    return len(others) == 1
+
+
+def _layers(
+    seen: KerasModel,
+    recorder: KerasRecorder,
+    run: Run,
+    gradients: Sequence[Array | None],
+    planned: Plan,
+    names: dict[int, str],
+) -> Iterator[Layer]:
+    predicted: dict[tuple[str, int], Prediction] = {}
+    for each in planned.predicted:
+        call = 1 + sum(name == each.parameter for name, _ in predicted)
+        predicted[each.parameter, call] = each
+    calls: dict[str, int] = {}
+    for index, name in names.items():
+        reading, made = run.readings[index], recorder.trace.contractions[index]
+        parameter, use, row = made.parameter, made.use, planned[made.parameter]
+        if use.role not in KERNEL_ROLES:
+            continue
+        calls[parameter] = calls.get(parameter, 0) + 1
+        z, gradient = reading.output, gradients[reading.watched]
+        spatial = use.role in CONVOLUTION_ROLES
+        across, within = cosines(z, spatial=spatial)
+        given = reading.input
+        from_input = given is not None and use.feeds.step == StepName.INPUT
+        saturated, dead, activates = _activation(reading)
+        found = predicted.get((parameter, calls[parameter]))
+        yield Layer(
+            name=name,
+            parameter=parameter,
+            feeds=use.feeds,
+            follows=use.follows,
+            input=None if given is None else moments(given),
+            output=moments(z),
+            gradient=None if gradient is None else moments(gradient),
+            varying=varying(z),
+            saturated=saturated,
+            dead=dead,
+            weight_rms=rms(to_array(seen.named[parameter].variable)),
+            planned_rms=row.std,
+            planned_scheme=row.scheme if row.draws else "",
+            fans=use.fans,
+            activation=None if reading.after is None else moments(reading.after),
+            activates=activates,
+            cosine=across,
+            position_cosine=within,
+            input_cosine=cosines(given, spatial=spatial)[0]
+            if from_input and given is not None
+            else None,
+            outside=outside(z),
+            gradient_outside=None if gradient is None else outside(gradient),
+            predicted_rms=found.rms if found else None,
+            predicted_gradient_rms=found.gradient_rms if found else None,
+            call=calls[parameter],
+        )
+
+
+def _activation(reading: Reading) -> tuple[float | None, float | None, str]:
+    """Return the saturated and the dead share of the activation that follows, and its name."""
+    if reading.before is None or reading.curve is None:
+        return None, None, ""
+    found = classify_curve(reading.curve)
+    saturates = found.kind == NeighbourKind.SATURATING
+    shares = unit_shares(reading.before, reading.curve, reading.units, saturates=saturates)
+    return *shares, found.label
+
+
+def _weights(
+    seen: KerasModel,
+    run: Run,
+    gradients: Sequence[Array | None],
+    planned: Plan,
+    optimizer: Any,
+) -> Iterator[Weights]:
+    assert seen.trace is not None
+    for row in planned.rows:
+        variable, use = seen.named[row.name].variable, seen.trace.uses.get(row.name)
+        watched = run.parameters.get(row.name)
+        gradient = None if watched is None else gradients[watched]
+        learned = bool(variable.trainable)
+        reached = 0.0 if gradient is None else rms(gradient)
+        update = None
+        if optimizer is not None and gradient is not None:
+            update = first_update(optimizer, variable, gradient)
+        yield Weights(
+            name=row.name,
+            shape=row.shape,
+            role=row.role,
+            moments=moments(to_array(variable)),
+            planned_rms=row.std,
+            planned_scheme=row.scheme if row.draws else "",
+            fans=use.fans if use is not None else None,
+            gradient_rms=reached if learned else None,
+            update_rms=update,
+        )
+
+
+def _sums(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Iterator[ResidualSum]:
+    for added in run.sums:
+        inside = [names[i] for i, at in run.times.items() if added.began < at < added.ended]
+        met = tuple(parameters_met(recorder.builder, added.began, added.ended))
+        yield ResidualSum(
+            name=inside[-1] if inside else "",
+            stream=rms(added.stream),
+            branch=rms(added.branch),
+            rms=rms(added.result),
+            layers=tuple(inside),
+            parameters=met,
+        )
+
+
+def _output(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Output | None:
+    """Return the logits, where the model's output is some."""
+    found = None
+    for leaf in tree.flatten(recorder.trace.output):
+        index = recorder.own(leaf)
+        if index is None or index not in names or len(leaf.shape) not in (2, 3):
+            continue
+        if recorder.trace.contractions[index].use.role in CONVOLUTION_ROLES:
+            continue
+        classes, logits = int(leaf.shape[-1]), run.readings[index].output
+        if classes > 1 and logits.shape == tuple(leaf.shape):
+            loss = expected_loss(logits)
+            found = Output(rms(logits), names[index], classes, loss, False, math.log(classes))
+    return found
+
+
+def _twins(seen: KerasModel, planned: Plan) -> Iterator[Twins]:
+    """Yield the drawn kernels that are copies of one another, or whose units are."""
+    groups: dict[tuple[Any, ...], list[tuple[str, Array]]] = {}
+    for row in planned.rows:
+        if row.fan_in is None or len(row.shape) < 2 or math.prod(row.shape) < 4:
+            continue
+        weight = to_array(seen.named[row.name].variable)
+        if not np.isfinite(weight).all() or not weight.any():
+            continue
+        view = weight.reshape(row.view)
+        layout = row.layout or ""
+        if "O" in layout:
+            units = np.moveaxis(view, layout.index("O"), 0)
+            if len(units) > 1 and (units == units[:1]).all():
+                yield Twins((row.name,), "units")
+                continue
+        if "B" in layout and view.shape[layout.index("B")] > 1:
+            blocks = np.moveaxis(view, layout.index("B"), 0)
+            if (blocks == blocks[:1]).all():
+                yield Twins((row.name,), "blocks")
+        key = weight.shape, weight.reshape(-1)[:64].tobytes()
+        groups.setdefault(key, []).append((row.name, weight))
+    for group in groups.values():
+        alike = tuple(name for name, weight in group if (weight == group[0][1]).all())
+        if len(alike) > 1:
+            yield Twins(alike)

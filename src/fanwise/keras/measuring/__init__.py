@@ -1,0 +1,1 @@
+"""Run a Keras model forward and backward, and note what passes."""

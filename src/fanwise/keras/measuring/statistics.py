@@ -1,0 +1,116 @@
+"""Statistics of measured arrays: moments, cosines between samples, what formats can't hold."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fanwise.network.activations import relative_slopes, slopes_at
+from fanwise.network.curves import Curve
+from fanwise.schemes.quadrature import Array
+from fanwise.signal import Moments, Outside
+from fanwise.signal.dead_units import ALIVE_SLOPE, DEAD_SLOPE
+from fanwise.signal.saturated import SATURATED_SLOPE
+
+MOST_CHECKED = 1 << 16
+"""Most entries, evenly spaced, of which the share outside a format is counted."""
+# Maximum number and smallest subnormal: IEEE 754 binary16; bfloat16; OCP float8 E4M3.
+NUMBER_FORMATS = {
+    "float16": (65504.0, 2.0**-24),
+    "bfloat16": (3.3895313892515355e38, 2.0**-133),
+    "float8": (448.0, 2.0**-9),
+}
+
+
+def rms(values: Array) -> float:
+    """Return √E[x²]; zero of no values."""
+    return float(np.sqrt(np.mean(np.square(values)))) if values.size else 0.0
+
+
+def moments(values: Array) -> Moments:
+    """Return the moments of values; zeros of none."""
+    if not values.size:
+        return Moments(0.0, 0.0, 0.0)
+    return Moments(rms(values), float(values.mean()), float(values.std()))
+
+
+def varying(values: Array) -> float | None:
+    """Return the rms of x − its mean over the batch; None for a batch of one."""
+    if values.ndim < 2 or len(values) < 2:
+        return None
+    return rms(values - values.mean(0, keepdims=True))
+
+
+def cosines(values: Array, *, spatial: bool) -> tuple[float | None, float | None]:
+    """Return the mean cosines between different samples, and between positions of one.
+
+    By ‖Σ x/‖x‖‖² = n + Σ over pairs: no matrix of pairs. None where there is no pair, or where a
+    vector has no direction.
+
+    Args:
+        values: (samples, positions…, features).
+        spatial: whether each sample is one vector, all its axes together.
+    """
+    if values.ndim < 2 or not values.size:
+        return None, None
+    if spatial or values.ndim == 2:
+        values = values.reshape(len(values), 1, -1)
+    values = values.reshape(len(values), -1, values.shape[-1])
+    n, t, width = values.shape
+    norms = np.linalg.norm(values, axis=2, keepdims=True)
+    if width < 2 or not (norms > 0).all() or not np.isfinite(norms).all():
+        return None, None
+    together = (values / norms).sum(1)
+    own, whole = float(np.square(together).sum()), float(np.square(together.sum(0)).sum())
+    across = (whole - own) / (n * (n - 1.0) * t * t) if n > 1 else None
+    within = (own - n * t) / (n * t * (t - 1.0)) if t > 1 else None
+    return _clipped(across), _clipped(within)
+
+
+def _clipped(value: float | None) -> float | None:
+    return None if value is None else min(1.0, max(-1.0, value))
+
+
+def outside(values: Array) -> Outside | None:
+    """Return the shares of entries, of evenly spaced ones, that formats can't hold."""
+    flat = np.abs(values.reshape(-1)[:: max(1, values.size // MOST_CHECKED)])
+    flat = flat[flat != 0]
+    if not flat.size:
+        return None
+    shares = {
+        name: float(np.mean((flat > most) | (flat < least)))
+        for name, (most, least) in NUMBER_FORMATS.items()
+    }
+    return Outside(**shares)
+
+
+def unit_shares(
+    z: Array, curve: Curve, units: int, *, saturates: bool
+) -> tuple[float | None, float | None]:
+    """Return the share of saturated entries, and of units that are dead on the whole batch.
+
+    A unit is dead that never has a slope; those that always have are taken from the share.
+
+    Args:
+        z: the inputs of an activation.
+        curve: the activation.
+        units: the axis of the units.
+        saturates: whether it is one that saturates.
+    """
+    steep = slopes_at(z, relative_slopes(curve.function))
+    saturated = float(np.mean(steep < SATURATED_SLOPE)) if saturates else None
+    others = tuple(axis for axis in range(z.ndim) if axis != units % z.ndim)
+    if not others:
+        return saturated, None
+    never, always = steep.max(others) < DEAD_SLOPE, steep.min(others) > ALIVE_SLOPE
+    return saturated, max(0.0, float(never.mean() - always.mean()))
+
+
+def expected_loss(logits: Array) -> float:
+    """Return E[log Σ exp(z) − mean(z)]: the loss for labels that are independent of the logits."""
+    rows = logits.reshape(-1, logits.shape[-1])
+    most = rows.max(-1, keepdims=True)
+    total = np.log(np.exp(rows - most).sum(-1)) + most[:, 0]
+    found = float(np.mean(total - rows.mean(-1)))
+    return found if math.isfinite(found) else math.nan

@@ -1,0 +1,1 @@
+"""Trace a Keras model on symbolic tensors: how it uses each variable."""

@@ -1,0 +1,1 @@
+"""What each kind of operation of `keras.ops` makes of data: a file a kind."""

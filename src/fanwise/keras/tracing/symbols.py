@@ -1,0 +1,227 @@
+"""Symbols: a model's variables as symbolic tensors, and what is made of them before they meet data.
+
+A variable is no symbolic tensor: `ops.transpose(w)` would be computed, and what comes out would be
+a tensor of numbers that nobody can tell is w. While a model is traced its variables are therefore
+stood in for by symbolic tensors, where its layers hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from itertools import groupby
+from math import prod
+from typing import Any
+
+import keras
+from keras.layers import Layer
+
+from fanwise.keras.internals import all_layers, shape_of
+from fanwise.keras.tracing.strided import Strided
+
+PASSED_ON = frozenset(
+    "path trainable initializer regularizer constraint overwrite_with_gradient".split()
+)
+"""Attributes of a variable that its stand-in has too."""
+
+
+class Symbol(keras.KerasTensor):
+    """A symbolic tensor that stands for a variable."""
+
+    def __init__(self, variable: Any, parameter: str) -> None:
+        super().__init__(shape_of(variable), variable.dtype, record_history=False)
+        self.variable, self.parameter = variable, parameter
+        self.name = variable.name
+
+    @property
+    def value(self) -> Any:
+        """Itself: what a call would compute with."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name in PASSED_ON:
+            return getattr(self.variable, name)
+        raise AttributeError(f"a variable that is traced has no {name!r}")
+
+
+class OpaqueActivation(keras.Operation):
+    """An activation that takes no symbolic tensor, as a call of its own."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def call(self, x: Any) -> Any:
+        """Return the activation's value."""
+        return self.function(x)
+
+    def compute_output_spec(self, x: Any) -> Any:
+        """Return a symbolic tensor like the one given."""
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def _followed(function: Any) -> Any:
+    """Return an activation that symbolic tensors pass, if need be without a look inside.
+
+    Some of Keras's own turn what they are given into a tensor first, as `hard_silu` does in 3.15.
+    """
+
+    @wraps(function)
+    def activation(x: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(x, *args, **kwargs)
+        except Exception:
+            if args or kwargs or not isinstance(x, keras.KerasTensor):
+                raise
+            return OpaqueActivation(function)(x)
+
+    return activation
+
+
+class Symbols:
+    """The stand-ins of a model's variables.
+
+    Attributes:
+        names: of the parameters, by the variable's identity.
+        of: the stand-ins, likewise.
+    """
+
+    def __init__(self, model: Any, names: Mapping[int, str]) -> None:
+        self.names = names
+        self.of: dict[int, Symbol] = {}
+        self._held = [(vars(layer), dict(self._replaced(layer))) for layer in all_layers(model)]
+
+    def _replaced(self, layer: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
+        """Yield what a layer's attributes are, and what stands in for it."""
+        for key, value in vars(layer).items():
+            if key.startswith("_trainable_variables") or key == "_non_trainable_variables":
+                continue
+            opaque = key == "activation" and callable(value) and not isinstance(value, Layer)
+            changed = _followed(value) if opaque else self._stand_in(value)
+            if changed is not value:
+                yield key, (value, changed)
+
+    def _stand_in(self, value: Any) -> Any:
+        """Return a value with stand-ins in place of the variables in it; itself without any."""
+        if isinstance(value, keras.Variable) and id(value) in self.names:
+            return self.of.setdefault(id(value), Symbol(value, self.names[id(value)]))
+        if isinstance(value, list | tuple):
+            inner = [self._stand_in(x) for x in value]
+            same = all(x is y for x, y in zip(inner, value, strict=True))
+            return value if same else (tuple(inner) if isinstance(value, tuple) else inner)
+        if isinstance(value, dict):
+            named = {key: self._stand_in(x) for key, x in value.items()}
+            return value if all(named[key] is x for key, x in value.items()) else named
+        return value
+
+    def _put(self, index: int) -> None:
+        for own, replaced in self._held:
+            for key, both in replaced.items():
+                own[key] = both[index]
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the layers hold the stand-ins meanwhile."""
+        self._put(1)
+        try:
+            yield
+        finally:
+            self._put(0)
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Let the layers hold their variables meanwhile."""
+        self._put(0)
+        try:
+            yield
+        finally:
+            self._put(1)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """How a symbolic tensor is made of variables.
+
+    Attributes:
+        names: of the parameters; the first is the largest.
+        shape: of the first one.
+        axes: where it is a·w + b entry by entry, and in some order: its axes in w.
+        affine: (a, b).
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    axes: Strided | None = None
+    affine: tuple[float, float] = (1.0, 0.0)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a parameter as it is, or a part of it."""
+        return self.axes is not None and self.affine == (1.0, 0.0)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether it is one row at every position."""
+        axes = self.axes
+        if axes is None:
+            return prod(self.shape[:-1]) == 1
+        wide = [i for i, n in enumerate(axes.shape) if n > 1 and axes.strides[i]]
+        return len(wide) <= 1
+
+
+def roles_of(
+    shape: Sequence[int], operand: Strided, letters: str
+) -> tuple[tuple[int, ...], str] | None:
+    """Return (view, layout) of a parameter, given the role of each axis of an operand made of it.
+
+    `view` is the parameter's shape, an axis split where its parts play two roles, or where the
+    operand is one of several blocks of it. None where the operand doesn't step along axes.
+
+    >>> roles_of((4, 6), Strided.whole((4, 2, 3)), "IBO")
+    ((4, 2, 3), 'IBO')
+    """
+    if operand == Strided.whole(shape):
+        return tuple(shape), letters
+    walks = [
+        (stride, stride * size, letter)
+        for size, stride, letter in zip(operand.shape, operand.strides, letters, strict=True)
+        if size > 1 and stride > 0
+    ]
+    by_stride = dict(zip(operand.strides, letters, strict=True))
+    axes: list[tuple[int, str]] = []
+    for size, stride in zip(shape, Strided.whole(shape).strides, strict=True):
+        ends = stride * size
+        segments = sorted(
+            (
+                (max(stride, low), min(ends, high), letter)
+                for low, high, letter in walks
+                if max(stride, low) < min(ends, high)
+            ),
+            reverse=True,
+        )
+        parts: list[tuple[int, str]] = []
+        for low, high, letter in [*segments, (stride, stride, "")]:
+            if high > ends or high % max(low, 1):
+                return None
+            if ends % high:  # a part of an axis that is no even share of it
+                high = ends
+            if high < ends:
+                parts.append((ends // high, "B"))
+            if low < high:
+                parts.append((high // low, letter))
+            ends = low
+        if not parts:
+            parts = [(1, by_stride.get(stride, "K"))]
+        axes += [
+            (prod(n for n, _ in same), letter)
+            for letter, group in groupby(parts, key=lambda part: part[1])
+            for same in [list(group)]
+        ]
+    return tuple(n for n, _ in axes), "".join(letter for _, letter in axes)
+
+
+def symbols_in(values: Iterable[Any]) -> list[Symbol]:
+    """Return the stand-ins among some values."""
+    return [x for x in values if isinstance(x, Symbol)]

@@ -1,0 +1,179 @@
+"""Tracer: the calls of a model on symbolic tensors, one by one, and the graph that they make.
+
+Nothing is computed. A model or a layer is followed into its own `call`, a user's and most of
+Keras's alike, down to the operations of `keras.ops`, each of which has a rule. Of a layer whose
+call can't be followed, only the shape of what it gives is known: the signal goes through it, and
+where its size matters the layer is run on samples.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import keras
+from keras import layers, tree
+
+from fanwise.keras.internals import (
+    all_layers,
+    is_functional,
+    run_functional,
+    symbolic_calls,
+    without_trace,
+)
+from fanwise.keras.tracing.call import Call
+from fanwise.keras.tracing.graph_builder import GeneratedWeight, GraphBuilder
+from fanwise.keras.tracing.layer_rules import layer_rule_of
+from fanwise.keras.tracing.rules.apply import record_call, record_unseen
+from fanwise.keras.tracing.rules.contractions import output_spec
+from fanwise.keras.tracing.symbols import Symbols
+from fanwise.network.trace import Trace
+
+
+class KerasTracer:
+    """Follows the symbolic calls of a model.
+
+    Attributes:
+        builder: of the graph.
+        unseen: the layers whose calls can't be followed.
+    """
+
+    def __init__(self, symbols: Symbols, batch: int) -> None:
+        self.symbols = symbols
+        self.builder = GraphBuilder(symbols, batch)
+        self.unseen: list[Any] = []
+        self._inferring = 0
+
+    def handle(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Take a call on symbolic tensors: return what it gives, and note it."""
+        if self._inferring:
+            return operation.compute_output_spec(*args, **kwargs)
+        if isinstance(operation, layers.Layer):
+            return self.call(operation, args, kwargs)
+        self._inferring += 1  # the shapes of some are inferred by calling others
+        try:
+            result = output_spec(operation, args, kwargs)
+        finally:
+            self._inferring -= 1
+        layer = self.builder.running[-1].name if self.builder.running else ""
+        record_call(self.builder, Call(operation, args, kwargs, result, layer))
+        return result
+
+    def call(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Follow a layer's call."""
+        rule = layer_rule_of(layer)
+        self.builder.running.append(layer)
+        try:
+            if rule is not None:
+                return rule(self, layer, args, kwargs)
+            return self.follow(layer, args, kwargs)
+        finally:
+            self.builder.running.pop()
+
+    def follow(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Follow a layer into its own call; where that can't be, pass the signal through it."""
+        mark = self.builder.mark()
+        try:
+            return self.inside(layer, args, kwargs)
+        except Exception as error:  # whatever a user's call raises on tensors without values
+            logging.getLogger(__name__).debug("%s can't be followed: %s", layer.name, error)
+            if len(self.builder.running) == 1:
+                raise
+            self.builder.reset(mark)
+            result = self.infer(layer, args, kwargs)
+        self.unseen.append(layer)
+        record_unseen(self.builder, Call(layer, args, kwargs, result))
+        return result
+
+    def inside(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what a layer's own call gives."""
+        graph = layer._functional if isinstance(layer, keras.Sequential) else layer
+        if graph is not None and is_functional(graph):
+            given = tree.flatten((args, {k: v for k, v in kwargs.items() if k == "inputs"}))
+            return run_functional(graph, given, lambda operation: partial(self.apply, operation))
+        return layer.call(*args, **kwargs)
+
+    def apply(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Take a call that a functional model has recorded."""
+        kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        if not any(isinstance(x, keras.KerasTensor) for x in tree.flatten((args, kwargs))):
+            return operation(*args, **kwargs)
+        return self.handle(operation, args, kwargs)
+
+    def infer(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return symbolic tensors of what a layer gives: their shapes and dtypes alone."""
+        self._inferring += 1
+        try:
+            with self.symbols.lifted():
+                return layer.compute_output_spec(*args, **kwargs)
+        finally:
+            self._inferring -= 1
+
+
+@contextmanager
+def _traced(model: Any, tracer: KerasTracer) -> Iterator[None]:
+    symbols = tracer.symbols
+    with without_trace(all_layers(model)), symbols.in_place(), symbolic_calls(tracer.handle):
+        yield
+
+
+@dataclass
+class KerasTrace(Trace):
+    """What the symbolic calls of a Keras model have shown.
+
+    Attributes:
+        generated: the weights in use that are made of parameters, as the graph's steps name them.
+        unseen: the layers whose calls couldn't be followed.
+        builder: what each symbolic tensor is in the graph, and the calls that made it.
+        inputs, output: the model's, symbolic: leaves, and a structure.
+    """
+
+    generated: Mapping[str, GeneratedWeight] = field(default_factory=dict)
+    unseen: Sequence[Any] = ()
+    builder: GraphBuilder | None = None
+    inputs: Sequence[Any] = ()
+    output: Any = None
+
+    @classmethod
+    def of(cls, tracer: KerasTracer, inputs: Sequence[Any], output: Any) -> KerasTrace:
+        """Return what a tracer has recorded."""
+        builder = tracer.builder
+        return cls(
+            builder.uses,
+            builder.contractions,
+            builder.graph,
+            builder.nodes,
+            builder.unrecognized,
+            generated=builder.generated,
+            unseen=tracer.unseen,
+            builder=builder,
+            inputs=inputs,
+            output=output,
+        )
+
+
+def trace(model: Any, inputs: Any, examples: Any, names: Mapping[int, str]) -> KerasTrace:
+    """Return the trace of a built model.
+
+    Args:
+        model: the model, or any layer.
+        inputs: symbolic tensors of known sizes, in the structure that its call takes.
+        examples: values for them, or Nones, in a list.
+        names: of the model's parameters, by the variables' identity.
+
+    Raises:
+        Exception: whatever the model's own `call` raises on symbolic tensors.
+    """
+    leaves = tree.flatten(inputs)
+    batch = int(leaves[0].shape[0]) if leaves and leaves[0].shape else 1
+    tracer = KerasTracer(Symbols(model, names), batch)
+    for leaf, example in zip(leaves, examples, strict=True):
+        tracer.builder.add_input(leaf, example)
+    with _traced(model, tracer):
+        output = tracer.call(model, (inputs,), {})
+    tracer.builder.finish(tree.flatten(output))
+    return KerasTrace.of(tracer, leaves, output)

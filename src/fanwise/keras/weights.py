@@ -1,0 +1,127 @@
+"""Weights: the values that variables have, and what a model makes of them before it uses them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from inspect import signature
+from typing import Any
+
+import keras
+import numpy as np
+
+from fanwise.keras.internals import compute_fans
+from fanwise.keras.memory import to_numpy
+from fanwise.keras.tracing.graph_builder import GeneratedWeight
+from fanwise.keras.tracing.tracer import KerasTrace
+from fanwise.network.graph import WeightOf
+from fanwise.network.statistics import Weight
+from fanwise.network.steps.weights import Kernel
+from fanwise.planning.rows import Row
+from fanwise.policies.base import Change, Changes
+from fanwise.schemes.quadrature import Array
+
+SAMPLE = 64
+"""Entries by which two variables are compared."""
+DETERMINISTIC = {"zeros": 0.0, "ones": 1.0}
+"""Of the initializers that are defaults of Keras's layers, those that leave one value."""
+FACTOR_TOLERANCE = 0.02
+"""Factors that differ by less are equal."""
+
+
+def keras_fans(shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return the fans that `keras.initializers` takes for a kernel of this shape."""
+    fan_in, fan_out = compute_fans(shape)
+    return float(fan_in), float(fan_out)
+
+
+def present_values(variable: Any, owner: Any) -> Array | None:
+    """Return a variable's values as its layer uses them: a quantized kernel's divided by its scale.
+
+    None where they can't be had.
+    """
+    values = np.asarray(to_numpy(variable))
+    if values.dtype.kind in "iu":
+        return dequantized(variable, owner, values)
+    return values.astype(np.float64)
+
+
+def dequantized(variable: Any, owner: Any, values: Array) -> Array | None:
+    """Return the numbers that a layer's integers stand for."""
+    held = {key.lstrip("_"): value for key, value in vars(owner).items() if value is variable}
+    name = next(iter(held), "")
+    scale = getattr(owner, f"{name}_scale", None)
+    if scale is None:
+        return None
+    factor = np.asarray(to_numpy(scale), dtype=np.float64)
+    square = float(np.mean(np.square(values.astype(np.float64))) * np.mean(1.0 / factor**2))
+    return np.array([math.sqrt(square), -math.sqrt(square)])
+
+
+def is_default(variable: Any, owner: Any, values: Array) -> bool:
+    """Return whether a variable holds what its layer's class starts it at, unless told otherwise.
+
+    Such values (zeros for a bias, ones for a forget gate's) are nobody's design. A class's random
+    default leaves none that could be taken for one.
+    """
+    held = next((key for key, value in vars(owner).items() if value is variable), "")
+    name = f"{held.lstrip('_')}_initializer"
+    parameter = signature(type(owner).__init__).parameters.get(name)
+    usual = "" if parameter is None else str(parameter.default).lower()
+    if usual not in DETERMINISTIC:  # a random one isn't made: that would draw a seed
+        return False
+    expected = np.full(values.shape, DETERMINISTIC[usual])
+    if held == "bias" and getattr(owner, "unit_forget_bias", False):
+        expected[..., (n := values.shape[-1] // 4) : 2 * n] = 1.0
+    return bool((values == expected).all())
+
+
+def first_values(variable: Any) -> tuple[float, ...]:
+    """Return a variable's first values, by which copies are told."""
+    flat = keras.ops.reshape(variable.value, (-1,))[:SAMPLE]
+    return tuple(np.asarray(to_numpy(flat), dtype=np.float64).tolist())
+
+
+def in_use(generated: Mapping[str, GeneratedWeight], weights: WeightOf) -> WeightOf:
+    """Return the moments of weights as they are used, from those as they are drawn."""
+
+    @cache
+    def of(name: str, part: int | None) -> Weight | None:
+        used = generated.get(name)
+        if used is None:
+            return weights(name, part)
+        derived, computation = used
+        if derived.axes is not None:
+            weight = weights(derived.names[0], part)
+            return None if weight is None else weight.transformed(derived.affine)
+        if computation is None:
+            return None
+        return computation.weight([weights(s.parameter, None) for s in computation.parameters])
+
+    return of
+
+
+def scale_corrections(trace: KerasTrace, rows: Sequence[Row], changes: Changes) -> Changes:
+    """Return what makes up for a constant that a kernel is multiplied by before it is used."""
+    used: dict[str, set[str]] = {}
+    for node in trace.graph.nodes:
+        if isinstance(node.step, Kernel):
+            used.setdefault(node.step.parameter, set()).add(node.step.generated)
+    result = {}
+    for row in rows:
+        ways = used.get(row.name, set())
+        made = trace.generated.get(next(iter(ways), ""))
+        if len(ways) != 1 or made is None or len(row.draws) != 1 or not row.std:
+            continue
+        a, b = made.derived.affine
+        if made.derived.axes is None or b or not a or abs(a * a - 1.0) < FACTOR_TOLERANCE:
+            continue
+        factor = 1.0 / abs(a)
+        change = changes.get(row.name, Change(""))
+        reason = f"{change.reason}; " if change.reason else ""
+        reason += f"× {factor:.3g}: the weight in use is {1.0 / factor:.3g} times what is drawn"
+        result[row.name] = Change(
+            reason, change.factor * factor, change.scheme, change.parts, change.rate
+        )
+    return result

@@ -1,0 +1,130 @@
+"""The places in a module that name an old initializer, and names that only look like one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import libcst as cst
+
+from fanwise.migrate.arguments import literal_value
+from fanwise.migrate.meanings import Refusal
+from fanwise.migrate.module_names import ModuleNames, dotted_text, root_name
+from fanwise.migrate.old_initializers import NO_EQUAL, OLD_NAMES, OldInitializer, without_compat
+from fanwise.migrate.receivers import is_compat_only
+
+DottedExpression = cst.Name | cst.Attribute
+
+
+@dataclass(frozen=True)
+class Mention:
+    """One place in the code that names an old initializer, called or not.
+
+    Args:
+        node: the dotted expression that names it.
+        whole: the expression to be replaced: the call, the partial, or the name itself.
+        old: what is named.
+        name: its last part, resolved.
+        compat: it is named through `tf.compat.v1` only.
+        alias: it is named through a name that was assigned the function itself.
+    """
+
+    node: DottedExpression
+    whole: cst.BaseExpression
+    old: OldInitializer
+    name: str
+    compat: bool
+    alias: bool
+
+    @property
+    def called(self) -> bool:
+        """Whether it is called, or bound by functools.partial."""
+        return self.whole is not self.node
+
+    @property
+    def partial(self) -> bool:
+        """Whether it is bound by functools.partial."""
+        return isinstance(self.whole, cst.Call) and self.whole.func is not self.node
+
+    @property
+    def todays(self) -> bool:
+        """Whether today's Keras has this very name."""
+        return self.old.today and not self.compat
+
+    @property
+    def args(self) -> tuple[cst.Arg, ...]:
+        """The arguments that are the initializer's own."""
+        assert isinstance(self.whole, cst.Call)
+        return tuple(self.whole.args[1:] if self.partial else self.whole.args)
+
+
+def find_mentions(names: ModuleNames) -> Iterator[Mention | tuple[cst.CSTNode, Refusal]]:
+    """Yield every place that names an old initializer, and with a reason what only looks so."""
+    for node in names.expressions:
+        dotted = names.dotted(node)
+        known = {OLD_NAMES.get(without_compat(name)[0]) for name in dotted}
+        if len(known) == 1 and (old := next(iter(known))) is not None:
+            alias = isinstance(node, cst.Name) and names.is_alias(node)
+            name = min(dotted).rsplit(".", 1)[-1]
+            yield Mention(node, _whole(node, names), old, name, is_compat_only(dotted), alias)
+            continue
+        refusal = _suspect(node, dotted, names)
+        if refusal is not None:
+            yield node, refusal
+    for call in names.calls:
+        if (refusal := _by_getattr(call, names)) is not None:
+            yield call, refusal
+
+
+def _whole(node: DottedExpression, names: ModuleNames) -> cst.BaseExpression:
+    parent = names.parents[node]
+    if isinstance(parent, cst.Call) and parent.func is node:
+        return parent
+    if isinstance(parent, cst.Arg) and not parent.star and parent.keyword is None:
+        call = names.parents[parent]
+        first = isinstance(call, cst.Call) and call.args[0] is parent
+        if first and names.dotted(cst.ensure_type(call, cst.Call).func) == {"functools.partial"}:
+            return cst.ensure_type(call, cst.Call)
+    return node
+
+
+def _suspect(node: DottedExpression, dotted: frozenset[str], names: ModuleNames) -> Refusal | None:
+    """Return why a name that isn't resolved to one old initializer deserves a look, if it does."""
+    for name in dotted:
+        module, _, last = name.rpartition(".")
+        old = OLD_NAMES.get(without_compat(module)[0])
+        if last in NO_EQUAL and module.startswith("tensorflow."):
+            return Refusal("Keras has no counterpart", NO_EQUAL[last])
+        if old is not None and not old.today:
+            return Refusal(f"its .{last} is read; only calls are converted", "today's by hand")
+    resolved = {OLD_NAMES.get(without_compat(name)[0]) for name in names.possible(node)}
+    if resolved - {None}:
+        return Refusal("its name means different things in this file", "one import for it")
+    root = root_name(node)
+    if not dotted and root is not None and not names.assignments(root) and _looks_old(node):
+        return Refusal(f"{root.value!r} is not imported in this file", "the import it needs")
+    return None
+
+
+def _looks_old(node: DottedExpression) -> bool:
+    text = dotted_text(node)
+    _, _, rest = text.partition(".")
+    return any(
+        name in OLD_NAMES
+        for name in (
+            f"tensorflow.{rest}",
+            f"tensorflow.contrib.layers.{rest}",
+            f"tensorflow.contrib.layers.{text}",
+        )
+    )
+
+
+def _by_getattr(call: cst.Call, names: ModuleNames) -> Refusal | None:
+    if not isinstance(call.func, cst.Name) or call.func.value != "getattr" or len(call.args) < 2:
+        return None
+    attribute = literal_value(call.args[1].value)
+    for module in names.dotted(call.args[0].value):
+        old = OLD_NAMES.get(f"{without_compat(module)[0]}.{attribute}")
+        if old is not None and not old.today:
+            return Refusal("it is looked up by getattr", f"the name in full: .{attribute}")
+    return None

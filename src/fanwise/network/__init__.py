@@ -1,0 +1,1 @@
+"""A model as every front end describes it, and the second moments along it."""

@@ -1,0 +1,63 @@
+"""Trace: what a front end says of a model, so that everything else can be decided without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fanwise.network.graph import Graph
+from fanwise.network.uses import Use
+
+
+@dataclass(eq=False)
+class Contraction:
+    """One contraction of a parameter with data in the forward pass.
+
+    Attributes:
+        parameter: the qualified name.
+        module: qualified name of the module that was running.
+        use: of the parameter in this contraction.
+        beside: further parameters, where the weight is a concatenation of several.
+    """
+
+    parameter: str
+    module: str
+    use: Use
+    beside: tuple[str, ...] = ()
+
+
+@dataclass
+class Trace:
+    """What one forward pass shows of a model: a graph of steps, and the uses of parameters.
+
+    For ``fc2(relu(fc1(x)))`` on 8 samples, all layers 64 wide::
+
+        graph = Graph()
+        x = graph.add(Source(), (), size=8 * 64)
+        a = graph.add(Kernel("fc1.weight", fan_in=64, fan_out=64, contraction=0), (x,), 8 * 64)
+        f = graph.add(Pointwise(Curve("relu", relu, "relu")), (a,), 8 * 64)
+        b = graph.add(Kernel("fc2.weight", fan_in=64, fan_out=64, contraction=1), (f,), 8 * 64)
+        graph.outputs.append(b)
+        first = Contraction("fc1.weight", "fc1", Use("dense", (64, 64), "OI"))
+        second = Contraction("fc2.weight", "fc2", Use("dense", (64, 64), "OI"))
+        uses = {made.parameter: made.use for made in (first, second)}
+        Trace(uses, [first, second], graph, nodes={0: [a], 1: [b]})
+
+    Attributes:
+        uses: the use of each parameter that the forward pass reached, by qualified name.
+        contractions: in execution order; a `Kernel` step's `contraction` counts them.
+        graph: the steps between the model's inputs and its outputs.
+        nodes: of each contraction the nodes of its output, its bias added: first the whole, then
+            its parts, where it is split.
+        unrecognized: for parameters used by an operation that the front end doesn't know: that
+            operation and its line.
+        differentiated: whether the forward pass takes a derivative. The gradient of a loss on that
+            isn't a product of these steps' derivatives, so none is predicted.
+    """
+
+    uses: Mapping[str, Use]
+    contractions: Sequence[Contraction]
+    graph: Graph
+    nodes: Mapping[int, Sequence[int]]
+    unrecognized: Mapping[str, str] = field(default_factory=dict)
+    differentiated: bool = False

@@ -1,0 +1,44 @@
+"""Policies: what depth asks of a residual network's weights, each with its paper and its formula.
+
+`fanwise.planning.choose` gives each kernel the scale that its own use asks for. A policy then
+changes what the model as a whole asks for: the branches that a residual stream sums, the width
+that a learning rate is moved across. Pick one by name, or let ``"auto"`` look at how the branches
+are normalized.
+"""
+
+from fanwise.policies.auto import POLICIES, Auto, get
+from fanwise.policies.base import Change, Changes, Plain, Policy
+from fanwise.policies.critical import Critical
+from fanwise.policies.papers import (
+    GPT2,
+    DeepNorm,
+    Fixup,
+    MuP,
+    NeoX,
+    ReZero,
+    SmallInit,
+    SubLN,
+    TFixup,
+    ZerO,
+)
+
+__all__ = [
+    "GPT2",
+    "POLICIES",
+    "Auto",
+    "Change",
+    "Changes",
+    "Critical",
+    "DeepNorm",
+    "Fixup",
+    "MuP",
+    "NeoX",
+    "Plain",
+    "Policy",
+    "ReZero",
+    "SmallInit",
+    "SubLN",
+    "TFixup",
+    "ZerO",
+    "get",
+]

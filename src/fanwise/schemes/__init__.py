@@ -1,0 +1,71 @@
+"""Schemes: rules from fans and gain to a draw; one weight's scale.
+
+A scheme resolves the fans of a kernel into a draw: which distribution, how wide. Distributions with
+a scale of their own are schemes as well.
+"""
+
+from fanwise.schemes.distributions import (
+    Constant,
+    DeltaOrthogonal,
+    Dirac,
+    Hadamard,
+    Identity,
+    LooksLinear,
+    Normal,
+    Orthogonal,
+    RepeatedIdentity,
+    Sinusoidal,
+    Sparse,
+    Subpixel,
+    TruncatedNormal,
+    Uniform,
+)
+from fanwise.schemes.named import (
+    ICNR,
+    Distribution,
+    Glorot,
+    He,
+    Hyperfan,
+    Kaiming,
+    LeCun,
+    Mode,
+    Ones,
+    Scheme,
+    Siren,
+    VarianceScaling,
+    Xavier,
+    Zeros,
+    get,
+)
+
+__all__ = [
+    "ICNR",
+    "Constant",
+    "DeltaOrthogonal",
+    "Dirac",
+    "Distribution",
+    "Glorot",
+    "Hadamard",
+    "He",
+    "Hyperfan",
+    "Identity",
+    "Kaiming",
+    "LeCun",
+    "LooksLinear",
+    "Mode",
+    "Normal",
+    "Ones",
+    "Orthogonal",
+    "RepeatedIdentity",
+    "Scheme",
+    "Sinusoidal",
+    "Siren",
+    "Sparse",
+    "Subpixel",
+    "TruncatedNormal",
+    "Uniform",
+    "VarianceScaling",
+    "Xavier",
+    "Zeros",
+    "get",
+]

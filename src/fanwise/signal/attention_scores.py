@@ -1,0 +1,33 @@
+"""Attention scores: so large that a softmax picks one key, and has no slope."""
+
+from __future__ import annotations
+
+from fanwise.signal.values import Direction, Kind, Signal, Verdict
+
+HOT_SCORES = 3.0
+"""Deviation of a query's scores over its keys from which the softmax picks one, where the kernels
+that make them are off the plan too."""
+HOTTEST_SCORES = 6.0
+"""The same whatever the plan says."""
+OFF_PLAN_SCORES = 2.0
+"""Scale of those kernels, by the plan, from which they are why."""
+
+
+def hot_scores(signal: Signal, redraw: str) -> Verdict | None:
+    """Return the verdict on the first attention whose scores are too large."""
+    for layer in signal.layers:
+        if layer.scores is None or layer.scores < HOT_SCORES:
+            continue
+        scale = layer.scale or 1.0
+        if layer.scores < HOTTEST_SCORES and scale < OFF_PLAN_SCORES:
+            continue
+        cause = (
+            f"The attention scores that {layer.parameter} makes have deviation {layer.scores:.3g} "
+            "over the keys: the softmax picks one key, and has hardly a slope."
+        )
+        fix = "Divide the scores by √d, d the size of a head"
+        if scale > OFF_PLAN_SCORES:
+            cause += f" Its weights are {scale:.3g} times the planned ones."
+            fix += f", or {redraw} draws {layer.parameter} smaller in its place"
+        return Verdict(Kind.SATURATED, Direction.NONE, layer.name, cause, f"{fix}.", 0.9)
+    return None

@@ -1,0 +1,116 @@
+"""Cut off: parameters that no gradient ever reaches, and where its way back ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fanwise.network.uses import Role
+from fanwise.signal.values import Cut, CutReason, Direction, Kind, Signal, Verdict
+
+STRUCTURAL = frozenset({CutReason.NO_GRAD, CutReason.DETACHED})
+"""Reasons that lie in the model's code, whatever its weights."""
+ROUNDED = frozenset(
+    {"round", "floor", "ceil", "trunc", "sign", "argmax", "argmin", "gt", "ge", "lt", "le", "topk"}
+    | {"one_hot", "sort", "eq", "ne", "bucketize", "bernoulli", "multinomial", "heaviside", "max"}
+)
+"""Operations whose derivative is zero wherever it exists, or that give whole numbers."""
+
+
+class CutOff(NamedTuple):
+    """A verdict on parameters that can never learn, and why."""
+
+    reason: CutReason
+    verdict: Verdict
+
+
+def cut_off(signal: Signal, explained: Iterable[str], redraw: str) -> list[CutOff]:
+    """Return the verdicts on parameters that can never learn, one for each place of a cut.
+
+    Left out are parameters of dead branches (`explained`), biases alone, for what a bias adds may
+    well be taken out again, and a target network: a copy of one that learns, or of its layers.
+    """
+    known = {w.name: w for w in signal.weights}
+    spared = {*explained, *_targets(signal)}
+    found = []
+    for cut in signal.cuts:
+        names = [n for n in cut.parameters if n not in spared]
+        if any(known[n].role not in (Role.BIAS, Role.RECURRENT_BIAS) for n in names if n in known):
+            found.append(CutOff(cut.reason, _verdict(signal, cut, names, redraw)))
+    return found
+
+
+def _verdict(signal: Signal, cut: Cut, names: list[str], redraw: str) -> Verdict:
+    many = f"None of {len(names)} parameters, {names[0]} the first," if len(names) > 1 else names[0]
+    place = f"in {cut.module!r}" if cut.module else "in the model's own forward"
+    verb = "ever gets a gradient" if len(names) > 1 else "never gets a gradient"
+    where = signal.where(names[0])
+    if cut.reason == CutReason.ZEROS:
+        zeros = [w.name for w in signal.weights if w.name in names and w.moments.rms == 0]
+        zeros = zeros or names[:1]
+        # A bias of zero adds nothing, and keeps nothing shut.
+        factors = [n for n in zeros if (w := signal.weights_of(n)) and w.role != Role.BIAS] or zeros
+        where = signal.where(factors[0])
+        pair = " and ".join(factors[:2])
+        cause = (
+            f"{many} {verb}: {pair} {'are' if len(factors) > 1 else 'is'} zero, and so is what "
+            f"{place} they are multiplied with, so that each waits for the other, at every step."
+        )
+        fix = f"Let one of them start away from zero: set {factors[0]} to its planned draw."
+    elif cut.reason == CutReason.NO_GRAD:
+        cause = f"{many} {verb}: {cut.operation} {place} runs without gradients (torch.no_grad)."
+        fix = "Run it with gradients; if it is meant, say so: requires_grad_(False)."
+    elif cut.reason == CutReason.DETACHED and cut.operation not in ROUNDED:
+        cause = (
+            f"{many} {verb}: its way back ends at {cut.operation} {place}, whose output is cut off "
+            "(a detach, .data, .numpy() or .tolist())."
+        )
+        fix = "Take that out; if it is meant, say so: requires_grad_(False)."
+    elif cut.operation in ROUNDED:
+        cause = (
+            f"{many} {verb}: its way back ends at {cut.operation} {place}, "
+            "whose derivative is zero or doesn't exist."
+        )
+        fix = (
+            "Pass the gradient straight through, y = x + (f(x) - x).detach(), or weight by a "
+            "softmax in its place."
+        )
+    else:
+        cause = (
+            f"{many} {verb}, after several steps either: on its way back it is zero after "
+            f"{cut.operation} {place}, on every sample."
+        )
+        fix = f"Look at what shuts it; if it is the weights, {redraw} draws them anew."
+    after = "Each of them would then get a gradient."
+    return Verdict(Kind.DEAD_BRANCH, Direction.BACKWARD, where, cause, fix, 1.0, after)
+
+
+def _targets(signal: Signal) -> set[str]:
+    """Return the parameters of networks that are copies of others, which learn in their place.
+
+    A copy has the same values, or at least two kernels with the same names and shapes in it.
+    """
+    lost = {n for cut in signal.cuts if cut.reason in STRUCTURAL for n in cut.parameters}
+    learned = {w.name: w for w in signal.weights if w.learns}
+    found = {
+        n for t in signal.twins for n in t.parameters if n in lost and not lost >= {*t.parameters}
+    }
+    places = {n.rpartition(".")[0] for n in lost}
+    roots = {".".join(p.split(".")[: i + 1]) for p in places for i in range(p.count(".") + 1)}
+    known = {w.name: w for w in signal.weights}
+    for root in sorted(r for r in roots if r):
+        inside = {n.removeprefix(f"{root}."): n for n in lost if n.startswith(f"{root}.")}
+        kernels = [n for n in inside.values() if n in known and len(known[n].shape) > 1]
+        if len(kernels) < 2:
+            continue
+        some = next(iter(inside))
+        for name in learned:
+            other = name.removesuffix(f".{some}")
+            if other in (name, root):
+                continue
+            pairs = [
+                (learned.get(f"{other}.{rest}"), known.get(own)) for rest, own in inside.items()
+            ]
+            if all(a is not None and b is not None and a.shape == b.shape for a, b in pairs):
+                found |= {*inside.values()}
+    return found

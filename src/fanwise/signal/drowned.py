@@ -1,0 +1,29 @@
+"""Drowned embeddings: of two that are added, one so small that the other is all that is left."""
+
+from __future__ import annotations
+
+from fanwise.signal.values import Direction, Kind, Signal, Verdict
+
+DROWNED = 1.0 / 20.0
+"""The share of the stronger term's rms below which the weaker one is drowned."""
+
+
+def drowned(signal: Signal, redraw: str) -> Verdict | None:
+    """Return the verdict on the first embedding that another one drowns.
+
+    One that starts at exactly zero is meant to: it learns, and grows.
+    """
+    for terms in signal.embedding_sums:
+        weak, strong = sorted(terms, key=lambda term: term.rms)
+        if not weak.parameter or not 0 < weak.rms < DROWNED * strong.rms:
+            continue
+        other = strong.parameter or "constant positions"
+        cause = (
+            f"{weak.parameter} has rms {weak.rms:.3g} and is added to {other} of rms "
+            f"{strong.rms:.3g}: {strong.rms / weak.rms:.3g} times stronger, it drowns it."
+        )
+        fix = f"Multiply it by {strong.rms / weak.rms:.3g}"
+        fix += f", or {redraw} draws both alike." if strong.parameter else "."
+        where = signal.where(weak.parameter).removesuffix(".weight")
+        return Verdict(Kind.WRONG_SCALE, Direction.NONE, where, cause, fix, 0.9)
+    return None

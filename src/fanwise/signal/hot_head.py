@@ -1,0 +1,145 @@
+"""Hot head: an output with which the loss starts far above that of one that says nothing."""
+
+from __future__ import annotations
+
+import math
+
+from fanwise.network.uses import Role
+from fanwise.signal.outliers import Outliers
+from fanwise.signal.phrases import is_off_plan
+from fanwise.signal.values import Direction, Kind, Layer, LossKind, Output, Signal, Verdict
+
+HOT_WITH_LOSS = 4.0
+"""Nats above chance from which the head is too hot: logits with a deviation of 3 to 4."""
+HOT_WITHOUT_LOSS = 8.0
+"""The same where no loss says that they are logits, and the head's own weights are sound."""
+HOT_BINARY = 1.0
+"""Nats above the entropy of the labels' share from which a binary head is too hot, or off."""
+HOT_SQUARED_ERROR = 10.0
+"""Times the targets' variance from which a squared error is too large."""
+LARGE_FEED, LARGE_FACTOR = 2.0, 2.0
+"""Rms of what feeds the head, and of the logits over the head's output, from which they are why."""
+LARGE_WEIGHTS = 2.0
+"""Scale of the head's weights, by the plan, from which they are not sound."""
+
+
+def hot_head(signal: Signal, outliers: Outliers | None, redraw: str) -> Verdict | None:
+    """Return the verdict where the loss starts far above that of an output that says nothing."""
+    output = signal.output
+    if output is None or not math.isfinite(output.loss) or not _is_hot(output):
+        return None
+    layer = next((x for x in signal.layers if x.name == output.layer), None)
+    if output.given and layer is None:
+        layer = next((x for x in reversed(signal.layers) if x.gradient_rms), None)
+    if not output.given:
+        if layer is None:
+            return None
+        sure = (layer.scale or 1.0) > LARGE_WEIGHTS
+        if not sure and output.loss - output.chance < HOT_WITHOUT_LOSS:
+            return None
+    cause = _excess(output)
+    scale = None
+    if layer is not None:
+        scale = outliers.factors.get(layer.parameter) if outliers else None
+        scale = scale if scale is not None else layer.scale
+    where = layer.name if layer is not None else ""
+    fed = layer.input.rms if layer is not None and layer.input else None
+    after = ""
+    named = _of_targets(output) or _of_bias(signal, output, layer, redraw)
+    named = named or _of_factor(signal, output, layer)
+    if named is not None:
+        own, fix = named[1:]
+        where = named[0] or where
+        cause += f" {own}"
+    elif layer is not None and scale is not None and scale > 1.0 and is_off_plan(scale):
+        cause += f" {layer.parameter} has weights of std {layer.weight_rms:.3g}"
+        cause += f", {scale:.3g} times too large."
+        fix = f"Multiply {layer.parameter} by {1.0 / scale:.2g}, or {redraw} draws it by "
+        fix += f"{layer.planned_scheme}."
+        after = f"The logits would have rms {output.rms / scale:.3g}."
+    elif fed is not None and fed > LARGE_FEED:
+        cause += f" The head's weights are as planned; what feeds them has rms {fed:.3g}."
+        fix = "Normalize what feeds the head."
+        after = f"The logits would have rms {output.rms / fed:.3g}."
+    else:
+        cause += " The head's weights are as planned."
+        fix = f"Divide the output by {output.rms:.2g}, or draw the head smaller."
+    excess = output.loss - output.chance
+    confidence = round(min(1.0, 0.5 + 0.1 * max(excess - HOT_WITH_LOSS, 1.0)), 2)
+    return Verdict(Kind.HOT_HEAD, Direction.NONE, where, cause, fix, confidence, after)
+
+
+def _is_hot(output: Output) -> bool:
+    if output.kind == LossKind.SQUARED_ERROR:
+        return output.loss > HOT_SQUARED_ERROR * output.chance
+    limit = HOT_BINARY if output.kind == LossKind.BINARY else HOT_WITH_LOSS
+    return output.loss - output.chance >= limit
+
+
+def _excess(output: Output) -> str:
+    """Return how far the loss lies above chance, in a sentence."""
+    measured = "The loss starts" if output.given else "Were these logits, the loss would start"
+    if output.kind == LossKind.SQUARED_ERROR:
+        return (
+            f"The squared error starts at {output.loss:.3g} where the targets' mean gives their "
+            f"variance, {output.chance:.3g}: the output has rms {output.rms:.3g}."
+        )
+    if output.kind == LossKind.BINARY:
+        return (
+            f"{measured} at {output.loss:.3g} where the labels' share of {output.target_mean:.2g} "
+            f"gives {output.chance:.3g}: the logits have rms {output.rms:.3g}, mean "
+            f"{output.mean:.3g}."
+        )
+    return (
+        f"{measured} at {output.loss:.3g} where {output.classes} equal logits give "
+        f"{output.chance:.3g}: the logits have rms {output.rms:.3g}."
+    )
+
+
+def _of_targets(output: Output) -> tuple[str, str, str] | None:
+    """Return (where, cause, fix) where it is the targets that are far from the output."""
+    if output.kind != LossKind.SQUARED_ERROR:
+        return None
+    if output.target_mean**2 < 0.5 * output.loss:
+        return None
+    return (
+        "",
+        f"The targets have mean {output.target_mean:.3g} and deviation {output.chance**0.5:.3g}.",
+        "Standardize the targets, or set the head's bias to their mean.",
+    )
+
+
+def _of_bias(
+    signal: Signal, output: Output, layer: Layer | None, redraw: str
+) -> tuple[str, str, str] | None:
+    """Return (where, cause, fix) where it is the head's bias."""
+    own = signal.bias_of(layer) if layer is not None else None
+    if own is None or own.moments.rms < 0.7 * output.rms or own.moments.rms < 1.0:
+        return None
+    fix = f"Set {own.name} to zero"
+    if output.kind == LossKind.BINARY and 0 < output.target_mean < 1:
+        prior = math.log(output.target_mean / (1 - output.target_mean))
+        fix = f"Set {own.name} to the labels' log-odds, {prior:.2g}"
+    return "", f"{own.name} has mean {own.moments.mean:.3g}.", f"{fix}; {redraw} draws zeros."
+
+
+def _of_factor(signal: Signal, output: Output, layer: Layer | None) -> tuple[str, str, str] | None:
+    """Return (where, cause, fix) where a factor, or a product of tables, makes the logits large."""
+    if not output.given:
+        return None
+    tables = [w for w in signal.weights if w.role == Role.EMBEDDING and w.learns]
+    if not signal.layers and tables:
+        first = tables[0]
+        fix = f"Multiply both tables by {min(1.0, (1.0 / output.rms) ** 0.5):.2g}."
+        cause = f"They are products of rows of {' and '.join(w.name for w in tables[:2])}."
+        return signal.where(first.name).removesuffix(".weight"), cause, fix
+    if layer is None or layer.rms <= 0 or output.rms < LARGE_FACTOR * layer.rms:
+        return None
+    factor = output.rms / layer.rms
+    scalars = [w for w in signal.weights if w.size == 1 and w.learns and w.moments.rms > 1.0]
+    cause = f"They are {factor:.3g} times {layer.name}'s output: a factor or a temperature."
+    fix = f"Divide the logits by {output.rms:.2g}"
+    if scalars:
+        cause += f" {scalars[-1].name} is {scalars[-1].moments.mean:.3g}."
+        fix += f", or lower {scalars[-1].name}"
+    return (scalars[-1].name if scalars else layer.name), cause, f"{fix}."

@@ -1,0 +1,143 @@
+"""Outliers: kernels off the rule that most of the model's kernels follow.
+
+The rule may be any: the plan's, one over the root of a fan, or one deviation for all. A kernel that
+keeps to the plan is never an outlier, nor is a small one that ends a branch or the model: zeros
+there are how ReZero, Fixup and many heads start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from fanwise.network.uses import NeighbourKind
+from fanwise.signal.phrases import ROUNDING
+from fanwise.signal.values import Layer, Signal, Weights
+
+TOO_LARGE = 2.5
+"""From this factor above the common rule on a kernel is an outlier."""
+TOO_SMALL = 4.0
+"""From this factor below it on: frameworks count fans so differently that less says nothing."""
+AS_PLANNED = 2.2
+"""Within this factor of the plan a kernel is sound whatever the others do."""
+ONE_RULE = 1.25
+"""Kernels within this factor of one another follow one rule."""
+PLAUSIBLE = (0.02, 3.0)
+"""Scales, by the plan, of a rule that a model may follow and train: GPT-2's 0.02 is the lowest."""
+
+
+@dataclass(frozen=True)
+class ScaleRule:
+    """A rule for a kernel's deviation, up to one factor for all kernels.
+
+    Attributes:
+        words: the rule, for readers.
+        std: from a kernel's weights to that deviation; None where the rule says nothing of it.
+    """
+
+    words: str
+    std: Callable[[Weights], float | None]
+
+
+PLANNED = ScaleRule("the plan's", lambda w: w.planned_rms)
+SCALE_RULES = (
+    PLANNED,
+    ScaleRule("1/√fan_in", lambda w: w.fans.fan_in**-0.5 if w.fans else None),
+    ScaleRule("1/√fan_out", lambda w: w.fans.fan_out**-0.5 if w.fans else None),
+    ScaleRule("1/√(fan_in + fan_out)", lambda w: sum(w.fans) ** -0.5 if w.fans else None),
+    ScaleRule("one deviation for all", lambda w: 1.0 if w.fans else None),
+)
+"""Of rules that as many kernels follow the first counts."""
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """Kernels off the common rule.
+
+    Attributes:
+        factors: by parameter, its deviation over the rule's, in the model's order.
+        rule: the rule, for readers.
+        kernels: how many kernels were compared.
+    """
+
+    factors: Mapping[str, float]
+    rule: str
+    kernels: int
+
+    @property
+    def few(self) -> bool:
+        """Whether they are the exception: at most a third of the kernels."""
+        return 3 * len(self.factors) <= self.kernels
+
+
+def outliers_of(signal: Signal) -> Outliers | None:
+    """Return the kernels of the wrong scale; None where there are none."""
+    kernels = [
+        w
+        for w in signal.known_weights
+        if w.fans is not None and w.scale is not None and not _starts_at_nothing(signal, w)
+    ]
+    if kernels and not any(w.moments.rms > 0 for w in kernels):
+        return Outliers({w.name: 0.0 for w in kernels}, PLANNED.words, len(kernels))
+    if len(kernels) < 2:
+        return None
+    rule, level, usual = _common_rule(kernels)
+    margin = 1.0 if len(kernels) > 2 else 2.0
+    factors = {}
+    for w in kernels:
+        expected = (rule.std(w) or math.nan) * level
+        factor, own = w.moments.rms / expected, w.scale or 0.0
+        # By chance: log of an rms over n normal entries has deviation 1/√(2n).
+        noise = margin * math.exp(2.0 / math.sqrt(2.0 * max(w.size, 1)))
+        off = factor < 1.0 / (TOO_SMALL * noise) or factor > TOO_LARGE * noise
+        relative = own / usual
+        off = off and not 0.5 < relative < 2.0 and not 1.0 / AS_PLANNED <= own <= AS_PLANNED
+        off = off and (factor > 1.0) == (own > 1.0)  # else the others are off, by the plan
+        layer = signal.layer_of(w.name)
+        small_start = factor < 1.0 and layer is not None and layer.may_start_at_zero
+        if off and not small_start:
+            factors[w.name] = factor
+    return Outliers(factors, rule.words, len(kernels)) if factors else None
+
+
+def _starts_at_nothing(signal: Signal, weights: Weights) -> bool:
+    """Return whether a kernel is zero, learns, and leaves what comes after it a signal."""
+    if weights.moments.rms > 0 or not weights.learns:
+        return False
+    own = signal.layer_of(weights.name)
+    if own is not None and own.follows.kind == NeighbourKind.NORMALIZED:
+        return False
+    names = [layer.parameter for layer in signal.layers]
+    after = signal.layers[names.index(weights.name) + 1 :] if weights.name in names else ()
+    return all(_varies(layer) for layer in after)
+
+
+def _varies(layer: Layer) -> bool:
+    """Return whether a layer's output differs between samples, but for rounding; or is zero too."""
+    return layer.varying is None or not layer.weight_rms or layer.varying > ROUNDING * layer.rms
+
+
+def _common_rule(kernels: list[Weights]) -> tuple[ScaleRule, float, float]:
+    """Return the rule that most kernels follow, its factor, and their usual scale by the plan."""
+    best: tuple[float, ScaleRule, float, float] | None = None
+    for rule in SCALE_RULES:
+        ratios = {}
+        for w in kernels:
+            expected = rule.std(w)
+            if expected and w.moments.rms > 0:
+                ratios[w.name] = w.moments.rms / expected
+        for level in ratios.values():
+            alike = [
+                w for w in kernels if 1 / ONE_RULE <= ratios.get(w.name, 0.0) / level <= ONE_RULE
+            ]
+            usual = median(w.scale or 1.0 for w in alike)
+            plausible = PLAUSIBLE[0] <= usual <= PLAUSIBLE[1]
+            middle = median(ratios[w.name] for w in alike)
+            # Of rules with as many followers, the one nearer to the plan.
+            score = len(alike) + (1000.0 if plausible else 0.0) - 0.1 * abs(math.log(usual))
+            if best is None or score > best[0] + 1e-9:
+                best = (score, rule, middle, usual)
+    assert best is not None
+    return best[1:]

@@ -1,0 +1,57 @@
+"""Recurrences: a state that each step shrinks, grows or forgets, over many steps."""
+
+from __future__ import annotations
+
+from fanwise.network.uses import Role
+from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict, Weights
+
+FEWEST_STEPS = 20
+"""Steps from which a recurrence's factor a step counts."""
+SMALLEST_RECURRENCE, LARGEST_RECURRENCE = 0.35, 1.6
+"""Scales of a recurrent kernel, over that of an orthogonal one, between which models train:
+PyTorch's uniform start has 0.58, He's normal one 1.41."""
+FORGETS = 0.02
+"""The share of its state that a gate keeps a step, below which a recurrence remembers nothing."""
+
+
+def recurrence(signal: Signal, redraw: str) -> Verdict | None:
+    """Return the verdict on the first recurrent module that can't carry a signal over its steps.
+
+    The square of an orthogonal kernel's deviation is 1/n: over it, the measured one is the factor
+    on the state a step, as far as its activation lets it.
+    """
+    for layer in signal.layers:
+        if layer.steps < FEWEST_STEPS:
+            continue
+        if layer.kept is not None and layer.kept < FORGETS:
+            return _forgetting(signal, layer, redraw)
+        for w in signal.weights:
+            own = w.role == Role.RECURRENCE and w.name.startswith(f"{layer.module}.")
+            if own and w.scale and not SMALLEST_RECURRENCE < w.scale < LARGEST_RECURRENCE:
+                return _off_scale(layer, w, redraw)
+    return None
+
+
+def _forgetting(signal: Signal, layer: Layer, redraw: str) -> Verdict:
+    cause = (
+        f"The gate's bias of {layer.module} keeps {layer.kept:.2g} of its state in each of "
+        f"{layer.steps} steps: it remembers nothing, and no gradient reaches what came before."
+    )
+    fix = f"{redraw} draws a forget gate's bias 1, the others 0."
+    after = "A gate would then keep half of the state, or more."
+    return Verdict(Kind.VANISHING, Direction.BACKWARD, layer.module, cause, fix, 1.0, after)
+
+
+def _off_scale(layer: Layer, w: Weights, redraw: str) -> Verdict:
+    scale = w.scale or 0.0
+    kind = Kind.VANISHING if scale < 1 else Kind.EXPLODING
+    what = "shrinks" if scale < 1 else "grows"
+    cause = (
+        f"{w.name} has weights of std {w.moments.rms:.3g} where an orthogonal one has "
+        f"{w.planned_rms or 0.0:.3g}: the state {what} by {scale:.2g} in each of {layer.steps} "
+        "steps"
+    )
+    cause += ", and its gradient with it." if scale < 1 else " until its activation bounds it."
+    fix = f"{redraw} draws it by {w.planned_scheme}."
+    after = "The state would then keep its size from step to step."
+    return Verdict(kind, Direction.BOTH, layer.module, cause, fix, 0.9, after)

@@ -1,0 +1,56 @@
+"""Trained models: what tells that a model has learned, and what is said of it then.
+
+How its weights were drawn can't be seen any more, and drawing them anew would lose what it knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fanwise.network.uses import Role
+from fanwise.signal.values import Kind, Signal, Verdict
+
+STRUCTURED = 6.0
+"""Standard errors from which rows and columns differ more than a draw's (`Weights.structure`)."""
+STRUCTURED_SHARE = 0.2
+"""Share of the kernels that do so from which a model has learned: wide ones hardly change."""
+VARIED = 3e-3
+"""Relative deviation of a scale's entries from which they differ: above float32's rounding."""
+FEWEST_SCALES = 8
+"""Entries from which a normalization's scale tells: all are drawn alike."""
+
+SAID_OF_TRAINED = frozenset(
+    {Kind.VANISHING, Kind.EXPLODING, Kind.DEAD, Kind.COLLAPSED, Kind.DEAD_BRANCH}
+)
+"""Kinds that are defects of a trained model too."""
+MENDS: dict[Kind, str] = {
+    Kind.DEAD: "These units are lost: lower the learning rate, clip gradients, or go back to an "
+    "earlier checkpoint.",
+    Kind.COLLAPSED: "Look at the loss for a solution that is the same for all inputs; go back to "
+    "an earlier checkpoint, with a smaller learning rate.",
+    Kind.VANISHING: "Go back to an earlier checkpoint, with a smaller learning rate or decay.",
+    Kind.EXPLODING: "Go back to an earlier checkpoint; clip gradients, lower the learning rate.",
+}
+
+
+def has_learned(signal: Signal) -> bool:
+    """Return whether the weights say that the model has been trained.
+
+    Some kernels have rows and columns that differ more than independent entries do, or most
+    normalizations' scales, which start as one constant, have entries that differ.
+    """
+    measured = [w.structure for w in signal.weights if w.structure is not None]
+    scales = [w for w in signal.weights if w.role == Role.SCALE and w.size >= FEWEST_SCALES]
+    varied = [w for w in scales if w.moments.spread > VARIED * w.moments.rms]
+    structured = [s for s in measured if s > STRUCTURED]
+    by_kernels = bool(structured) and len(structured) >= STRUCTURED_SHARE * len(measured)
+    return by_kernels or 2 * len(varied) > len(scales)
+
+
+def said_of_trained(verdicts: list[Verdict]) -> list[Verdict]:
+    """Return the verdicts that hold of a trained model, in words that don't speak of drawing."""
+    return [
+        replace(v, fix=MENDS.get(v.kind, v.fix), after="" if v.kind in MENDS else v.after)
+        for v in verdicts
+        if v.kind in SAID_OF_TRAINED
+    ]

@@ -1,0 +1,1 @@
+"""Compare starts of a PyTorch model by training it."""

@@ -1,0 +1,173 @@
+"""Where gradients end: the operations at which some parameters' way back is cut, or turns to NaN.
+
+One more pass, only where a parameter never gets a gradient, or one that isn't finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fanwise.signal import Cut, CutReason, NotFinite
+from fanwise.torch.internals import memory_of, tensors_in, without_modes
+from fanwise.torch.tracing.aten.operation import base_name
+from fanwise.torch.tracing.tracer import TorchTracer
+
+STRUCTURAL = frozenset({CutReason.NO_GRAD, CutReason.DETACHED})
+"""Reasons that lie in the model's code, whatever its weights."""
+
+
+@dataclass
+class Passed:
+    """One operation that a parameter's signal passed."""
+
+    module: str
+    operation: str
+    with_gradients: bool
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    parameters: int
+
+
+@dataclass
+class Reached:
+    """What the gradient at one tensor is, once it has come: zero, or not finite."""
+
+    zero: bool = True
+    finite: bool = True
+
+    def take(self, gradient: Tensor) -> None:
+        """Take in a gradient."""
+        with without_modes():
+            self.zero = self.zero and not bool(gradient.any())
+            self.finite = self.finite and bool(torch.isfinite(gradient).all())
+
+
+class GradientPath(TorchTracer):
+    """A tracer that follows the signals of some parameters, forward by their memory.
+
+    Run the model under it, then the backward pass, and read `cuts` or `first_not_finite`.
+    """
+
+    with_values: ClassVar[bool] = False
+
+    def __init__(
+        self, model: nn.Module, parameters: dict[str, Tensor], followed: Collection[str]
+    ) -> None:
+        super().__init__(model, parameters)
+        self.followed = [n for n in parameters if n in set(followed)]
+        self.tensors = {n: parameters[n] for n in self.followed}
+        self.marks: dict[Any, int] = {}  # of each memory, the parameters whose signal it holds
+        self.alive: list[Any] = []
+        self.with_path: set[Any] = set()
+        for i, name in enumerate(self.followed):
+            self.marks[memory_of(parameters[name])] = 1 << i
+        self.passed: list[Passed] = []
+        self.reached: dict[int, Reached] = {}
+        self.unhooked: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation, and note whose signals it is given."""
+        self.hook()
+        given = tensors_in((args, kwargs))
+        mark = 0
+        for tensor in given:
+            mark |= self.marks.get(memory_of(tensor), 0)
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        if mark:
+            made = tensors_in(result)
+            for tensor in made:
+                place = memory_of(tensor)
+                self.marks[place] = self.marks.get(place, 0) | mark
+                self.alive.append(tensor)
+            carrying = [t for t in given if self.marks.get(memory_of(t), 0) & mark]
+            module, name = self.uses.module, base_name(func)
+            self.passed.append(Passed(module, name, torch.is_grad_enabled(), carrying, made, mark))
+            self.unhooked += made
+        return result
+
+    def hook(self) -> None:
+        """Watch the gradients of tensors that autograd has taken over by now."""
+        for tensor in self.unhooked:
+            if (
+                tensor.requires_grad
+                and tensor.is_floating_point()
+                and id(tensor) not in self.reached
+            ):
+                self.reached[id(tensor)] = reached = Reached()
+                tensor.register_hook(_into(reached))
+        self.unhooked.clear()
+
+    def cuts(self, missing: Collection[str]) -> tuple[Cut, ...]:
+        """Return where the way back to the followed parameters ends.
+
+        Args:
+            missing: those without a gradient, not even one of zeros: for them there is no path.
+        """
+        absent = sum(1 << i for i, name in enumerate(self.followed) if name in missing)
+        zero = (1 << len(self.followed)) - 1 - absent
+        left = absent | zero
+        found: list[Cut] = []
+        for each, reason in self._ends():
+            mask = each.parameters & left & (absent if reason in STRUCTURAL else zero)
+            if mask:
+                left &= ~mask
+                names = tuple(n for i, n in enumerate(self.followed) if mask >> i & 1)
+                found.append(Cut(each.module, each.operation, reason, names))
+        return tuple(found)
+
+    def _ends(self) -> Iterator[tuple[Passed, CutReason]]:
+        """Yield the operations that no gradient passes, the most telling first."""
+        found = [(p, r) for p in self.passed if (r := self._reason(p)) is not None]
+        structural = [x for x in found if x[1] in STRUCTURAL]
+        # Autograd detaches what it saves, and nothing of the model's reads that.
+        read = {id(t) for each in self.passed for t in each.inputs}
+        yield from (x for x in structural if any(id(t) in read for t in x[0].outputs))
+        yield from (x for x in reversed(structural))
+        # Of several zeros on one way the one nearest to the output is the cut.
+        yield from (x for x in reversed(found) if x[1] not in STRUCTURAL)
+
+    def _reason(self, each: Passed) -> CutReason | None:
+        """Return why no gradient passes an operation; None where one does, or none comes."""
+        ways = [t for t in each.inputs if t.requires_grad]
+        floats = [t for t in each.outputs if t.is_floating_point() or t.is_complex()]
+        if not ways:
+            detached = [t for t in each.inputs if memory_of(t) in self.with_path]
+            return CutReason.DETACHED if detached and floats else None
+        self.with_path |= {memory_of(t) for t in ways}
+        if not any(t.requires_grad for t in each.outputs):
+            if not each.with_gradients:
+                return CutReason.NO_GRAD
+            return CutReason.DETACHED
+        came = any(not self._is_zero(t) for t in each.outputs)
+        if not came or any(not self._is_zero(t) for t in ways):
+            return None
+        zeros = all(not bool(t.any()) for t in ways if t.is_floating_point())
+        return CutReason.ZEROS if zeros and len(ways) > 1 else CutReason.FLAT
+
+    def _is_zero(self, tensor: Tensor) -> bool:
+        reached = self.reached.get(id(tensor))
+        return reached is None or reached.zero
+
+    def first_not_finite(self) -> NotFinite | None:
+        """Return the operation whose gradient turns to NaN or infinity; None for none."""
+        for each in reversed(self.passed):
+            came = [r for t in each.outputs if (r := self.reached.get(id(t)))]
+            left = [r for t in each.inputs if (r := self.reached.get(id(t)))]
+            if came and all(r.finite for r in came) and any(not r.finite for r in left):
+                return NotFinite(each.module, each.operation, backward=True)
+        return None
+
+
+def _into(reached: Reached) -> Callable[[Tensor | None], None]:
+    def hook(gradient: Tensor | None) -> None:
+        if gradient is not None:  # autograd has none for a tensor that zeros alone depend on
+            reached.take(gradient)
+
+    return hook

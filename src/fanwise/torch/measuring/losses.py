@@ -1,0 +1,122 @@
+"""What a loss compares: the entries that it is given, their targets, and the loss of chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fanwise.signal import LossKind, Output
+from fanwise.torch.internals import TorchDispatchMode, without_modes
+from fanwise.torch.measuring.statistics import moments
+from fanwise.torch.tracing.aten.operation import base_name
+
+SQUARED_ERRORS = frozenset({"mse_loss", "huber_loss", "smooth_l1_loss", "l1_loss"})
+"""Losses of which the squared error is compared with the targets' variance."""
+
+
+class LossWatch(TorchDispatchMode):
+    """Notes what each loss function compares while a loss runs.
+
+    Attributes:
+        found: one output for each of them, with the mean loss whatever the reduction and weights.
+        classes: of the last softmax; 0 without one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Output] = []
+        self.classes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation, and note what a loss function compares."""
+        result = func(*args, **(kwargs or {}))
+        name = base_name(func)
+        if name == "_log_softmax":
+            self.classes = int(args[0].shape[args[1]])
+        note = NOTES.get(name)
+        if note is not None:
+            with without_modes(), torch.no_grad():
+                made = note(args, result)
+            if made is not None and math.isfinite(made.loss):
+                self.found.append(made)
+        return result
+
+    @property
+    def worst(self) -> Output | None:
+        """What lies farthest above chance; None where no loss function ran."""
+        return max(self.found, key=lambda x: x.loss / max(x.chance, 0.1), default=None)
+
+
+def _cross_entropy(args: tuple[Any, ...], result: Any) -> Output | None:
+    """Return what `nll_loss` compares: log-probabilities (…, classes, …) and classes."""
+    logs, target = args[0], args[1]
+    if not logs.requires_grad or logs.dim() < 2:
+        return None
+    classes, ignored = logs.shape[1], int(args[4]) if len(args) > 4 else -100
+    rows = logs.movedim(1, -1).reshape(-1, classes)
+    known = target.reshape(-1) != ignored
+    if not bool(known.any()):
+        return None
+    rows, wanted = rows[known], target.reshape(-1)[known]
+    loss = -float(rows.gather(1, wanted[:, None]).double().mean())
+    # Logits but for a constant a row, which changes nothing.
+    spread = moments(rows - rows.mean(1, keepdim=True)).rms
+    chance = math.log(classes)
+    return Output(spread, "", classes, loss, True, chance, LossKind.CROSS_ENTROPY, 0.0)
+
+
+def _binary(args: tuple[Any, ...], logits: Tensor) -> Output | None:
+    target = args[1]
+    if logits.shape != target.shape or not args[0].requires_grad:
+        return None
+    target = target.to(logits.dtype)
+    loss = float(F.binary_cross_entropy_with_logits(logits, target).double())
+    share = min(max(float(target.double().mean()), 0.0), 1.0)
+    parts = [p * math.log(p) for p in (share, 1.0 - share) if p > 0]
+    found = moments(logits)
+    return Output(
+        found.rms, "", 2, loss, True, -sum(parts), LossKind.BINARY, found.mean, share
+    )  # fmt: skip
+
+
+def _binary_of_logits(args: tuple[Any, ...], result: Any) -> Output | None:
+    return _binary(args, args[0].detach())
+
+
+def _binary_of_shares(args: tuple[Any, ...], result: Any) -> Output | None:
+    return _binary(args, torch.logit(args[0].detach().float(), eps=1e-7))
+
+
+def _squared_error(args: tuple[Any, ...], result: Any) -> Output | None:
+    given, target = args[0], args[1]
+    if not given.requires_grad:
+        given, target = target, given
+    if not given.requires_grad or target.requires_grad or given.shape != target.shape:
+        return None
+    wanted = moments(target.detach().float())
+    loss = moments(given.detach().float() - target.float()).rms ** 2
+    if wanted.spread <= 1e-3 * wanted.rms or target.numel() < 8:
+        return None  # one target, which has no variance to compare with
+    found = moments(given)
+    return Output(
+        found.rms, "", 1, loss, True, wanted.spread**2, LossKind.SQUARED_ERROR, found.mean,
+        wanted.mean,
+    )  # fmt: skip
+
+
+Note = Callable[[tuple[Any, ...], Any], Output | None]
+NOTES: dict[str, Note] = {
+    "nll_loss_forward": _cross_entropy,
+    "nll_loss2d_forward": _cross_entropy,
+    "nll_loss_nd": _cross_entropy,
+    "binary_cross_entropy_with_logits": _binary_of_logits,
+    "binary_cross_entropy": _binary_of_shares,
+    **dict.fromkeys(SQUARED_ERRORS, _squared_error),
+}

@@ -1,0 +1,144 @@
+"""Measure: forward and backward passes, and what the signal does layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from glob import escape
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fanwise.errors import ArgumentError, ModelError, UnknownUseError
+from fanwise.planning.rules import Rule
+from fanwise.policies.base import Policy
+from fanwise.report.shown import ShownSignal
+from fanwise.signal import judge
+from fanwise.torch.measuring.batches import batches_of, check_inputs
+from fanwise.torch.measuring.passes import Passes
+from fanwise.torch.measuring.plain_values import (
+    found_twins,
+    measured_layers,
+    measured_sums,
+    measured_weights,
+)
+from fanwise.torch.planning.plan import Plan, plan
+from fanwise.torch.sharding import is_dtensor
+from fanwise.torch.undisturbed import Inputs, check_materialized, undisturbed
+from fanwise.torch.wrappers import without_wrappers
+
+
+def measure(
+    model: nn.Module,
+    inputs: Inputs | Iterable[Inputs],
+    *,
+    loss: Callable[[Any], Tensor] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    policy: Policy | str = "auto",
+    rules: Sequence[Rule] = (),
+    trained: bool | None = None,
+    mode: Literal["first step", "as it is"] = "first step",
+) -> ShownSignal:
+    """Return what forward and backward passes do, layer by layer, with the verdicts on it.
+
+    The model runs as in its first training step, without dropout: batch norms take the batch's
+    statistics. So what evaluation mode does, with statistics that were never gathered, or a dropout
+    of 0.99, isn't seen; ``mode="as it is"`` sees it. The model's mode, gradients, buffers and the
+    random state are as before, also after an error. Only running sums are kept, so that memory
+    doesn't grow with the number of batches. Where a gradient is zero, further passes over the last
+    batch see whether a step mends that.
+
+    Args:
+        model: any module with memory.
+        inputs: a batch: a tensor, a tuple of positional or a mapping of keyword arguments; or an
+            iterable of batches, such as a list or a data loader.
+        loss: from the model's output to one number; by default a unit normal gradient is sent
+            back from every output, so that it shows what the weights do, whatever the loss.
+        optimizer: one that has the model's parameters: `Weights.update_rms` is then what its first
+            step would change. It makes no step.
+        policy: as for `plan`, which says what each weight's deviation should be.
+        rules: likewise.
+        trained: whether the model has learned already: then nothing is said of how its weights
+            were drawn. By default its weights tell, as far as they can.
+        mode: "first step", or "as it is": every module in the mode that it is in, dropout too.
+
+    Raises:
+        ModelError: NaN in the input, an empty batch or none, a forward that fails, a loss that
+            isn't one number, no gradient, or a parameter without memory.
+    """
+    check_arguments(model, mode)
+    with without_wrappers(model) as plain:
+        return _measured(plain, inputs, loss, optimizer, policy, rules, trained, mode)
+
+
+def _measured(
+    model: nn.Module,
+    inputs: Inputs | Iterable[Inputs],
+    loss: Callable[[Any], Tensor] | None,
+    optimizer: torch.optim.Optimizer | None,
+    policy: Policy | str,
+    rules: Sequence[Rule],
+    trained: bool | None,
+    mode: str,
+) -> ShownSignal:
+    check_materialized(model)
+    sharded = [name for name, p in model.named_parameters() if is_dtensor(p)]
+    if sharded:
+        raise ModelError(
+            f"{sharded[0]!r} is a DTensor, and measure runs a model on one rank: measure the model "
+            "before it is sharded, or a smaller one of the same kind. A plan and its draws need "
+            "no such detour."
+        )
+    meta = [name for name, p in model.named_parameters() if p.is_meta]
+    if meta:
+        raise ModelError(
+            f"{meta[0]!r} is on the meta device and has no values to measure: "
+            "model.to_empty(device=...), then init_."
+        )
+    passes, planned = Passes(model, loss, as_it_is=mode == "as it is"), None
+    for batch in batches_of(inputs):
+        check_inputs(batch)
+        if planned is None:
+            planned = _plan_what_is_used(model, batch, policy, rules)
+        with undisturbed(model), torch.enable_grad():
+            passes.run(batch)
+    if planned is None:
+        raise ModelError("inputs has no batch: pass one at least.")
+    with undisturbed(model), torch.enable_grad():
+        passes.look_further(batch)
+    signal = judge(
+        tuple(measured_layers(passes, planned)),
+        weights=tuple(measured_weights(passes, planned, optimizer)),
+        sums=tuple(measured_sums(passes)),
+        output=passes.output,
+        twins=tuple(found_twins(planned, passes.parameters)),
+        not_finite=passes.not_finite,
+        cuts=passes.cuts,
+        norms_of_one=tuple(passes.store.norms_of_one),
+        embedding_sums=tuple(passes.store.embedding_sums.values()),
+        trained=trained,
+        init="fanwise.torch.init_",
+    )
+    return ShownSignal.of(signal)
+
+
+def _plan_what_is_used(
+    model: nn.Module, batch: Inputs, policy: Policy | str, rules: Sequence[Rule]
+) -> Plan:
+    """Return the plan, in which parameters that nothing uses are left alone: none is drawn here."""
+    try:
+        return plan(model, batch, policy=policy, rules=rules)
+    except UnknownUseError as error:
+        unused = (Rule(escape(name), None) for name in error.names)
+        return plan(model, batch, policy=policy, rules=(*rules, *unused))
+
+
+def check_arguments(model: Any, mode: str) -> None:
+    """Raise `ModelError` or `ArgumentError` where `measure` is given what it can't take."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"measure needs a torch.nn.Module, whose parameters it looks at, and got a "
+            f"{type(model).__name__}: pass the module, and what is done to its output as loss=."
+        )
+    if mode not in ("first step", "as it is"):
+        raise ArgumentError(f"mode is 'first step' or 'as it is', got {mode!r}.")

@@ -1,0 +1,240 @@
+"""The passes over the batches: of each, forward and backward, only running sums are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fanwise.network.trace import Contraction
+from fanwise.network.uses import CONVOLUTION_ROLES, Role, Use
+from fanwise.signal import Cut, NotFinite, Output
+from fanwise.torch.internals import leaves_of
+from fanwise.torch.measuring.backward import backward, expected_output
+from fanwise.torch.measuring.batches import samples_of
+from fanwise.torch.measuring.gradient_path import GradientPath
+from fanwise.torch.measuring.learning import later_gradients
+from fanwise.torch.measuring.losses import LossWatch
+from fanwise.torch.measuring.recorder import Store, TorchRecorder
+from fanwise.torch.tracing.aten.operation import base_name
+from fanwise.torch.tracing.run import run_traced, tensors_of
+from fanwise.torch.tracing.tracer import TorchTracer
+from fanwise.torch.undisturbed import Inputs, as_call, forward_error
+
+
+class SumBranch(NamedTuple):
+    """The branch of a residual sum.
+
+    Attributes:
+        name: the layer that ends it, or the module that adds where no kernel does.
+        layers: the names of its layers.
+        parameters: the names of the parameters that it applies.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+
+class Passes:
+    """The passes over the batches, and what they leave.
+
+    Attributes:
+        parameters: the model's, by their names.
+        learned: those that require a gradient.
+        store: the readings of each kernel and of each residual sum.
+        gradients: of each learned parameter the sum over the batches; None where none reaches it.
+        batches: how many were run.
+        names: by (kernel, call) the layer's name, in execution order.
+        branches: of the residual sums, in execution order.
+        output: the logits, where the output is some.
+        not_finite: the first operation whose result wasn't finite, though its inputs were.
+        uses: of each parameter that was reached.
+        later: of each used parameter whose gradient is zero, the rms of a later one.
+        cuts: where the gradient's way to those that never get one ends.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Any], Tensor] | None,
+        *,
+        as_it_is: bool = False,
+    ) -> None:
+        self.model, self.loss, self.as_it_is = model, loss, as_it_is
+        self.parameters: dict[str, Tensor] = dict(model.named_parameters())
+        self.learned = {n: p for n, p in self.parameters.items() if p.requires_grad}
+        self.store = Store()
+        self.gradients: dict[str, Tensor | None] = dict.fromkeys(self.learned)
+        self.batches = 0
+        self.names: dict[tuple[str, int], str] = {}
+        self.branches: list[SumBranch] = []
+        self.output: Output | None = None
+        self.not_finite: NotFinite | None = None
+        self.uses: dict[str, Use] = {}
+        self.later: dict[str, float] = {}
+        self.cuts: tuple[Cut, ...] = ()
+
+    def run(self, inputs: Inputs) -> None:
+        """Run one batch forward and backward.
+
+        Raises:
+            ModelError: a forward that fails, a loss that isn't one number, or no gradient.
+        """
+        args, kwargs = as_call(inputs)
+        recorder = TorchRecorder(self.model, self.parameters, self.store, samples_of(inputs))
+        try:
+            output = self._forward(recorder, args, kwargs)
+        except Exception as error:
+            raise forward_error(self.model, error) from error
+        recorder.hook()
+        if not self.batches:
+            self._name_layers(recorder, output)
+        if self.not_finite is None and not self._is_finite(output):
+            search = FirstNotFinite(self.model, self.parameters)
+            self._forward(search, args, kwargs)
+            self.not_finite = search.found
+        watch = LossWatch()
+        gradients, value = backward(list(self.learned.values()), output, self.loss, watch)
+        if not self.batches and value is not None:
+            self.output = with_loss(self.output, value, watch)
+        for (name, kept), new in zip(self.gradients.items(), gradients, strict=True):
+            if new is not None:
+                self.gradients[name] = new if kept is None else kept.add_(new)
+        self.batches += 1
+
+    def _forward(self, tracer: TorchTracer, args: Any, kwargs: Any) -> Any:
+        return run_traced(tracer, self.model, args, kwargs, as_it_is=self.as_it_is)
+
+    def look_further(self, inputs: Inputs) -> None:
+        """Look where gradients end: at the next steps, only where one is zero or isn't finite.
+
+        A model that can't be run again, for it keeps something from one run to the next, isn't.
+        """
+        args, kwargs = as_call(inputs)
+
+        def again(tracer: TorchTracer) -> Mapping[str, Tensor | None]:
+            output = self._forward(tracer, args, kwargs)
+            if isinstance(tracer, GradientPath):
+                tracer.hook()
+            found, _ = backward(list(self.learned.values()), output, self.loss, LossWatch())
+            return dict(zip(self.learned, found, strict=True))
+
+        def plain() -> Mapping[str, Tensor | None]:
+            return again(TorchTracer(self.model, self.parameters))
+
+        if self.not_finite is not None or not self.is_sound:
+            return
+        if any(g is not None and not is_finite(g) for g in self.gradients.values()):
+            path = GradientPath(self.model, self.parameters, self.learned)
+            again(path)
+            self.not_finite = path.first_not_finite()
+            return
+        met = {n for n in self.uses if n not in self._without_entries()}
+        self.later = later_gradients(self.learned, self.gradients, met, plain)
+        lost = [n for n, rms in self.later.items() if rms == 0.0]
+        if lost:
+            path = GradientPath(self.model, self.parameters, lost)
+            again(path)
+            self.cuts = path.cuts([n for n in lost if self.gradients[n] is None])
+
+    def _without_entries(self) -> set[str]:
+        """Return the kernels that met no entry in this batch, as an expert without a token."""
+        met: dict[str, int] = {}
+        for (name, _), reading in self.store.readings.items():
+            met[name] = met.get(name, 0) + reading.output.count
+        return {name for name, count in met.items() if not count}
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every kernel's output was finite."""
+        found = [r.output.moments() for r in self.store.readings.values()]
+        return all(m is None or math.isfinite(m.rms) for m in found)
+
+    def _is_finite(self, output: Any) -> bool:
+        return self.is_sound and all(is_finite(t) for t in tensors_of(output))
+
+    def _name_layers(self, recorder: TorchRecorder, output: Any) -> None:
+        """Note the names of what was read, and the logits."""
+        self.uses = recorder.uses.of
+        calls: dict[str, int] = {}
+        names: dict[Contraction, str] = {}
+        for contraction in recorder.uses.contractions:
+            if contraction not in recorder.read:
+                continue
+            name = contraction.parameter
+            calls[name] = calls.get(name, 0) + 1
+            module = name.removesuffix(".weight")
+            if (
+                not name.startswith(contraction.module)
+                or contraction.use.role == Role.RECURRENT_INPUT
+            ):
+                module = contraction.module  # where a tied weight is used; a whole recurrence
+            shown = module if calls[name] == 1 else f"{module}#{calls[name]}"
+            self.names[name, calls[name]] = names[contraction] = shown
+        for added in self.store.sums:
+            layers = [
+                names[c]
+                for c, at in recorder.at.items()
+                if added.began < at < added.ended and c in names
+            ]
+            met = dict.fromkeys(n for at, n in recorder.met if added.began < at < added.ended)
+            end = layers[-1] if layers else added.module
+            self.branches.append(SumBranch(end, tuple(layers), tuple(met)))
+        for leaf in tensors_of(output):
+            made = recorder.own(leaf)
+            if made is None or made not in names or made.use.role in CONVOLUTION_ROLES:
+                continue
+            if leaf.dim() in (2, 3) and leaf.shape[-1] > 1:
+                self.output = expected_output(leaf, names[made])
+
+
+def with_loss(output: Output | None, value: float, watch: LossWatch) -> Output | None:
+    """Return what the loss compares, with the layer that makes it where that is known.
+
+    None where it is no loss whose chance level is known.
+    """
+    layer = output.layer if output is not None else ""
+    worst = watch.worst
+    if worst is not None:
+        # `output` is the whole logits; a loss may take a part of them, or a multiple.
+        return replace(worst, layer=layer)
+    if output is None or not watch.classes:
+        return None
+    chance = math.log(watch.classes)
+    return replace(output, classes=watch.classes, loss=value, given=True, chance=chance)
+
+
+class FirstNotFinite(TorchTracer):
+    """A tracer that notes the first operation whose result isn't finite, though its inputs are."""
+
+    with_values: ClassVar[bool] = False
+    found: NotFinite | None = None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation, and check its result."""
+        before = all(is_finite(t) for t in leaves_of((args, kwargs)))
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        # What is allocated but not written yet may hold anything.
+        made = not base_name(func).startswith(("empty", "new_empty"))
+        after = all(is_finite(t) for t in leaves_of(result))
+        if made and self.found is None and before and not after:
+            self.found = NotFinite(self.uses.module, base_name(func))
+        return result
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether a tensor's entries are all finite; so is what is no tensor of numbers."""
+    if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
+        return True
+    if value.is_sparse:
+        value = value.coalesce().values()
+    if value.dtype.itemsize == 1:
+        value = value.float()
+    return bool(torch.isfinite(value).all())

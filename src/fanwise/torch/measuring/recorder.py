@@ -1,0 +1,422 @@
+"""Recorder: a tracer that measures what passes, in running sums; nothing is kept but those."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from fanwise.network.context import classify_curve
+from fanwise.network.steps.base import Source
+from fanwise.network.steps.signals import Mean, Normalization
+from fanwise.network.steps.weights import Kernel, Lookup
+from fanwise.network.trace import Contraction
+from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
+from fanwise.signal import EmbeddingTerm
+from fanwise.signal.slopes import edges_of
+from fanwise.torch.internals import tensors_in, without_modes
+from fanwise.torch.measuring.statistics import (
+    Cosines,
+    Range,
+    RunningMean,
+    Tally,
+    Units,
+    real,
+    varying_square,
+)
+from fanwise.torch.tracing.aten.expressions import Z, curve_of
+from fanwise.torch.tracing.aten.facts import facts_of
+from fanwise.torch.tracing.aten.operation import base_name
+from fanwise.torch.tracing.data.provenance import Provenance
+from fanwise.torch.tracing.tracer import TorchTracer
+
+MOST_SCORED = 256
+"""Most queries of which attention scores are measured."""
+LEAST_SCORE = -1e3
+"""What a mask adds to a score lies below."""
+
+
+@dataclass
+class Reading:
+    """What is measured at one call of one kernel, over all batches."""
+
+    contraction: Contraction
+    input: Tally = field(default_factory=Tally)
+    output: Tally = field(default_factory=Tally)
+    activation: Tally = field(default_factory=Tally)
+    gradient: Tally = field(default_factory=Tally)
+    varying: RunningMean = field(default_factory=RunningMean)
+    cosines: Cosines = field(default_factory=Cosines)
+    input_cosines: Cosines = field(default_factory=Cosines)
+    outside: Range = field(default_factory=Range)
+    gradient_outside: Range = field(default_factory=Range)
+    scores: RunningMean = field(default_factory=RunningMean)
+    units: Units | None = None
+    activates: str = ""
+    gates: bool = False
+    set_size: int = 1
+    steps: int = 1
+
+    def take_gradient(self, gradient: Tensor) -> None:
+        """Take in the gradient with respect to the output."""
+        self.gradient.add(gradient)
+        self.gradient_outside.add(gradient)
+
+
+@dataclass
+class Added:
+    """What is measured at one residual sum, over all batches; `began` and `ended` say when."""
+
+    module: str
+    began: int
+    ended: int
+    stream: Tally = field(default_factory=Tally)
+    branch: Tally = field(default_factory=Tally)
+    result: Tally = field(default_factory=Tally)
+
+
+@dataclass
+class Store:
+    """Readings by (kernel, call), in the order of the first batch; sums by their number."""
+
+    readings: dict[tuple[str, int], Reading] = field(default_factory=dict)
+    sums: list[Added] = field(default_factory=list)
+    norms_of_one: dict[str, None] = field(default_factory=dict)
+    embedding_sums: dict[tuple[str, str], tuple[EmbeddingTerm, ...]] = field(default_factory=dict)
+
+
+class TorchRecorder(TorchTracer):
+    """A tracer that measures what passes.
+
+    Attributes:
+        store: what is measured, from one batch to the next.
+        samples: the number of samples in the batch.
+        clock: the number of operations so far.
+        met: (clock, parameter) each time that a parameter meets data.
+        at: the clock at each contraction.
+    """
+
+    with_values: ClassVar[bool] = False
+
+    def __init__(
+        self, model: nn.Module, parameters: dict[str, Tensor], store: Store, samples: int
+    ) -> None:
+        super().__init__(model, parameters)
+        self.store, self.samples = store, samples
+        self.read: dict[Contraction, Reading] = {}
+        self.calls: dict[str, int] = {}
+        self.clock = self.scored = 0
+        self.met: list[tuple[int, str]] = []
+        self.at: dict[Contraction, int] = {}
+        self.added = 0
+        self.unhooked: list[tuple[Tensor, Reading]] = []
+        self.before: dict[int, dict[Any, Tensor]] = {}
+        self.summed: dict[int, Contraction] = {}
+        self.latest: tuple[Tensor, int, Tally] | None = None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation, note what it does, and measure."""
+        self.hook()
+        self.clock += 1
+        name = base_name(func)
+        self._look(name, args, kwargs or {})
+        find = self.builder.find_provenance
+        given = [(t, p) for t in tensors_in((args, kwargs)) if (p := find(t))]
+        in_place = str(func.overloadpacket.__name__).endswith("_")
+        in_place = in_place and facts_of(name).pointwise and name != "add"
+        if in_place and given and self._begins(given[0][1]):
+            given[0] = given[0][0].detach().clone(), given[0][1]
+        added, strong = self._operands(name, args)
+        self._look_up(name, args)
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        made = [p for t in tensors_in(result) if (p := find(t))]
+        if added is not None:
+            added.result.add(result)
+            if strong is not None:
+                self.summed[made[0].node] = strong
+        if not (isinstance(result, Tensor) and not result.dim()):
+            gates = name == "mul" and len(given) > 1
+            for tensor, own in given:
+                self._activate(tensor, own, made, gates=gates)
+        self._age(func, args, result, anew=added is not None)
+        return result
+
+    def _look(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note attention scores, and normalizations over a single value."""
+        one = name == "native_layer_norm" and math.prod(args[1]) == 1
+        one = one or (name == "native_group_norm" and args[4] * args[5] == args[6])
+        if one:
+            self.store.norms_of_one.setdefault(self.uses.module)
+        elif name == "_softmax" and args[0].dim() > 2:
+            self._take_scores(args[0].detach().movedim(args[1], -1))
+        elif name.startswith("_scaled_dot_product") and args[0].dim() == 4:
+            query, key = (t.detach()[:2, :2, :MOST_SCORED].float() for t in args[:2])
+            scale = kwargs.get("scale") or query.shape[-1] ** -0.5
+            self._take_scores(query @ key.transpose(-1, -2) * scale)
+
+    def _take_scores(self, scores: Tensor) -> None:
+        """Measure attention scores, for the kernels that made them since the last."""
+        rows = scores.flatten(0, -2)[:: max(1, scores.flatten(0, -2).shape[0] // MOST_SCORED)]
+        known = torch.isfinite(rows) & (rows > LEAST_SCORE)
+        count = known.sum(-1)
+        kept = torch.where(known, rows, 0.0).double()[count > 1]
+        count = count[count > 1]
+        if not len(kept):
+            return
+        mean = kept.sum(-1) / count
+        square = (kept.square().sum(-1) / count - mean**2).clamp(min=0.0).mean()
+        for contraction, reading in self.read.items():
+            if self.at[contraction] > self.scored:
+                reading.scores.add(float(square), len(kept))
+        self.scored = self.clock
+
+    # — residual sums: the older operand is the stream —
+
+    def _age(self, func: Any, args: tuple[Any, ...], result: Any, *, anew: bool) -> None:
+        """Note when a tensor was made; a view is as old as what it shows."""
+        age = self.clock
+        if getattr(func, "is_view", False) and args and isinstance(args[0], Tensor):
+            shown = self.builder.records.find(args[0]).age
+            age = self.clock if shown is None else shown
+        for leaf in tensors_in(result):
+            record = self.builder.records.of(leaf)
+            if anew or record.age is None:
+                record.age = age
+
+    def _operands(
+        self, name: str, args: tuple[Any, ...]
+    ) -> tuple[Added | None, Contraction | None]:
+        """Measure the two operands of a residual sum, before it runs: it may be in place.
+
+        Returns what is measured, and the kernel that the stronger operand comes from.
+        """
+        if name != "add" or len(args) < 2 or self.unseen:
+            return None, None
+        a, b = args[0], args[1]
+        if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape):
+            return None, None
+        first, second = self.builder.find_provenance(a), self.builder.find_provenance(b)
+        if first is None or second is None or not a.is_floating_point() or a.dim() < 2:
+            return None, None
+        if first.statistic or second.statistic or first.combines_with(second):
+            return None, None
+        if any(made == Source(origin="constant") for made in map(self.builder.producer, (a, b))):
+            return None, None  # noise
+        ages = self.builder.records.find(a).age or 0, self.builder.records.find(b).age or 0
+        stream, branch = (a, b) if ages[0] <= ages[1] else (b, a)
+        if self.added == len(self.store.sums):
+            self.store.sums.append(Added(self.uses.module, min(ages), self.clock))
+        added = self.store.sums[self.added]
+        self.added += 1
+        added.began, added.ended = min(ages), self.clock
+        of_stream, of_branch = self._tally(stream), self._tally(branch)
+        added.stream.merge(of_stream)
+        added.branch.merge(of_branch)
+        stronger = stream if of_stream.squares > of_branch.squares else branch
+        return added, self._source((first if stronger is a else second).node)
+
+    def _look_up(self, name: str, args: tuple[Any, ...]) -> None:
+        """Note a sum of two embeddings, or of one and constant positions; it may be in place."""
+        if name != "add" or len(args) < 2 or not all(isinstance(a, Tensor) for a in args[:2]):
+            return
+        made = [self.builder.producer(tensor) for tensor in args[:2]]
+        tables = [step.parameter for step in made if isinstance(step, Lookup) and not step.token]
+        rest = [t for t, step in zip(args[:2], made, strict=True) if not isinstance(step, Lookup)]
+        constant = rest and (made[0] or made[1]) and all(self._is_constant(t) for t in rest)
+        if not tables or (rest and not constant):
+            return
+        terms = []
+        for tensor, step in zip(args[:2], made, strict=True):
+            found = self._tally(tensor).moments()
+            table = step.parameter if isinstance(step, Lookup) else ""
+            terms.append(EmbeddingTerm(table, found.rms if found else 0.0))
+        self.store.embedding_sums.setdefault((terms[0].parameter, terms[1].parameter), tuple(terms))
+
+    def _is_constant(self, tensor: Tensor) -> bool:
+        step = self.builder.producer(tensor)
+        if step is None:
+            return tensor.is_floating_point() and not isinstance(tensor, nn.Parameter)
+        return step == Source(origin="constant")
+
+    def _source(self, node: int) -> Contraction | None:
+        """Return the kernel whose output, normalized or summed with others or not, a node shows."""
+        context, nodes = self.builder.context, self.builder.graph.nodes
+        origin = context.origin(node).node
+        if origin in self.summed:
+            return self.summed[origin]
+        while isinstance(nodes[origin].step, Normalization):
+            origin = context.origin(nodes[origin].inputs[0]).node
+        step = nodes[origin].step
+        return self.uses.contractions[step.contraction] if isinstance(step, Kernel) else None
+
+    def own(self, tensor: Tensor) -> Contraction | None:
+        """Return the kernel whose own output a tensor shows, as it is."""
+        own = self.builder.find_provenance(tensor)
+        if own is None or own.pointwise is not Z:
+            return None
+        origin, curves = self.builder.context.origin(own.node)
+        step = self.builder.graph.nodes[origin].step
+        if curves or not isinstance(step, Kernel):
+            return None
+        return self.uses.contractions[step.contraction]
+
+    def on_use(self, parameter: str) -> None:
+        """Note when a parameter meets data."""
+        self.met.append((self.clock, parameter))
+
+    # — kernels —
+
+    def hook(self) -> None:
+        """Watch the gradients of outputs that autograd has taken over by now."""
+        for tensor, reading in self.unhooked:
+            if tensor.requires_grad:
+                tensor.register_hook(_gradient_into(reading))
+        self.unhooked.clear()
+
+    def _tally(self, tensor: Tensor) -> Tally:
+        """Return a tensor's sums; the latest one's are remembered, also for a view of all of it."""
+        if self.latest is not None:
+            known, version, tally = self.latest
+            same = known.data_ptr() == tensor.data_ptr() and known.numel() == tensor.numel()
+            if same and known.dtype == tensor.dtype and known._version == version:
+                return tally
+        tally = Tally()
+        tally.add(tensor)
+        self.latest = tensor.detach(), tensor._version, tally
+        return tally
+
+    def _reading(self, contraction: Contraction) -> Reading:
+        name = contraction.parameter
+        self.calls[name] = self.calls.get(name, 0) + 1
+        reading = self.store.readings.setdefault((name, self.calls[name]), Reading(contraction))
+        self.read[contraction], self.at[contraction] = reading, self.clock
+        return reading
+
+    def on_contraction(self, contraction: Contraction, data: Tensor, result: Any) -> None:
+        """Measure what feeds a kernel and what it puts out."""
+        reading = self._reading(contraction)
+        self._take_input(reading, data)
+        self._take_output(reading, result)
+
+    def _take_input(self, reading: Reading, data: Tensor) -> None:
+        own = self.builder.find_provenance(data)
+        for i in self.builder.context.path(own.node) if own is not None else ():
+            step = self.builder.graph.nodes[i].step
+            if isinstance(step, Mean) and not step.units and step.total > 1:
+                reading.set_size = max(reading.set_size, round(step.total))
+        if not (data.is_floating_point() or data.is_complex()):
+            return
+        reading.input.merge(self._tally(data))
+        use = reading.contraction.use
+        if use.feeds.step == StepName.INPUT:
+            reading.input_cosines.add(data, self.samples, spatial=use.role in CONVOLUTION_ROLES)
+
+    def leave(self, module: nn.Module, inputs: Any, output: Any) -> Contraction | None:
+        """Measure what a recurrent module puts out."""
+        own = self.builder.find_provenance(entries_of(inputs[0])) if inputs else None
+        last = super().leave(module, inputs, output)
+        if last is not None:
+            with without_modes():
+                if own is not None:
+                    self._activate(entries_of(inputs[0]), own, ())
+                reading = self._reading(last)
+                reading.steps = _steps(module, inputs)
+                if inputs:
+                    self._take_input(reading, entries_of(inputs[0]))
+                states = output[0] if isinstance(output, tuple) else output
+                self._take_output(reading, entries_of(states))
+        return last
+
+    def _take_output(self, reading: Reading, output: Tensor) -> None:
+        tally = self._tally(output)
+        reading.output.merge(tally)
+        found = tally.moments()
+        if found is not None:
+            square = found.rms**2
+            reading.varying.add(varying_square(output, square), output.numel())
+            spatial = reading.contraction.use.role in CONVOLUTION_ROLES
+            reading.cosines.add(output, self.samples, spatial=spatial)
+        reading.outside.add(output)
+        self.unhooked.append((output, reading))
+
+    # — activations —
+
+    def _begins(self, own: Provenance) -> bool:
+        """Return whether a pointwise function of this would be one of a kernel's output."""
+        if own.pointwise is not Z or self.builder.context.origin(own.node).curves:
+            return False
+        return self._source(own.node) in self.read
+
+    def _activate(
+        self,
+        tensor: Tensor,
+        own: Provenance,
+        made: Sequence[Provenance],
+        *,
+        gates: bool = False,
+    ) -> None:
+        """Keep what an activation begins from; measure one that ends in what was made of it."""
+        goes_on = any(m.node == own.node and m.pointwise is not Z for m in made)
+        if goes_on and self._begins(own):
+            self.before.setdefault(own.node, {}).setdefault(own.position_path, tensor.detach())
+        elif own.pointwise is not Z and not goes_on and not any(m.statistic for m in made):
+            self._ended(tensor, own, gates=gates)
+
+    def _ended(self, y: Tensor, own: Provenance, *, gates: bool = False) -> None:
+        """Measure an activation."""
+        kept, source = self.before.get(own.node, {}), self._source(own.node)
+        begun = next((place for place in kept if own.position_path[: len(place)] == place), None)
+        if begun is None or source is None or own.pointwise is Z:
+            return
+        z = kept.pop(begun)
+        curve = curve_of(own.pointwise)
+        found, reading = classify_curve(curve), self.read[source]
+        reading.gates = reading.gates or (gates and found.kind == NeighbourKind.SATURATING)
+        if found.kind not in (NeighbourKind.SATURATING, NeighbourKind.RECTIFIER):
+            return
+        with without_modes():
+            if y.numel() == z.numel():
+                reading.activation.merge(self._tally(y))
+            if reading.units is None:
+                reading.activates = found.label
+                reading.units = Units(edges_of(curve), found.kind == NeighbourKind.SATURATING)
+            spatial = source.use.role in CONVOLUTION_ROLES and z.dim() > 2
+            reading.units.add(real(z), 1 if spatial else z.dim() - 1)
+
+    def finish(self, outputs: Sequence[Tensor]) -> None:
+        """Measure the activations that end in the model's output."""
+        for tensor in outputs:
+            own = self.builder.find_provenance(tensor)
+            if own is not None:
+                self._ended(tensor, own)
+        super().finish(outputs)
+
+
+def entries_of(values: Any) -> Tensor:
+    """Return the entries of a tensor or of a packed sequence, as a tensor."""
+    data: Tensor = values.data if isinstance(values, PackedSequence) else values
+    return data
+
+
+def _steps(module: nn.Module, inputs: Any) -> int:
+    """Return how many steps a recurrent module makes; 1 for a cell."""
+    if not inputs or isinstance(module, nn.RNNCellBase):
+        return 1
+    if isinstance(inputs[0], PackedSequence):
+        return len(inputs[0].batch_sizes)
+    batched = inputs[0].dim() == 3
+    return int(inputs[0].shape[1 if batched and getattr(module, "batch_first", False) else 0])
+
+
+def _gradient_into(reading: Reading) -> Callable[[Tensor], None]:
+    def hook(gradient: Tensor) -> None:
+        reading.take_gradient(gradient)
+
+    return hook

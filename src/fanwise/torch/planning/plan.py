@@ -1,0 +1,320 @@
+"""Plan a PyTorch model, and apply the plan to its memory."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import blake2b
+from importlib.metadata import version
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from fanwise import policies
+from fanwise.drawing.streams import check_seed
+from fanwise.errors import ModelError
+from fanwise.names import TORCH, NameMap, Stream, check_names
+from fanwise.network.graph import WeightOf
+from fanwise.planning.designs import Keep, Values, ZeroLines
+from fanwise.planning.drawn import Drawn
+from fanwise.planning.findings import Helper
+from fanwise.planning.model import Model
+from fanwise.planning.pipeline import plan_traced, plan_unseen
+from fanwise.planning.progress import Progress, interrupted, silent
+from fanwise.planning.rows import Row
+from fanwise.planning.rules import Parameter, Rule
+from fanwise.planning.streams import check_streams
+from fanwise.policies import Changes, Policy
+from fanwise.report.shown import ShownPlan
+from fanwise.torch.memory import TORCH_DTYPES
+from fanwise.torch.planning.buffers import empty_buffers, fill_buffers
+from fanwise.torch.planning.copies import copied_kernels, frozen_copies
+from fanwise.torch.planning.held import (
+    drawn_before,
+    padding_rows,
+    remember_drawn,
+    values_of,
+)
+from fanwise.torch.planning.parametrized import in_use, scale_corrections
+from fanwise.torch.planning.rows import fills
+from fanwise.torch.sharding import check_agreement, is_dtensor
+from fanwise.torch.tracing.run import TorchTrace
+from fanwise.torch.tracing.run import trace as traced
+from fanwise.torch.undisturbed import Inputs, check_materialized
+from fanwise.torch.uses_by_type import uses_by_type
+from fanwise.torch.wrappers import class_of, without_wrappers
+
+UNSEEN_NOTE = (
+    "No example inputs: what feeds a weight is taken from the order of the modules. "
+    "Give example inputs to see what really does."
+)
+
+ALIKE_REMEDY = (
+    "add a rule, names=fanwise.names.TORCH.extend(Rename(…)), or keep own names, "
+    "names=fanwise.names.TORCH."
+)
+
+
+@dataclass(frozen=True)
+class Plan(ShownPlan):
+    """A plan for a PyTorch model: one row a parameter, and `apply`."""
+
+    def apply(
+        self,
+        model: nn.Module,
+        *,
+        seed: int,
+        names: NameMap = TORCH,
+        threads: int | None = None,
+        progress: Progress = silent,
+        check_ranks: bool = True,
+        buffers_filled: bool = False,
+    ) -> nn.Module:
+        """Draw every parameter in place, as the rows say; return the model.
+
+        Each parameter's stream is (seed, its qualified name), so that adding, removing or
+        reordering layers changes no other layer's weights. Everything is checked first: the model
+        is filled whole or left as it was. Where it is interrupted half-way (Ctrl-C), a note on the
+        error says which parameters have been drawn, and how to finish.
+
+        Args:
+            model: a model with the plan's parameters.
+            seed: an integer in [0, 2⁶⁴).
+            names: from qualified names to streams; by default each names its own.
+            threads: at most this many.
+            progress: called after each parameter with (parameters done, parameters in all).
+            check_ranks: whether the ranks that share a DTensor first compare 16 bytes, a digest
+                of seed, plan and version. Nothing else is exchanged.
+            buffers_filled: whether the buffers that had no values when this was planned, on meta,
+                have them by now. Else they are filled as their modules know how to: running
+                statistics, and what transformers' own models fill.
+
+        Raises:
+            ModelError: the ranks of a mesh come with different seeds or plans; the model's
+                parameters aren't those of the plan, or have no memory; a buffer has no values.
+            ArgumentError: a seed outside [0, 2⁶⁴), a parameter that can't be written, or two
+                parameters that map to one stream.
+        """
+        check_seed(seed)
+        check_names(names)
+        with without_wrappers(model) as plain:
+            parameters = dict(plain.named_parameters())
+            check_materialized(plain)
+        for row in self.rows:
+            if row.name not in parameters:
+                raise ModelError(f"the plan has {row.name!r}, and the model has no such parameter.")
+            if tuple(parameters[row.name].shape) != row.shape:
+                raise ModelError(
+                    f"the plan has {row.name!r} as {row.shape}, and the model as "
+                    f"{tuple(parameters[row.name].shape)}: plan this model anew."
+                )
+        missing = parameters.keys() - {row.name for row in self.rows}
+        if missing:
+            raise ModelError(
+                f"the plan has no row for {sorted(missing)[0]!r}: plan this model anew."
+            )
+        streams = [names(row.like or row.name) for row in self.rows]
+        check_streams(zip(self.rows, streams, strict=True), ALIKE_REMEDY)
+        drawn = [
+            fills(row, parameters[row.name], seed, threads, stream) if row.draws else []
+            for row, stream in zip(self.rows, streams, strict=True)
+        ]
+        sharded = [p for p in parameters.values() if is_dtensor(p)]
+        if check_ranks and sharded:  # the digest reads every row, and the package's version on disk
+            check_agreement(sharded, self._digest(seed, streams))
+        if self.buffers and not buffers_filled:
+            with without_wrappers(model) as plain:
+                fill_buffers(plain, self.buffers, [row.name for row in self.rows if row.draws])
+        done = 0
+        try:
+            for row, parts in zip(self.rows, drawn, strict=True):
+                for fill in parts:
+                    fill()
+                if parts:
+                    remember_drawn(parameters[row.name], row.zeros)
+                done += 1
+                progress(done, len(drawn))
+        except BaseException as error:
+            error.add_note(interrupted(self.rows, done, seed))
+            raise
+        return model
+
+    def _digest(self, seed: int, streams: Sequence[Stream]) -> bytes:
+        """Return 16 bytes that tell what is drawn from anything else."""
+        rows = json.dumps([row.to_dict() for row in self.rows])
+        what = repr((version("fanwise"), seed, rows, streams))
+        return blake2b(what.encode(), digest_size=16).digest()
+
+    def parameter_groups(self, model: nn.Module, lr: float, **options: Any) -> list[dict[str, Any]]:
+        """Return an optimizer's parameter groups, each with the learning rate that the policy says.
+
+        Args:
+            model: the model that the plan is for.
+            lr: the learning rate of what the policy leaves alone.
+            options: for every group, such as ``weight_decay``.
+        """
+        with without_wrappers(model) as plain:
+            parameters = dict(plain.named_parameters())
+        groups: dict[float, list[torch.Tensor]] = {}
+        for row in self.rows:
+            groups.setdefault(row.rate, []).append(parameters[row.name])
+        return [{"params": group, "lr": lr * rate, **options} for rate, group in groups.items()]
+
+
+def _helper_fans(shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return the fans that `torch.nn.init` takes for a kernel of this shape."""
+    receptive = prod(shape[2:])
+    return float(shape[1] * receptive), float(shape[0] * receptive)
+
+
+class TorchModel(Model):
+    """A PyTorch model, as the planning pipeline asks about it.
+
+    Attributes:
+        model: without its wrappers.
+        trace: of one run of it, where there is one.
+    """
+
+    helper = Helper("torch.nn.init", _helper_fans)
+
+    def __init__(self, model: nn.Module, trace: TorchTrace | None = None) -> None:
+        self.model = model
+        self.trace = trace
+
+    def parameters(self) -> list[Parameter]:
+        """Return every parameter in the model's order."""
+        owners = {
+            f"{prefix}.{name}" if prefix else name: class_of(module)
+            for prefix, module in self.model.named_modules()
+            for name, _ in module.named_parameters(recurse=False)
+        }
+        return [
+            Parameter(
+                name,
+                tuple(parameter.shape),
+                skip=_skipped(parameter),
+                is_complex=parameter.is_complex(),
+                owner=owners.get(name, "Module"),
+            )
+            for name, parameter in self.model.named_parameters()
+        ]
+
+    @cached_property
+    def _by_name(self) -> dict[str, nn.Parameter]:
+        return dict(self.model.named_parameters())
+
+    def current_values(self, name: str) -> Values | None:
+        """Return a parameter's present values."""
+        parameter = self._by_name.get(name)
+        return None if parameter is None else values_of(parameter)
+
+    def drawn_before(self, name: str) -> Drawn | None:
+        """Return what fanwise itself drew into a parameter earlier."""
+        return drawn_before(self._by_name[name])
+
+    def frozen_copies(self) -> dict[str, str]:
+        """Return the frozen parameters that equal a trained one."""
+        return frozen_copies(self.model)
+
+    def declared_zeros(self) -> dict[str, tuple[ZeroLines, ...]]:
+        """Return the rows of padding indices."""
+        return padding_rows(self.model)
+
+    @cached_property
+    def values_hidden(self) -> str:  # type: ignore[override]
+        """Why some values can't be looked at."""
+        if any(p.is_meta for p in self._by_name.values()):
+            return "parameters on the meta device have no values"
+        return "parameters that are sharded, or of a special type, show no values"
+
+    def effective_weights(self, rows: Sequence[Row], weights: WeightOf) -> WeightOf:
+        """Return the moments of weights as the model uses them."""
+        return in_use(self.model, rows, self.trace.generated if self.trace else {}, weights)
+
+    def scale_corrections(self, rows: Sequence[Row], changes: Changes) -> Changes:
+        """Return the factors that undo a constant which the model multiplies a parameter by."""
+        return scale_corrections(self.model, rows, self.trace, changes) if self.trace else {}
+
+    def copied_kernels(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
+        """Return groups of kernels that hold equal random values."""
+        return copied_kernels(self.model, rows)
+
+
+def _skipped(parameter: torch.Tensor) -> str:
+    """Return why a parameter must be left alone; empty where it must not."""
+    if parameter.dtype not in (*TORCH_DTYPES, torch.complex64, torch.complex128):
+        return f"{parameter.dtype} holds no drawn values: it keeps what the model's code gives it"
+    return "" if parameter.requires_grad else "frozen (requires_grad=False)"
+
+
+def plan(
+    model: nn.Module,
+    inputs: Inputs | None = None,
+    *,
+    policy: Policy | str = "auto",
+    rules: Sequence[Rule] = (),
+    keep: Keep = "designs",
+) -> Plan:
+    """Return which draw every parameter gets, and why; nothing is drawn.
+
+    Args:
+        model: any module; meta tensors are fine.
+        inputs: of the forward pass: a tensor, a tuple of positional or a mapping of keyword
+            arguments. It runs once on fake tensors of these shapes, which shows what feeds each
+            kernel and what follows it. Without inputs the plan goes by the types and the order of
+            the modules, and its note says so.
+        policy: how the depth of a residual network changes the scales: a name or a value of
+            `fanwise.policies`. ``"auto"`` chooses by how the branches are normalized.
+        rules: a user's own choices, in order. The first match wins, over the policy too.
+        keep: ``"designs"`` leaves what the model's code set on purpose (zeros, constants, grids,
+            zero rows), as the rows say; ``"nothing"`` draws every parameter anew.
+
+    Raises:
+        ModelError: a lazy parameter, a forward that fails, or a parameter whose use is unknown.
+        ArgumentError: a rule that matches nothing or doesn't fit, an unknown policy, or one that
+            is for other models.
+    """
+    chosen = policies.get(policy)
+    with without_wrappers(model) as plain:
+        check_materialized(plain)
+        uses = uses_by_type(plain)
+        if inputs is None:
+            unseen = TorchModel(plain)
+            found = plan_unseen(
+                unseen, uses, policy=chosen, rules=rules, keep=keep, note=UNSEEN_NOTE
+            )
+        else:
+            trace = traced(plain, inputs)
+            seen = TorchModel(plain, trace)
+            found = plan_traced(seen, trace, uses, policy=chosen, rules=rules, keep=keep)
+        return Plan.of(replace(found, buffers=empty_buffers(plain)))
+
+
+def init_(
+    model: nn.Module,
+    inputs: Inputs | None = None,
+    *,
+    seed: int,
+    policy: Policy | str = "auto",
+    rules: Sequence[Rule] = (),
+    keep: Keep = "designs",
+    names: NameMap = TORCH,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> nn.Module:
+    """Plan a model and draw every parameter in place; return the model.
+
+    The arguments and errors are those of `plan` and `Plan.apply`.
+
+    >>> net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> _ = init_(net, torch.zeros(1, 8), seed=0)
+    """
+    planned = plan(model, inputs, policy=policy, rules=rules, keep=keep)
+    if planned.trained:
+        warnings.warn(planned.trained, stacklevel=2)
+    return planned.apply(model, seed=seed, names=names, threads=threads, progress=progress)

@@ -1,1 +1,0 @@
-"""Tracing: run a model once, and see how it uses each parameter and what happens to the signal."""

@@ -1,0 +1,1 @@
+"""PyTorch's ATen operations: what is known of each, its arithmetic, and how it moves axes."""

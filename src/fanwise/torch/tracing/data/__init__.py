@@ -1,0 +1,1 @@
+"""What a run has found out about each tensor: where it comes from, or its value."""

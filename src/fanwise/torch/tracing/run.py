@@ -1,0 +1,213 @@
+"""Run a model once and see how it uses each parameter, and what lies between the uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from fanwise.errors import ModelError
+from fanwise.network.trace import Trace
+from fanwise.torch.internals import (
+    leaves_of,
+    quiet_fake_tensors,
+    tensors_in,
+    tree_map_only,
+    uncompiled_attention,
+)
+from fanwise.torch.sharding import has_values
+from fanwise.torch.tracing.data.constants import MAX_CONSTANT
+from fanwise.torch.tracing.fake_mode import fake_mode
+from fanwise.torch.tracing.sampling.generated import GeneratedWeight
+from fanwise.torch.tracing.tracer import TorchTracer
+from fanwise.torch.undisturbed import (
+    Inputs,
+    WithoutDropout,
+    as_call,
+    check_materialized,
+    forward_error,
+    undisturbed,
+    without_chance,
+)
+from fanwise.torch.wrappers import drop_collective_hooks
+
+NEEDS_GRADIENTS = "does not require grad"
+"""What PyTorch says of a tensor that is differentiated although gradients are off."""
+
+
+@dataclass
+class TorchTrace(Trace):
+    """What one forward pass of a PyTorch model has shown.
+
+    Attributes:
+        generated: the weights in use that are made of parameters, as the graph's steps name them.
+        fake: whether it ran without arithmetic, on fake tensors.
+    """
+
+    generated: Mapping[str, GeneratedWeight] = field(default_factory=dict)
+    fake: bool = True
+
+    @classmethod
+    def of(cls, tracer: TorchTracer, *, fake: bool = True) -> TorchTrace:
+        """Return what a tracer has recorded."""
+        uses, builder = tracer.uses, tracer.builder
+        return cls(
+            uses.of,
+            uses.contractions,
+            builder.graph,
+            builder.nodes,
+            uses.unrecognized,
+            tracer.differentiated,
+            builder.generated,
+            fake,
+        )
+
+
+@contextmanager
+def module_calls(tracer: TorchTracer) -> Iterator[None]:
+    """Tell a tracer which module runs, without hooks on anybody's modules."""
+    known = tracer.uses.names
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        if module in known:
+            tracer.enter(module)
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        if module in known:
+            tracer.leave(module, inputs, output)
+
+    handles = [
+        nn.modules.module.register_module_forward_pre_hook(enter),
+        nn.modules.module.register_module_forward_hook(leave),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def run_traced(
+    tracer: TorchTracer,
+    call: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    likes: list[torch.Tensor] | None = None,
+    *,
+    as_it_is: bool = False,
+) -> Any:
+    """Run `call`, a call of the tracer's model; its tensors of data start as the model's input.
+
+    `likes` have the inputs' values where the inputs themselves are fake. `as_it_is` leaves each
+    module's mode, and dropout.
+    """
+    if not as_it_is:
+        without_chance(tracer.model)
+    leaves = tensors_in((args, kwargs))
+    for leaf, like in zip(leaves, likes or leaves, strict=True):
+        tracer.builder.add_input(leaf, like)
+    undropped = nullcontext() if as_it_is else WithoutDropout()
+    with module_calls(tracer), undropped, uncompiled_attention(), tracer:
+        output = call(*args, **kwargs)
+    tracer.finish(list(tensors_of(output)))
+    return output
+
+
+def tensors_of(output: Any) -> Iterable[torch.Tensor]:
+    """Return the tensors of a model's output: a tensor, nested containers, or an output object."""
+    values = vars(output).values() if hasattr(output, "__dict__") else ()
+    for leaf in [*leaves_of(output), *leaves_of(list(values))]:
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+
+
+def trace(model: nn.Module, inputs: Inputs) -> TorchTrace:
+    """Return how a model uses its parameters, from one run on these inputs.
+
+    Fake tensors first: no weight memory, no arithmetic. Where they can't run (control flow that
+    needs values), once more on real ones; the model is left as it was. Only a forward that takes
+    a derivative, as a force field's does, runs with gradients.
+
+    Raises:
+        ModelError: lazy parameters, or a forward that fails on real tensors too.
+    """
+    check_materialized(model)
+    args, kwargs = tree_map_only(torch.Tensor, _plain_input, as_call(inputs))
+    try:
+        with torch.no_grad():
+            return _trace(model, args, kwargs)
+    except ModelError as error:
+        if NEEDS_GRADIENTS not in str(error):
+            raise
+    with torch.enable_grad():
+        return _trace(model, args, kwargs)
+
+
+def _plain_input(tensor: torch.Tensor) -> torch.Tensor:
+    """Return an input as a plain tensor: padded where it is jagged, dense, of two samples at least.
+
+    Which scales a model's weights need depends on neither.
+    """
+    if tensor.is_nested:
+        padded: torch.Tensor = tensor.detach().to_padded_tensor(0.0)
+        return padded
+    if tensor.dim() and tensor.shape[0] == 0 and tensor.layout == torch.strided:
+        return torch.zeros((2, *tensor.shape[1:]), dtype=tensor.dtype, device=tensor.device)
+    return tensor
+
+
+def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TorchTrace:
+    """Return the trace of one run, fake or else real."""
+    try:
+        return _trace_fake(model, args, kwargs)
+    except Exception as error:  # a model's own code may raise anything on tensors without values
+        parameters: dict[str, torch.Tensor] = dict(model.named_parameters())
+        if not all(has_values(p) for p in parameters.values()):
+            raise forward_error(model, error) from error
+        tracer = TorchTracer(model, parameters)
+        tracer.builder.constants.add_parameters(model)
+        with undisturbed(model):
+            try:
+                run_traced(tracer, model, args, kwargs)
+            except Exception as real:
+                raise forward_error(model, real) from real
+        return TorchTrace.of(tracer, fake=False)
+
+
+def _trace_fake(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TorchTrace:
+    fake = fake_mode()
+    devices = [t.device for t in tensors_in((args, kwargs)) if not t.is_meta]
+    device = devices[0] if devices else torch.device("cpu")
+
+    def pretend(tensor: torch.Tensor) -> torch.Tensor:
+        if not has_values(tensor):  # as if it had memory, and all of it, where the inputs have
+            with fake:
+                return torch.empty_strided(
+                    tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device
+                )
+        return fake.from_tensor(tensor.detach())
+
+    parameters = {name: pretend(p) for name, p in model.named_parameters()}
+    buffers = {name: pretend(b) for name, b in model.named_buffers()}
+    likes = tensors_in((args, kwargs))
+    args, kwargs = tree_map_only(torch.Tensor, pretend, (args, kwargs))
+    tracer = TorchTracer(model, parameters)
+    tracer.builder.constants.add_parameters(model)
+    for name, buffer in model.named_buffers():
+        if not buffer.is_meta and buffer.device.type == "cpu":
+            # A copy, since what writes a constant in place is run on its value, too.
+            small = buffer.numel() <= MAX_CONSTANT
+            value = buffer.detach().clone() if small else buffer
+            tracer.builder.records.of(buffers[name]).value = value
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return torch.func.functional_call(model, {**parameters, **buffers}, args, kwargs)
+
+    with undisturbed(model), quiet_fake_tensors(), fake:
+        drop_collective_hooks(model)
+        run_traced(tracer, call, args, kwargs, likes)
+    return TorchTrace.of(tracer)

@@ -1,0 +1,1 @@
+"""How each parameter is used."""

@@ -1,0 +1,1 @@
+"""Which parameter a tensor is, or is made of."""

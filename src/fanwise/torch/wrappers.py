@@ -1,0 +1,77 @@
+"""Wrappers: modules that run another one, and hooks that communicate as it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from fanwise.errors import ModelError
+
+
+def inner_of(module: nn.Module) -> nn.Module:
+    """Return the module that a compiled, checkpointed or data-parallel one runs; else the module.
+
+    Raises:
+        ModelError: FSDP1, whose flat parameters hold no single weight.
+    """
+    while True:
+        inner = None
+        if isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            inner = module.module
+        for attribute in ("_orig_mod", "_checkpoint_wrapped_module"):
+            if attribute in module._modules:  # TorchScript's modules have no `get`
+                inner = module._modules[attribute]
+        fsdp = sys.modules.get("torch.distributed.fsdp")
+        if fsdp is not None and isinstance(module, fsdp.FullyShardedDataParallel):
+            raise ModelError(
+                "FullyShardedDataParallel (FSDP1) keeps a module's weights in one flat parameter, "
+                "of which each rank holds a slice that is no weight of its own: plan and apply "
+                "before wrapping, or wrap with torch.distributed.fsdp.fully_shard (FSDP2)."
+            )
+        if inner is None:
+            return module
+        module = inner
+
+
+@contextmanager
+def without_wrappers(model: nn.Module) -> Iterator[nn.Module]:
+    """Give the model as it is without wrappers, at any depth; they are back afterwards.
+
+    So names are those of the plain model, and wrapping changes no stream; nothing is compiled and
+    no gradient is exchanged while it is looked at.
+    """
+    swapped = []
+    try:
+        for module in list(model.modules()):
+            for name, child in list(module._modules.items()):
+                if child is not None and (inner := inner_of(child)) is not child:
+                    swapped.append((module, name, child))
+                    module._modules[name] = inner
+        yield inner_of(model)
+    finally:
+        for module, name, child in reversed(swapped):
+            module._modules[name] = child
+
+
+def drop_collective_hooks(model: nn.Module) -> None:
+    """Take off the hooks by which FSDP2 gathers weights and tensor parallelism converts inputs.
+
+    A trace sees every weight whole, so there is nothing to gather. `undisturbed` puts them back.
+    """
+    for module in model.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key, hook in list(hooks.items()):
+                if str(getattr(hook, "__module__", "")).startswith("torch.distributed."):
+                    del hooks[key]
+
+
+def class_of(module: nn.Module) -> str:
+    """Return the name of the class that a module's author wrote: FSDP2 makes one of its own."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    kind = type(module)
+    if fsdp is not None and isinstance(module, fsdp.FSDPModule):
+        kind = kind.__bases__[-1]
+    return kind.__name__
