@@ -9,7 +9,7 @@ one takes a Keras backend, one Triton's interpreter, and TensorFlow and Triton a
 import pytest
 from hypothesis import settings
 
-pytest.register_assert_rewrite("conformance")  # its asserts are tests, too
+pytest.register_assert_rewrite("support.conformance")  # its asserts are tests, too
 
 settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("search", deadline=None, max_examples=1000)

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import libcst as cst
 
-from fanwise.migrate.decide import Options
+from fanwise.migrate.options import Options
 from fanwise.migrate.report import Kind, one_line
 from fanwise.migrate.rewrite import rewrite
 

@@ -4,7 +4,7 @@ import pytest
 from migrate import documented
 from migrate.helpers import converted, expression, migrate_code, refused, run
 
-from fanwise.migrate.mappings import OLD_NAMES
+from fanwise.migrate.old_initializers import OLD_NAMES
 from fanwise.migrate.report import Kind
 
 SHAPES = ((30, 70), (3, 3, 8, 24), (5, 2, 9))

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fanwise.migrate.command import migrate_command
+from fanwise.cli.app import migrate as migrate_command
 from fanwise.migrate.report import Finding, Kind, Report
 
 OLD = "import tensorflow as tf\nx = tf.contrib.layers.xavier_initializer()\n"

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from frameworks import require
 from migrate import documented
 from migrate.helpers import converted, expression, run
+from support.frameworks import require
 
-from fanwise.migrate.era import ONLY_IN_1, ONLY_IN_2, SINCE_1_13
+from fanwise.migrate.version import ONLY_IN_1, ONLY_IN_2, SINCE_1_13
 
 N = 1_000_000
 SHAPES = {"dense": (400, 2500), "conv": (5, 5, 80, 500)}

@@ -102,6 +102,73 @@ def test_git_itself_agrees(paths, outer, inner):
         assert read(place) == python
 
 
+NASTY = {
+    "comments and blanks": ["#a.py", "", "   ", "\\#b.py"],
+    "an escaped exclamation mark": ["\\!a.py", "!b.py"],
+    "spaces at the end": ["a.py   ", "b/   ", "c.py\\ "],
+    "a carriage return": ["a.py\r", "b/\r"],
+    "a byte-order mark": ["\ufeffa.py"],
+    "taken back within an ignored folder": ["b/", "!b/a.py"],
+    "taken back by a later line about a folder above": ["b", "!a"],
+    "a folder taken back, its files not": ["*", "!a/"],
+    "everything but one folder": ["/*", "!/a", "/a/*", "!/a/b"],
+    "folders below, not the folder": ["a/**/"],
+    "all below": ["a/**"],
+    "a file is no folder": ["a.py/", "b/"],
+    "anchored by a slash within": ["a/b", "/b"],
+    "any depth": ["**/b/a.py", "a/**/c.py"],
+    "two stars in a name": ["**b", "a**.py"],
+    "sets": ["[ab].py", "[!a]b", "[]x].py", "[a-b]/c.py"],
+    "sets that match nothing": ["[z-a].py", "[a.py", "b/[/]a.py"],
+    "a backslash at the end": ["a.py\\"],
+    "lone slashes": ["/", "//", "!/"],
+    "all folders": ["*/"],
+    "all folders at any depth": ["**/"],
+    "questions": ["?.py", "?/?.py"],
+    "letters that are no expression": ["a+.py", "(a).py", "a|b.py", "^a.py", "a$.py"],
+}
+FILES = """
+    a.py b.py c.py ab.py #a.py #b.py !a.py !b.py ].py x.py a+.py (a).py ^a.py a/a.py a/b.py
+    a/c.py a/b/a.py a/b/c.py a/b/b/c.py a/ab/c.py
+    b/a.py b/b.py b/a/a.py b/a/c.py ab/a.py c/b/a.py c/b/c.py
+""".split()
+
+
+INNER = {"": [], "a": ["!a.py", "b"], "a/b": ["/c.py", "!b/"]}
+"""Where a second .gitignore lies, and what it says."""
+
+
+@pytest.fixture(scope="module")
+def nasty_repository(tmp_path_factory):
+    """Return a repository with a folder for each nasty case, and the paths that Git ignores."""
+    top = tmp_path_factory.mktemp("nasty")
+    for case, lines in NASTY.items():
+        for where, inner in INNER.items():
+            folder = top / case / (where.replace("/", "_") or "alone")
+            tree(folder, FILES)
+            (folder / where / ".gitignore").write_text("\n".join(inner))
+            (folder / ".gitignore").write_bytes("\n".join(lines).encode())
+    paths = [str(path.relative_to(top)) for path in top.rglob("*.py")]
+    subprocess.run(["git", "init", "-q"], cwd=top, check=True)
+    ignored = subprocess.run(
+        ["git", "check-ignore", "-z", "--stdin"],
+        cwd=top, input="\0".join(paths), capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    return top, set(paths), set(ignored[:-1])
+
+
+@pytest.mark.parametrize("case", NASTY)
+def test_git_itself_agrees_on_what_is_nasty(nasty_repository, case):
+    top, paths, ignored = nasty_repository
+    there = {path for path in paths if path.startswith(f"{case}/")}
+    assert {f"{case}/{path}" for path in read(top / case)} == there - ignored
+
+
+def test_git_ignores_some_and_not_all_of_what_is_nasty(nasty_repository):
+    _, paths, ignored = nasty_repository
+    assert 0.1 < len(ignored) / len(paths) < 0.9
+
+
 def test_environments_and_caches_are_left_out(tmp_path):
     tree(tmp_path, ["a.py", "env/lib/b.py", ".ipynb_checkpoints/c.py", "lib/site-packages/d.py"])
     (tmp_path / "env" / "pyvenv.cfg").write_text("")
@@ -311,7 +378,7 @@ def test_without_libcst_the_remedy_is_named(tmp_path, monkeypatch):
 
 def test_importing_costs_no_libcst():
     code = (
-        "import sys, fanwise, fanwise.migrate.command; "
+        "import sys, fanwise, fanwise.cli.app; "
         "print([m for m in ('libcst', 'tensorflow', 'keras') if m in sys.modules])"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

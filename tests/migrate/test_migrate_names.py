@@ -4,7 +4,7 @@ import pytest
 from migrate import documented
 from migrate.helpers import converted, migrate_code, run
 
-from fanwise.migrate.mappings import CONTRIB_MODULES, KERAS_MODULES, OLD_NAMES
+from fanwise.migrate.old_initializers import CONTRIB_MODULES, KERAS_MODULES, OLD_NAMES
 
 # Old program, new program.
 FORMS = {

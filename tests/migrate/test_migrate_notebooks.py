@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fanwise.migrate.decide import Options
 from fanwise.migrate.notebooks import NotebookError, rewrite_notebook
+from fanwise.migrate.options import Options
 
 CORPUS = Path(__file__).parent / "corpus" / "xavier_notebook.ipynb"
 

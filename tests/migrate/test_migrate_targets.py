@@ -1,8 +1,8 @@
 """--to torch and --to fanwise."""
 
 import pytest
-from frameworks import require
 from migrate.helpers import converted, migrate_code, refused
+from support.frameworks import require
 
 from fanwise.migrate.report import Kind
 

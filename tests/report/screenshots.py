@@ -4,10 +4,10 @@ import runpy
 import tempfile
 from pathlib import Path
 
-from report.browser import DESKTOP, PHONE, browser, look, screenshot
+from support.browser import DESKTOP, PHONE, browser, look, screenshot
 
 import fanwise.torch as fwt
-from fanwise.torch.histograms import measure_histograms
+from fanwise.torch.measuring.histograms import measure_histograms
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = "examples/deep_relu.py"

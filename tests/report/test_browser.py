@@ -5,10 +5,10 @@ import time
 from dataclasses import replace
 
 import pytest
-from report.browser import DESKTOP, PHONE, browser, complaints, look, need_browser, requests
-from report.signals import EVIL, layer, plan, signal, verdict
+from support.browser import DESKTOP, PHONE, browser, complaints, look, need_browser, requests
+from support.signals import EVIL, layer, plan, signal, verdict
 
-from fanwise.signal import Signal
+from fanwise.report.shown import ShownSignal
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +25,15 @@ def pages(tmp_path_factory):
     signal(30, rate=0.4).to_html(folder / "sick.html", signal(30), plan=plan(30), target="a.py:b")
     signal(30).to_html(folder / "healthy.html")
     evil.to_html(folder / "evil.html", plan=plan(2), target=EVIL)
-    Signal((), ()).to_html(folder / "empty.html")
+    ShownSignal((), ()).to_html(folder / "empty.html")
     layers = signal(2).layers + tuple(
         layer(i, rms=rms, gradient=gradient, scale=scale)
         for i, (rms, gradient, scale) in enumerate(
             [(math.nan, None, 1.0), (math.inf, math.nan, math.inf), (0.0, 0.0, 0.0)], start=2
         )
     )
-    Signal(layers, (verdict("blocks.2.fc", "exploding"),)).to_html(
-        folder / "broken.html", Signal(layers[:1])
+    ShownSignal(layers, (verdict("blocks.2.fc", "exploding"),)).to_html(
+        folder / "broken.html", ShownSignal(layers[:1])
     )
     signal(1000, rate=0.99).to_html(folder / "long.html", signal(1000), plan=plan(1000))
     return folder

@@ -4,15 +4,15 @@ import math
 from dataclasses import replace
 
 import pytest
-from report.signals import EVIL, layer, plan, shape, signal
+from support.signals import EVIL, layer, plan, shape, signal
 
-from fanwise.fans import Fans
-from fanwise.histogram import bounds
-from fanwise.report.charts import aligned, charts
+from fanwise.report.charts import charts, matched_layers
 from fanwise.report.facts import facts_of
 from fanwise.report.numbers import number_text
 from fanwise.report.sentences import SENTENCES, headline, sentence
-from fanwise.signal import Kind, Signal, Sum, Verdict, Weights
+from fanwise.schemes.fans import Fans
+from fanwise.signal import Kind, ResidualSum, Signal, Verdict, Weights
+from fanwise.signal.histogram import bounds
 
 
 def chart(found, key):
@@ -77,7 +77,7 @@ def test_shares_are_drawn_only_where_there_is_something_to_see():
 
 def test_likeness_the_stream_and_updates_are_drawn_where_they_are_known():
     layers = [layer(i, cosine=0.9) for i in range(4)]
-    sums = (Sum("blocks.1.fc", 1.0, 1.0, 1.4), Sum("blocks.3.fc", 1.4, 1.0, 1.8))
+    sums = (ResidualSum("blocks.1.fc", 1.0, 1.0, 1.4), ResidualSum("blocks.3.fc", 1.4, 1.0, 1.8))
     weights = [
         Weights(x.parameter, (4, 4), "dense", x.output, update_rms=0.001 * i)
         for i, x in enumerate(layers)
@@ -93,10 +93,10 @@ def test_layers_are_matched_by_name():
     """A model that branches on its data runs other kernels after the mend."""
     before, after = signal(4), signal(4)
     after = Signal((after.layers[2], after.layers[0], layer(9)), ())
-    assert [x and x.name for x in aligned(before, after)] == [
+    assert [x and x.name for x in matched_layers(before, after)] == [
         "blocks.0.fc", None, "blocks.2.fc", None,
     ]  # fmt: skip
-    assert aligned(before, None) == (None,) * 4
+    assert matched_layers(before, None) == (None,) * 4
 
 
 @pytest.mark.parametrize("where", ["blocks.3.fc", "blocks.3.fc.weight", "blocks.3"])
@@ -139,7 +139,7 @@ def test_a_verdict_in_a_sentence(kind, direction, text):
 
 
 def test_every_kind_has_its_sentence():
-    assert set(Kind.__args__) <= set(SENTENCES)
+    assert set(Kind) <= set(SENTENCES)
 
 
 def test_headline():

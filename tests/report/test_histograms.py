@@ -1,17 +1,17 @@
 """Histograms from the pass that `measure` makes: of the right values, and nothing left behind."""
 
 import pytest
-from frameworks import require
+from support.frameworks import require
 
 require("torch")
 import torch  # noqa: E402
-from nets import Function, chain  # noqa: E402
+from support.nets import Function, chain  # noqa: E402
 from torch import nn  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
 from fanwise.errors import ModelError  # noqa: E402
-from fanwise.histogram import BINS  # noqa: E402
-from fanwise.torch.histograms import SAMPLE, histogram, measure_histograms  # noqa: E402
+from fanwise.signal.histogram import BINS  # noqa: E402
+from fanwise.torch.measuring.histograms import MOST_BINNED, histogram, measure_histograms  # noqa: E402
 
 
 def test_counts_are_those_of_pytorch():
@@ -42,9 +42,9 @@ def test_equal_values_and_other_dtypes(dtype):
 
 
 def test_a_large_tensor_is_sampled_evenly():
-    large = torch.linspace(0, 1, 3 * SAMPLE + 5)
+    large = torch.linspace(0, 1, 3 * MOST_BINNED + 5)
     found = histogram(large)
-    assert SAMPLE / 2 <= sum(found.counts) <= SAMPLE
+    assert MOST_BINNED / 2 <= sum(found.counts) <= MOST_BINNED
     assert max(found.counts) < 1.01 * min(found.counts)
 
 

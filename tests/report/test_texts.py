@@ -7,14 +7,15 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from frameworks import require
-from report.signals import EVIL, plan, signal, verdict
+from support.frameworks import require
+from support.signals import EVIL, plan, signal, verdict
 
 from fanwise.errors import ArgumentError
 from fanwise.report.charts import charts
 from fanwise.report.figures import figure
 from fanwise.report.html import page
-from fanwise.signal import Output, Signal
+from fanwise.report.shown import ShownSignal
+from fanwise.signal import Output
 
 GOLDEN = """\
 ### ❌ The signal vanishes, forward and backward, from 'blocks.1.fc' on.
@@ -95,7 +96,7 @@ def test_markdown_of_a_healthy_signal():
 
 
 def test_markdown_of_nothing():
-    assert Signal((), ()).to_markdown() == (
+    assert ShownSignal((), ()).to_markdown() == (
         "### ✅ The signal is healthy.\n\nThere is no kernel to measure.\n\n"
     )
 
@@ -143,7 +144,7 @@ def test_a_page_of_a_thousand_layers_is_below_three_megabytes():
 
 
 def test_a_page_of_nothing():
-    assert "There is no kernel to measure." in page(Signal((), ()))
+    assert "There is no kernel to measure." in page(ShownSignal((), ()))
 
 
 def test_every_verdict_is_on_the_page():
@@ -187,7 +188,7 @@ def test_a_notebook_shows_a_plan_compactly():
 
 
 def test_a_notebook_shows_nothing_of_nothing():
-    assert "<svg" not in Signal((), ())._repr_html_()
+    assert "<svg" not in ShownSignal((), ())._repr_html_()
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -226,7 +227,7 @@ def test_a_figure_in_a_file_is_the_same_every_time(tmp_path, suffix, start):
 
 def test_a_figure_of_nothing(tmp_path):
     require("matplotlib")
-    Signal((), ()).plot(tmp_path / "none.png")
+    ShownSignal((), ()).plot(tmp_path / "none.png")
 
 
 def test_a_figure_in_no_format(tmp_path):
@@ -241,9 +242,9 @@ def test_a_figure_in_no_format(tmp_path):
 def test_without_matplotlib():
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"
-        "from fanwise.signal import Signal\n"
+        "from fanwise.report.shown import ShownSignal\n"
         "from fanwise.errors import FanwiseError\n"
-        "try: Signal((), ()).plot('a.png')\n"
+        "try: ShownSignal((), ()).plot('a.png')\n"
         "except FanwiseError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,7 +2,6 @@
 
 import re
 
-import conformance
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from support import conformance
 
 import fanwise.jax as fwj
 from fanwise.jax import initializers
@@ -18,9 +18,9 @@ KEY = jax.random.key(7)
 SPECS = {1: [P()], 4: [P("a"), P(None, "a")], 8: [P("a", "b"), P(("b", "a")), P(None, "b")]}
 COLLECTIVE = re.compile(r"all-gather|all-reduce|all-to-all|collective-permute")
 # Partitioning compiles for seconds: all draws, dtypes and layouts on eight devices, few on fewer.
-FEW = [case for case in conformance.FEW if case.dtype != "float64" and case.layout != "KKIO"]
+FEW = [case for case in conformance.FEW_CASES if case.dtype != "float64" and case.layout != "KKIO"]
 PROGRAMS = {8: FEW, 4: [case for case in FEW if case.dtype == "float32"], 1: FEW[:1]}
-ONE = conformance.Case("normal", "IO", "float32")
+ONE = conformance.DrawCase("normal", "IO", "float32")
 EXPECTED = conformance.expected()
 
 
@@ -49,7 +49,7 @@ def spec_of(shape, count):
 def drawn(case, sharding=None):
     shape = conformance.LAYOUTS[case.layout]
     return fwj.draw(
-        conformance.DRAWS[case.kind],
+        conformance.DRAW_KINDS[case.kind],
         shape,
         seed=conformance.SEED,
         name=conformance.NAME,
@@ -99,14 +99,14 @@ def test_along_any_axes(count, spec):
 @pytest.mark.parametrize("count", [1, 4, 8])
 def test_host_memory_is_filled_part_by_part(count, monkeypatch):
     """Outside `jit`: each part is written once, however many devices hold it."""
-    from fanwise.jax import arrays
+    from fanwise.jax import memory
 
     written = []
-    fill = arrays.fill
+    fill = memory.fill
     monkeypatch.setattr(
-        arrays, "fill", lambda out, *a, **k: (written.append(out.size), fill(out, *a, **k))
+        memory, "fill", lambda out, *a, **k: (written.append(out.size), fill(out, *a, **k))
     )
-    cases = conformance.LOW
+    cases = conformance.CASES_WITHOUT_FLOAT64
     specs = [NamedSharding(mesh_of(count), spec) for spec in SPECS[count]]
     for case, sharding in [
         *zip(cases, shared_out(cases, count), strict=True),
@@ -120,15 +120,15 @@ def test_host_memory_is_filled_part_by_part(count, monkeypatch):
 
 def test_elsewhere_xla_computes_part_by_part(monkeypatch):
     """As on a GPU, whose memory the CPU engine doesn't fill."""
-    from fanwise.jax import arrays
+    from fanwise.jax import memory
 
     def fail(*_, **__):
         raise AssertionError("drawn on the host")
 
-    monkeypatch.setattr(arrays, "is_host", lambda devices: False)
-    monkeypatch.setattr(arrays, "fill", fail)
+    monkeypatch.setattr(memory, "is_host", lambda devices: False)
+    monkeypatch.setattr(memory, "fill", fail)
     sharding = NamedSharding(mesh_of(8), P("a", "b"))
-    for kind in conformance.DRAWS:
+    for kind in conformance.DRAW_KINDS:
         check(ONE._replace(kind=kind), drawn(ONE._replace(kind=kind), sharding), sharding)
     ones = fwj.draw("ones", (16, 40), seed=0, dtype=jnp.bfloat16, sharding=sharding)
     assert ones.dtype == jnp.bfloat16
@@ -184,7 +184,7 @@ class Net(nn.Module):
 
 def test_a_sharded_tree_of_parameters():
     abstract = jax.eval_shape(Net().init, KEY, jnp.zeros((1, 4, 8)))
-    whole = fwj.init_params(abstract, seed=3)
+    whole = fwj.init(abstract, seed=3)
     mesh = mesh_of(8)
 
     def sharding(leaf):
@@ -195,9 +195,9 @@ def test_a_sharded_tree_of_parameters():
 
     shardings = jax.tree.map(fits, abstract)
     for made in (
-        fwj.init_params(abstract, seed=3, shardings=shardings),
-        jax.jit(lambda: fwj.init_params(abstract, seed=3), out_shardings=shardings)(),
-        fwj.init_params(
+        fwj.init(abstract, seed=3, shardings=shardings),
+        jax.jit(lambda: fwj.init(abstract, seed=3), out_shardings=shardings)(),
+        fwj.init(
             jax.tree.map(
                 lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings
             ),
@@ -209,5 +209,5 @@ def test_a_sharded_tree_of_parameters():
         ):
             assert same_bits(one, other)
             assert one.sharding.is_equivalent_to(wanted, one.ndim)
-    one = fwj.init_params(abstract, seed=3, shardings=NamedSharding(mesh, P()))
+    one = fwj.init(abstract, seed=3, shardings=NamedSharding(mesh, P()))
     assert all(len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(one))

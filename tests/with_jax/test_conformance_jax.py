@@ -1,8 +1,8 @@
 """JAX's front end against the table of all front ends: by the CPU engine, and by XLA."""
 
-import conformance
 import numpy as np
-from frameworks import require
+from support import conformance
+from support.frameworks import require
 
 require("jax")
 import jax  # noqa: E402
@@ -16,14 +16,14 @@ KEY = jax.random.key(7)
 class TestDraw(conformance.Draws):
     """Outside `jit`."""
 
-    cases = conformance.LOW
+    cases = conformance.CASES_WITHOUT_FLOAT64
 
     def draw(self, scheme, shape, **arguments):
         return np.asarray(fwj.draw(scheme, shape, **arguments))
 
 
 class TestDrawIn64BitMode(TestDraw):
-    cases = conformance.WIDE
+    cases = conformance.FLOAT64_CASES
 
     def draw(self, scheme, shape, **arguments):
         with jax.enable_x64(True):
@@ -43,11 +43,11 @@ class WithinJit(conformance.Bits):
 
 
 class TestDrawWithinJit(WithinJit):
-    cases = tuple(case for case in conformance.FEW if case.dtype != "float64")
+    cases = tuple(case for case in conformance.FEW_CASES if case.dtype != "float64")
 
 
 class TestDrawWithinJitIn64BitMode(WithinJit):
-    cases = tuple(case for case in conformance.FEW if case.dtype == "float64")
+    cases = tuple(case for case in conformance.FEW_CASES if case.dtype == "float64")
 
     def draw_all(self, cases):
         with jax.enable_x64(True):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from frameworks import QUICK, require, run_pytest
+from support.frameworks import QUICK, require, run_pytest
 
 require("jax", "flax")
 

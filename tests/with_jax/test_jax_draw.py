@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from frameworks import require
-from golden import word_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.frameworks import require
+from support.golden import word_vectors
 
 require("jax")
 import jax  # noqa: E402
@@ -16,10 +16,10 @@ import jax.numpy as jnp  # noqa: E402
 import fanwise as fw  # noqa: E402
 import fanwise.jax as fwj  # noqa: E402
 from fanwise import schemes  # noqa: E402
+from fanwise.drawing.engines.reference import linear_index  # noqa: E402
 from fanwise.errors import ArgumentError  # noqa: E402
-from fanwise.fans import CANONICAL, canonical_axes  # noqa: E402
-from fanwise.fill.reference import linear_index  # noqa: E402
 from fanwise.jax import xla  # noqa: E402
+from fanwise.schemes.fans import CANONICAL, canonical_axes  # noqa: E402
 
 SEED = 2**63 + 12345
 
@@ -38,9 +38,9 @@ def same_bits(one, other):
 
 @pytest.mark.parametrize(("seed", "name", "start", "expected"), word_vectors())
 def test_golden_words(seed, name, start, expected):
-    place = xla.Place((1 << 64,), (start,), (len(expected),), (0,))
-    stream = jnp.array([seed & xla.MASK, seed >> 32, *xla.name_words(name)], jnp.uint32)
-    assert [int(word) for word in xla.words(place, stream)] == expected
+    part = xla.Part((1 << 64,), (start,), (len(expected),), (0,))
+    stream = jnp.array([seed & xla.LOW_WORD, seed >> 32, *xla.name_words(name)], jnp.uint32)
+    assert [int(word) for word in xla.entry_words(part, stream)] == expected
 
 
 @st.composite
@@ -54,20 +54,20 @@ def places(draw):
     shape = [max(n, 4) for n in shape]
     offsets = [draw(st.integers(0, n - size)) for n, size in zip(shape, sizes, strict=True)]
     axes = draw(st.permutations(range(3)))
-    return xla.Place(tuple(shape), tuple(offsets), sizes, tuple(axes))
+    return xla.Part(tuple(shape), tuple(offsets), sizes, tuple(axes))
 
 
 @given(places())
-def test_elements_in_two_words(place):
+def test_elements_in_two_words(part):
     """Against 64-bit arithmetic; a lost carry or a lost high product would show."""
-    low, high = xla.elements(place)
-    order = [list(part) for part in (place.shape, place.offsets, place.sizes)]
-    index = linear_index(*([part[axis] for axis in place.axes] for part in order))
-    expected = index.transpose(np.argsort(place.axes))
+    low, high = xla.entry_indices(part)
+    stored = part.shape, part.offsets, part.sizes
+    index = linear_index(*([numbers[axis] for axis in part.axes] for numbers in stored))
+    expected = index.transpose(np.argsort(part.axes))
     got = np.asarray(low, np.uint64)
     if high is not None:
         got = got | np.asarray(high, np.uint64) << np.uint64(32)
-    assert np.array_equal(np.broadcast_to(got, place.sizes), expected)
+    assert np.array_equal(np.broadcast_to(got, part.sizes), expected)
 
 
 @pytest.mark.parametrize("layout", ["OI", "IO"])
@@ -134,31 +134,32 @@ def test_any_region_is_a_slice(data):
     whole = fw.draw(schemes.Uniform(-1.0, 1.0), shape, **where)
     part = fwj.draw(schemes.Uniform(-1.0, 1.0), shape, region=region, **where)
     assert same_bits(np.asarray(part), whole[region])
-    place = xla.Place(
+    part = xla.Part(
         shape,
         tuple(starts),
         tuple(p.stop - p.start for p in region),
         canonical_axes(layout),
     )
-    low, _ = xla.elements(place)
-    index = np.arange(np.prod(shape, dtype=int)).reshape([shape[a] for a in place.axes])
-    assert np.array_equal(np.asarray(low), index.transpose(np.argsort(place.axes))[region])
+    low, _ = xla.entry_indices(part)
+    index = np.arange(np.prod(shape, dtype=int)).reshape([shape[a] for a in part.axes])
+    assert np.array_equal(np.asarray(low), index.transpose(np.argsort(part.axes))[region])
 
 
 # --- memory ----------------------------------------------------------------------------------
 
 
 def test_host_memory_is_taken_over_without_a_copy(monkeypatch):
-    from fanwise.jax import arrays
+    from fanwise.drawing import handover
+    from fanwise.jax import memory
 
     addresses = []
 
     def remember(shape, dtype):
-        memory = fw.handover.aligned(shape, dtype)
-        addresses.append(memory.ctypes.data)
-        return memory
+        array = handover.empty_aligned(shape, dtype)
+        addresses.append(array.ctypes.data)
+        return array
 
-    monkeypatch.setattr(arrays, "aligned", remember)
+    monkeypatch.setattr(memory, "empty_aligned", remember)
     for dtype in ("float32", "bfloat16"):
         array = fwj.draw("he_normal", (300, 500), seed=0, dtype=dtype)
         assert array.unsafe_buffer_pointer() == addresses[-1]

@@ -9,14 +9,15 @@ import re
 
 import numpy as np
 import pytest
-from frameworks import require
 from scipy import stats
+from support.frameworks import require
 
 require("jax")
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
 import fanwise as fw  # noqa: E402
+from fanwise.drawing import streams  # noqa: E402
 from fanwise.errors import ArgumentError  # noqa: E402
 from fanwise.jax import initializers  # noqa: E402
 from fanwise.jax.keys import seed_of  # noqa: E402
@@ -259,7 +260,7 @@ def test_eval_shape_draws_nothing(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("drawn")
 
-    monkeypatch.setattr("fanwise.jax.arrays.fill", fail)
+    monkeypatch.setattr("fanwise.jax.memory.fill", fail)
     for name in BUILDERS:
         init = built(initializers, name)
         known = jax.eval_shape(lambda init=init: init(KEY, (3, 64, 64), jnp.bfloat16))
@@ -318,7 +319,7 @@ def test_a_key_is_its_64_bits():
 
 def test_a_longer_key_is_folded_through_philox():
     key = jax.random.wrap_key_data(np.array([1, 2, 3, 4], np.uint32), impl="rbg")
-    folded = fw.streams.philox(
+    folded = streams.philox(
         tuple(np.array([n], np.uint32) for n in (4, 3, 0, 0)),
         (np.array([2], np.uint32), np.array([1], np.uint32)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from frameworks import require
+from support.frameworks import require
 
 require("jax", "flax", "haiku", "equinox", "torch")
 import equinox as eqx  # noqa: E402
@@ -19,9 +19,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 import fanwise as fw  # noqa: E402
 import fanwise.jax as fwj  # noqa: E402
 import fanwise.torch as fwt  # noqa: E402
+from fanwise import Rule  # noqa: E402
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
 from fanwise.names import JAX, PACKED_ATTENTION, NameMap, Rename  # noqa: E402
-from fanwise.plan import Rule  # noqa: E402
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).standard_normal((2, 7, 6)).astype("float32")
@@ -143,11 +143,11 @@ def test_nnx_modules_and_states():
     assert found["drop/rngs/key"][4] == "skipped"
     state = nnx.state(model, nnx.Param)
     assert facts(fwj.plan(state))["conv/kernel"][3] == (18, 72)
-    filled = fwj.init_params(state, seed=0)
+    filled = fwj.init(state, seed=0)
     assert isinstance(filled, nnx.State)
     bias = filled["lstm"]["dense_h"]["bias"][...]
     assert bias.tolist() == [0.0] * 5 + [1.0] * 5 + [0.0] * 10
-    whole = fwj.init_params(nnx.state(model), seed=0)
+    whole = fwj.init(nnx.state(model), seed=0)
     assert whole["drop"]["rngs"]["key"].get_value() is model.drop.rngs.key.get_value()
 
 
@@ -168,7 +168,7 @@ def test_haiku():
     assert found["gru/w_h"][:3] == ("recurrence", (4, 3, 4), "IBO")
     assert found["layer_norm/offset"][4] == "zeros"
     assert found["embed/embeddings"][0] == "embedding"
-    assert fwj.init_params(tree, seed=0)["mlp/~/linear_1"]["w"].shape == (4, 5)
+    assert fwj.init(tree, seed=0)["mlp/~/linear_1"]["w"].shape == (4, 5)
 
 
 class Equinox(eqx.Module):
@@ -199,7 +199,7 @@ def test_equinox():
     assert found["layers/5/weight_hh"][:3] == ("recurrence", (4, 4, 4), "BOI")
     assert found["layers/5/bias"][4] == "zeros; forget ones"
     assert found["layers/6/weight_ih"][:3] == ("recurrent input", (3, 4, 3), "BOI")
-    made = fwj.init_params(tree, seed=0)
+    made = fwj.init(tree, seed=0)
     assert made.layers[8] is jax.nn.relu
     assert made.layers[5].bias.tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8
 
@@ -211,7 +211,7 @@ def close(module, model, inputs, tree, **options):
     """Initialize both by one seed; return how far their outputs lie apart."""
     rules = options.pop("rules", ())
     fwt.init_(model, seed=3, rules=rules)
-    params = fwj.init_params(tree, seed=3, rules=rules, **options)
+    params = fwj.init(tree, seed=3, rules=rules, **options)
     ours, theirs = inputs
     with torch.no_grad():
         expected = model(torch.from_numpy(theirs)).numpy()
@@ -249,14 +249,14 @@ def test_a_cnn_and_its_mlp():
     rules = [Rule("role:dense", "he_normal"), Rule("role:convolution", "he_uniform")]
     tree = abstract(FlaxCNN(), 1, 8, 8, 3)
     assert close(FlaxCNN(), TorchCNN(), inputs, tree, rules=rules) < 1e-5
-    params, model = fwj.init_params(tree, seed=3, rules=rules)["params"], TorchCNN()
+    params, model = fwj.init(tree, seed=3, rules=rules)["params"], TorchCNN()
     fwt.init_(model, seed=3, rules=rules)
     conv = model.conv.weight.detach().numpy()
     assert np.array_equal(np.asarray(params["conv"]["kernel"]), conv.transpose(2, 3, 1, 0))
     dense = model.layers[0].weight.detach().numpy()
     assert np.array_equal(np.asarray(params["layers_0"]["kernel"]), dense.T)
     # A twin: of another seed, the outputs differ.
-    other = fwj.init_params(tree, seed=4, rules=rules)
+    other = fwj.init(tree, seed=4, rules=rules)
     assert not np.allclose(other["params"]["conv"]["kernel"], params["conv"]["kernel"])
 
 
@@ -329,38 +329,47 @@ DENSE = {"fc": {"kernel": array((64, 32)), "bias": array((32,), jnp.bfloat16)}}
 
 
 def test_arrays_are_those_of_fanwise_draw():
-    made = fwj.init_params(DENSE, seed=5)
+    made = fwj.init(DENSE, seed=5)
     expected = fw.draw("xavier_uniform", (64, 32), layout="IO", seed=5, name="fc.weight")
     assert np.array_equal(np.asarray(made["fc"]["kernel"]), expected)
     assert made["fc"]["bias"].dtype == jnp.bfloat16
-    own = fwj.init_params(DENSE, seed=5, names=NameMap())
+    own = fwj.init(DENSE, seed=5, names=NameMap())
     expected = fw.draw("xavier_uniform", (64, 32), layout="IO", seed=5, name="fc/kernel")
     assert np.array_equal(np.asarray(own["fc"]["kernel"]), expected)
 
 
 def test_within_jit_and_from_real_arrays():
-    made = fwj.init_params(DENSE, seed=5)
-    traced = jax.jit(lambda: fwj.init_params(DENSE, seed=5))()
-    again = fwj.init_params(jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), DENSE), seed=5)
+    made = fwj.init(DENSE, seed=5)
+    traced = jax.jit(lambda: fwj.init(DENSE, seed=5))()
+    again = fwj.init(jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), DENSE), seed=5)
     for tree in (traced, again):
         assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), tree, made))
     tree = abstract(nn.RNN(nn.OptimizedLSTMCell(5)), 1, 7, 6)
-    one, two = fwj.init_params(tree, seed=5), jax.jit(lambda: fwj.init_params(tree, seed=5))()
+    one, two = fwj.init(tree, seed=5), jax.jit(lambda: fwj.init(tree, seed=5))()
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), one, two))
 
 
 def test_other_layers_keep_their_weights():
     small = abstract(nn.Sequential([nn.Dense(8), nn.Dense(8)]), 1, 6)
     large = abstract(nn.Sequential([nn.Dense(8), nn.Dense(8), nn.relu, nn.Dense(3)]), 1, 6)
-    one, two = (fwj.init_params(tree, seed=0)["params"] for tree in (small, large))
+    one, two = (fwj.init(tree, seed=0)["params"] for tree in (small, large))
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), one, {k: two[k] for k in one}))
 
 
 def test_rules_and_what_they_leave_alone():
     rules = [Rule("*/bias", None), Rule("fc/*", fw.schemes.Normal(0.5))]
-    made = fwj.init_params(DENSE, seed=5, rules=rules)
+    made = fwj.init(DENSE, seed=5, rules=rules)
     assert made["fc"]["bias"] is DENSE["fc"]["bias"]
     assert abs(float(made["fc"]["kernel"].std()) / 0.5 - 1) < 0.05
+
+
+def test_progress_is_told_of_every_array():
+    told = []
+    rules = [Rule("*/bias", None)]
+    fwj.init(DENSE, seed=5, rules=rules, progress=lambda done, of: told.append((done, of)))
+    assert told == [(1, 2), (2, 2)]
+    fwj.plan(DENSE).apply(DENSE, seed=5, progress=lambda done, of: told.append((done, of)))
+    assert told == [(1, 2), (2, 2)] * 2
 
 
 def test_a_plan_is_shown_kept_and_applied():
@@ -370,9 +379,7 @@ def test_a_plan_is_shown_kept_and_applied():
     again = fwj.Plan.from_json(plan.to_json())
     assert again == plan
     made = again.apply(DENSE, seed=5)
-    assert jax.tree.all(
-        jax.tree.map(lambda a, b: (a == b).all(), made, fwj.init_params(DENSE, seed=5))
-    )
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), made, fwj.init(DENSE, seed=5)))
 
 
 # --- bad input -------------------------------------------------------------------------------
@@ -393,8 +400,8 @@ ERRORS = {
         ModelError,
         lambda: fwj.plan({"m": {"alpha": array((3, 4))}}),
         "no use was seen for 1 parameter(s): m/alpha (3, 4), in m. Give example inputs that reach "
-        "them, or say what they are: rules=[Rule('m/alpha', 'zeros')], or Rule('m/alpha', None) to "
-        "leave one alone.",
+        "them; or leave one alone, rules=[Rule('m/alpha', None)]; or say how it is drawn, such as "
+        "Rule('m/alpha', 'xavier_normal').",
     ),
     "a complex array": (
         ModelError,
@@ -415,25 +422,25 @@ ERRORS = {
     ),
     "rules that are none": (
         ArgumentError,
-        lambda: fwj.init_params(DENSE, seed=0, rules="he_normal"),
+        lambda: fwj.init(DENSE, seed=0, rules="he_normal"),
         "rules must be a list of Rule, such as rules=[Rule('role:dense', 'he_normal')], got "
         "'he_normal'.",
     ),
     "a rule alone": (
         ArgumentError,
-        lambda: fwj.init_params(DENSE, seed=0, rules=Rule("fc/*", "zeros")),
+        lambda: fwj.init(DENSE, seed=0, rules=Rule("fc/*", "zeros")),
         "rules must be a list of Rule, such as rules=[Rule('role:dense', 'he_normal')], got "
         "Rule(where='fc/*', scheme='zeros', layout=None).",
     ),
     "names that are none": (
         ArgumentError,
-        lambda: fwj.init_params(DENSE, seed=0, names={"fc": "fc1"}),
+        lambda: fwj.init(DENSE, seed=0, names={"fc": "fc1"}),
         "names must be a NameMap, got {'fc': 'fc1'}: extend one of fanwise.names, such as "
         "JAX.extend(Rename('^encoder/', 'bert/encoder/')).",
     ),
     "one stream for two": (
         ArgumentError,
-        lambda: fwj.init_params(
+        lambda: fwj.init(
             {"a": DENSE["fc"], "b": DENSE["fc"]}, seed=0, names=JAX.extend(Rename("^[ab]/", "c/"))
         ),
         "'a/kernel' and 'b/kernel' both map to the stream 'c.weight', and would be alike: add a "
@@ -442,19 +449,19 @@ ERRORS = {
     ),
     "other shardings": (
         ArgumentError,
-        lambda: fwj.init_params(DENSE, seed=0, shardings={"fc": mesh()}),
+        lambda: fwj.init(DENSE, seed=0, shardings={"fc": mesh()}),
         "shardings must be one jax.sharding.Sharding, or a tree of them (or None) like the "
         "parameters': that has 2 leaves, and this one 1.",
     ),
     "float64": (
         ArgumentError,
-        lambda: fwj.init_params({"fc": {"bias": array((3,), np.float64)}}, seed=0),
+        lambda: fwj.init({"fc": {"bias": array((3,), np.float64)}}, seed=0),
         "JAX has no float64 outside its 64-bit mode: jax.config.update('jax_enable_x64', True), "
         "or pass dtype=jnp.float32.",
     ),
     "a seed": (
         ArgumentError,
-        lambda: fwj.init_params(DENSE, seed=0.5),
+        lambda: fwj.init(DENSE, seed=0.5),
         "seed must be an integer, got 0.5 (float): pass e.g. seed=0.",
     ),
 }
@@ -466,3 +473,28 @@ def test_errors_say_what_where_and_the_remedy(case):
     with pytest.raises(kind) as caught:
         call()
     assert str(caught.value) == message
+
+
+# --- what a tree doesn't tell -------------------------------------------------------------------
+
+
+def test_a_stack_without_biases_is_refused():
+    with pytest.raises(ModelError) as error:
+        fwj.plan({"layers": {"kernel": array((12, 64, 64))}})
+    assert str(error.value) == (
+        "layers/kernel (12, 64, 64) may be 12 kernels stacked, or one of a convolution: neither "
+        "its name nor a bias tells. Plan the model on example inputs, or say which: "
+        "Rule('layers/kernel', 'xavier_uniform', layout='BIO'), or layout='KIO' for a convolution."
+    )
+    rules = [Rule("layers/kernel", "he_normal", layout="BIO")]
+    tree = {"layers": {"kernel": array((12, 64, 64))}}
+    assert fwj.plan(tree, rules=rules)["layers/kernel"].std == pytest.approx((2 / 64) ** 0.5)
+    assert fwj.plan({"conv1": {"kernel": array((3, 16, 32))}})["conv1/kernel"].layout == "KIO"
+
+
+def test_flax_metadata_names_stacked_layers():
+    box = nn.Partitioned(array((6, 16, 16)), names=("layers", "embed", "mlp"))
+    assert fwj.plan({"dense": {"kernel": box}})["dense/kernel"].layout == "BIO"
+    box = nn.Partitioned(array((6, 16, 16)), names=("time", "embed", "mlp"))
+    with pytest.raises(ModelError, match="may be 6 kernels stacked"):
+        fwj.plan({"dense": {"kernel": box}})

@@ -7,15 +7,15 @@ import random
 import keras
 import numpy as np
 import pytest
-from golden import word_vectors
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
+from support.golden import word_vectors
 
 import fanwise as fw
-from fanwise import handover
-from fanwise.fans import Fans
+from fanwise.drawing import handover
 from fanwise.keras import draw, initializers
+from fanwise.schemes.fans import Fans
 
 # NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
@@ -118,14 +118,14 @@ def test_empty_shapes(name, shape):
 
 
 def test_memory_is_handed_over_without_a_copy():
-    memory = handover.aligned((8, 8), "float32")
+    memory = handover.empty_aligned((8, 8), "float32")
     memory[...] = 1
     start = memory.ctypes.data
     if BACKEND == "torch":
         assert handover.to_torch(memory, "float32").data_ptr() == start
     elif BACKEND == "jax":
         assert handover.to_jax(memory, "float32").unsafe_buffer_pointer() == start
-        bits = handover.aligned((8, 8), "bfloat16")
+        bits = handover.empty_aligned((8, 8), "bfloat16")
         assert handover.to_jax(bits, "bfloat16").unsafe_buffer_pointer() == bits.ctypes.data
     else:
         tensor = handover.to_tensorflow(memory, "float32")

@@ -46,6 +46,7 @@ def test_numbers_are_those_of_a_pass_by_hand():
     assert first.name == "dense"
     assert last.parameter == "dense_1/kernel"
     assert (first.feeds.label, first.follows.label) == ("the model's input", "tanh")
+    assert (first.feeds.step, last.feeds.step) == ("input", "")
     assert first.rms == pytest.approx(rms(z), rel=1e-5)
     assert first.output.spread == pytest.approx(z.std(), rel=1e-5)
     assert first.output.mean == pytest.approx(z.mean(), abs=1e-6)
@@ -215,3 +216,18 @@ def test_planned_weights_keep_the_second_moment():
         layer.kernel.assign(layer.kernel * 1.05)
     rises = [layer.rms for layer in fwk.measure(model, x).layers]
     assert rises[-1] / rises[1] > 2
+
+
+def test_steps_that_verdicts_depend_on_are_named():
+    x = keras.Input((8,))
+    gate, branch = layers.Dense(8, name="gate")(x), layers.Dense(8, name="branch")(x)
+    scores = layers.Dense(8, activation="softmax", name="scores")(gate * x)
+    model = keras.Model(x, layers.Dense(3, name="head")(x + branch) + 0.0 * scores[:, :3])
+    found = {x.name: x for x in fwk.measure(model, X[:, :8]).layers}
+    assert {name: x.follows.step for name, x in found.items() if name != "head"} == {
+        "gate": "product",
+        "branch": "sum",
+        "scores": "softmax",
+    }
+    assert found["head"].feeds.step == "sum"
+    assert found["branch"].may_start_at_zero

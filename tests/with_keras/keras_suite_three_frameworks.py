@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from frameworks import require
+from support.frameworks import require
 
 require("torch", "jax", "flax")
 
@@ -66,14 +66,15 @@ def test_axes_in_another_order_would_show(monkeypatch):
     """Kernels of convolutions counted as stored; and a flattening with the channels last."""
     from keras import layers
 
-    plan = sys.modules["fanwise.keras.plan"]  # the name in the package is the function's
-    real = plan.filled
+    from fanwise.keras import _plan as plan
+
+    real = plan.fill_tensor
 
     def as_stored(shape, *args, layout=None, **kwargs):
         return real(shape, *args, layout=None if len(shape) == 4 else layout, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(plan, "filled", as_stored)
+        patch.setattr(plan, "fill_tensor", as_stored)
         assert apart("cnn", keras=keras_run("cnn")) > 0.01
     with monkeypatch.context() as patch:
         patch.setattr(layers, "Permute", lambda axes: layers.Identity())
@@ -121,7 +122,7 @@ def test_the_documented_code_runs(capsys):
 def test_the_table_of_conventions_is_true():
     """Of each row with arguments that can be called: the standard deviation, by the row's words."""
     import fanwise as fw
-    from fanwise import compat
+    from fanwise.schemes import compat
 
     page = (FOLDER.parents[1] / "docs" / "frameworks.md").read_text("utf-8")
     assert {f"`{name}(" in page for name in compat.__all__} == {True}

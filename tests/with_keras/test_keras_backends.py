@@ -5,12 +5,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from frameworks import require, run_pytest
+from support.frameworks import require, run_pytest
 
 HERE = Path(__file__).parent
 SUITES = sorted(HERE.glob("keras_suite_*.py"))
 FRONT_END = HERE.parents[1] / "src" / "fanwise" / "keras"
 BACKENDS = ("jax", "torch", "tensorflow")
+TF1_SUITE = HERE / "tf1_suite.py"
+"""`fanwise.tf1`'s own: it needs TensorFlow, which takes seconds to import, and is there already."""
 OPTIONS = "addopts=--import-mode=importlib --strict-markers"
 
 
@@ -18,9 +20,11 @@ OPTIONS = "addopts=--import-mode=importlib --strict-markers"
 def runs():
     """Return a run of the suites and doctests on each backend: all at once, each in a process."""
     with ThreadPoolExecutor(len(BACKENDS)) as pool:
-        arguments = *SUITES, FRONT_END, "-o", f"{OPTIONS} --doctest-modules -m 'not slow'"
+        options = FRONT_END, "-o", f"{OPTIONS} --doctest-modules -m 'not slow'"
+        suites = dict.fromkeys(BACKENDS, SUITES)
+        suites["tensorflow"] = [*SUITES, TF1_SUITE]
         yield {
-            backend: pool.submit(run_pytest, *arguments, KERAS_BACKEND=backend)
+            backend: pool.submit(run_pytest, *suites[backend], *options, KERAS_BACKEND=backend)
             for backend in BACKENDS
             if find_spec("keras") and find_spec(backend)
         }
@@ -30,6 +34,7 @@ def runs():
 def test_keras_on_each_backend(backend, runs):
     require("keras", backend)
     assert SUITES
+    assert TF1_SUITE.exists()
     failures = runs[backend].result()
     assert failures is None, failures
 

@@ -1,11 +1,8 @@
-"""fanwise.tf1: with TensorFlow in a process of its own, and without it."""
+"""fanwise.tf1 without TensorFlow; with it, see tf1_suite.py, which test_keras_backends runs."""
 
 import os
 import subprocess
 import sys
-from pathlib import Path
-
-from frameworks import require, run_pytest
 
 from fanwise import tf1
 
@@ -40,10 +37,3 @@ def test_without_tensorflow_it_gives_numpy_arrays():
         "'tensorflow' in sys.modules)"
     )
     assert run(script) == ["ndarray", "float32", "bfloat16", "False"]
-
-
-def test_with_tensorflow():
-    require("tensorflow", "keras")
-    suite = Path(__file__).parent / "tf1_suite.py"
-    failures = run_pytest(suite, KERAS_BACKEND="tensorflow")
-    assert failures is None, failures

@@ -1,4 +1,4 @@
-"""fanwise.tf1 with TensorFlow: see test_tf1."""
+"""fanwise.tf1 with TensorFlow: see test_keras_backends."""
 
 import math
 import random

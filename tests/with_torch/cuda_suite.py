@@ -11,16 +11,16 @@ import pytest
 
 pytest.importorskip("triton")
 torch = pytest.importorskip("torch")
-from golden import weight_vectors  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from support.golden import weight_vectors  # noqa: E402
 
 import fanwise as fw  # noqa: E402
 from fanwise import schemes  # noqa: E402
-from fanwise.draws import Normal, TruncatedNormal, Uniform, Variate  # noqa: E402
-from fanwise.fill import cuda, reference  # noqa: E402
-from fanwise.fill.geometry import Axis, merge  # noqa: E402
-from fanwise.torch import tensors  # noqa: E402
+from fanwise.drawing.engines import cuda, reference  # noqa: E402
+from fanwise.drawing.engines.geometry import Axis, merge  # noqa: E402
+from fanwise.schemes.distributions import Normal, TruncatedNormal, Uniform, Variate  # noqa: E402
+from fanwise.torch import memory  # noqa: E402
 
 DEVICE = "cpu" if cuda.INTERPRETED.value else "cuda"
 pytestmark = pytest.mark.skipif(
@@ -95,8 +95,7 @@ def memories(draw, sizes, dtype):
     return roomy, view.permute([order.index(axis) for axis in range(len(order))])
 
 
-@settings(max_examples=80)
-@given(
+any_region = given(
     st.data(),
     regions(),
     st.sampled_from(list(DTYPES)),
@@ -104,7 +103,9 @@ def memories(draw, sizes, dtype):
     st.integers(0, 2**64 - 1),
     st.text(max_size=5),
 )
-def test_any_region_in_any_memory_is_the_references(data, region, dtype, draw, seed, name):
+
+
+def check_region(data, region, dtype, draw, seed, name):
     sizes, shape, offsets = region
     roomy, out = data.draw(memories(sizes, DTYPES[dtype]))
     entries = math.prod(sizes)
@@ -112,6 +113,19 @@ def test_any_region_in_any_memory_is_the_references(data, region, dtype, draw, s
     check(out, draw, seed, name, shape, offsets, most=most)
     out.fill_(7.0)
     assert (roomy == 7.0).all()  # and nothing beside it was touched
+
+
+@settings(max_examples=30)
+@any_region
+def test_any_region_in_any_memory_is_the_references(data, region, dtype, draw, seed, name):
+    check_region(data, region, dtype, draw, seed, name)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@any_region
+def test_many_regions_in_any_memory_are_the_references(data, region, dtype, draw, seed, name):
+    check_region(data, region, dtype, draw, seed, name)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -172,7 +186,7 @@ def test_ways():
         order = order or range(len(shape))
         stored = torch.empty([sizes[axis] for axis in order], device="meta")
         out = stored.permute([list(order).index(axis) for axis in range(len(shape))])
-        return cuda.way(merge(out.shape, out.stride(), shape, offsets)[1])[0]
+        return cuda.choose_way(merge(out.shape, out.stride(), shape, offsets)[1])[0]
 
     assert way([300, 100]) == "along"
     assert way([]) == way([1]) == way([3]) == "along"
@@ -194,7 +208,7 @@ def test_parts_are_the_whole(data, region, most):
         return
     out = data.draw(memories(sizes, torch.float32))[1]
     first, axes = merge(out.shape, out.stride(), shape, offsets)
-    manner, axes = cuda.way(axes)
+    manner, axes = cuda.choose_way(axes)
     fixed = 2 if manner == "across" else 1
 
     def places(first, memory, axes):
@@ -203,16 +217,16 @@ def test_parts_are_the_whole(data, region, most):
             yield tuple(np.array([first, memory], dtype=object) + np.array(index) @ steps)
 
     found = []
-    for part in cuda.parts(first, 0, axes, fixed, most):
-        assert len(part[2]) <= cuda.AXES
+    for part in cuda.split_launches(first, 0, axes, fixed, most):
+        assert len(part[2]) <= cuda.MAX_AXES
         assert math.prod(axis.size for axis in part[2]) <= most
         found += places(*part)
     assert sorted(found) == sorted(places(first, 0, axes))
 
 
 def test_long_axes_are_cut_between_chunks():
-    cuts = list(cuda.parts(5, 0, [Axis(10**10, 1, 1)], 1, cuda.MOST))
-    assert [cut[1] % (cuda.CHUNK * 64) for cut in cuts] == [0] * 10
+    cuts = list(cuda.split_launches(5, 0, [Axis(10**10, 1, 1)], 1, cuda.MAX_ENTRIES))
+    assert [cut[1] % (cuda.CHUNK_TILES * 64) for cut in cuts] == [0] * 10
     assert sum(axes[0].size for _, _, axes in cuts) == 10**10
 
 
@@ -244,11 +258,11 @@ def engine(monkeypatch):
         cuda.fill_entries(*arguments, **how)
 
     if DEVICE == "cpu":
-        monkeypatch.setattr(tensors, "_engine", lambda device: cuda)
-    inner = tensors._engine(torch.device(DEVICE, 0) if DEVICE == "cuda" else torch.device("cpu"))
+        monkeypatch.setattr(memory, "_engine", lambda device: cuda)
+    inner = memory._engine(torch.device(DEVICE, 0) if DEVICE == "cuda" else torch.device("cpu"))
     proxy = type("Engine", (), {"fill_entries": staticmethod(fill_entries)})
     assert inner is cuda
-    monkeypatch.setattr(tensors, "_engine", lambda device: proxy)
+    monkeypatch.setattr(memory, "_engine", lambda device: proxy)
     return calls
 
 
@@ -266,11 +280,11 @@ def test_fill_is_what_the_cpu_draws(engine, dtype):
         (schemes.Uniform(-0.5, 0.5), (3, 3, 4, 6), "KKIO"),
     ):
         whole = fw.draw(scheme, shape, **how, layout=layout, dtype=dtype)
-        out = tensors.fill_(empty(shape, dtype=kind), scheme, **how, layout=layout)
+        out = memory.fill_(empty(shape, dtype=kind), scheme, **how, layout=layout)
         assert np.array_equal(bits(out), whole.view(bits(out).dtype))
         region = tuple(slice(n // 3, n) for n in shape)
         part = empty([n - n // 3 for n in shape], dtype=kind)
-        tensors.fill_(part, scheme, **how, layout=layout, shape=shape, region=region)
+        memory.fill_(part, scheme, **how, layout=layout, shape=shape, region=region)
         assert torch.equal(part, out[region])
     assert len(engine) == 6
 
@@ -278,25 +292,25 @@ def test_fill_is_what_the_cpu_draws(engine, dtype):
 def test_fill_in_place_records_no_gradient_and_moves_the_version(engine):
     leaf = torch.nn.Parameter(empty(4, 5))
     version = leaf._version
-    assert tensors.fill_(leaf, schemes.Normal(), seed=3) is leaf
+    assert memory.fill_(leaf, schemes.Normal(), seed=3) is leaf
     assert leaf._version > version
     assert leaf.grad_fn is None
     base = torch.zeros(6, 5, device=DEVICE)
-    tensors.fill_(base[2:4], schemes.Normal(), seed=3)
+    memory.fill_(base[2:4], schemes.Normal(), seed=3)
     assert torch.equal(base[2:4], leaf.detach()[:2])
     assert not base[:2].any()
     assert not base[4:].any()
     with torch.inference_mode():
-        assert torch.equal(tensors.fill_(empty(4, 5), schemes.Normal(), seed=3), leaf)
+        assert torch.equal(memory.fill_(empty(4, 5), schemes.Normal(), seed=3), leaf)
     assert len(engine) == 3
 
 
 def test_what_the_engine_does_not_draw_is_copied(engine):
     for scheme in (schemes.Constant(0.1), schemes.Orthogonal(), schemes.Sparse(0.5)):
-        out = tensors.fill_(empty(6, 4), scheme, seed=3, name="w")
+        out = memory.fill_(empty(6, 4), scheme, seed=3, name="w")
         assert np.array_equal(out.cpu(), fw.draw(scheme, (6, 4), seed=3, name="w"))
     negated = torch.zeros(5, dtype=torch.complex64, device=DEVICE).conj().imag
-    tensors.fill_(negated, schemes.Normal(), seed=3)
+    memory.fill_(negated, schemes.Normal(), seed=3)
     assert np.array_equal(negated.resolve_neg().cpu(), fw.draw(schemes.Normal(), (5,), seed=3))
     assert engine == []
 
@@ -316,17 +330,17 @@ def test_nothing_is_written_where_arguments_do_not_fit(engine):
         ),
     ):
         with pytest.raises(fw.ArgumentError, match=f"^{re.escape(message)}$"):
-            tensors.fill_(out, schemes.Normal(), **{"seed": 0, **how})
+            memory.fill_(out, schemes.Normal(), **{"seed": 0, **how})
     with pytest.raises(fw.ArgumentError, match=r"^the memory to fill overlaps itself \(shape"):
-        tensors.fill_(out[:1].expand(4, 6), schemes.Normal(), seed=0)
+        memory.fill_(out[:1].expand(4, 6), schemes.Normal(), seed=0)
     assert (out == 7.0).all()
     with pytest.raises(fw.ArgumentError) as error:
-        tensors.fill_(torch.eye(3, device=DEVICE).to_sparse(), schemes.Normal(), seed=0, name="w")
+        memory.fill_(torch.eye(3, device=DEVICE).to_sparse(), schemes.Normal(), seed=0, name="w")
     assert str(error.value) == (
         f"tensor 'w' (Tensor, torch.sparse_coo) is no plain memory on {out.device}: pass a dense "
-        "tensor; of a DTensor, its to_local()."
+        "tensor."
     )
     freed = torch.empty(8, device=DEVICE)
     freed.untyped_storage().resize_(0)
     with pytest.raises(fw.ArgumentError, match=r"^the tensor \(Tensor, torch.strided\) is no plai"):
-        tensors.fill_(freed, schemes.Normal(), seed=0)
+        memory.fill_(freed, schemes.Normal(), seed=0)

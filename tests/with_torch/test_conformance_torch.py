@@ -1,8 +1,8 @@
 """PyTorch's front end against the table of all front ends."""
 
-import conformance
 import ml_dtypes
-from frameworks import require
+from support import conformance
+from support.frameworks import require
 
 require("torch")
 import torch  # noqa: E402
@@ -26,7 +26,7 @@ class TestDraw(conformance.Draws):
 class TestIntoChannelsLast(conformance.Bits):
     """Whatever the strides of the memory that is filled."""
 
-    cases = tuple(case for case in conformance.CASES if len(case.layout) == 4)
+    cases = tuple(case for case in conformance.DRAW_CASES if len(case.layout) == 4)
 
     def draw(self, scheme, shape, dtype="float32", **arguments):
         out = torch.empty(shape, dtype=getattr(torch, dtype), memory_format=torch.channels_last)

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from frameworks import require, run_pytest
-from ptx import BASE, Kernel
+from support.frameworks import require, run_pytest
+from support.ptx import BASE, Kernel
 
 torch = pytest.importorskip("torch")
 
 import fanwise as fw  # noqa: E402
 from fanwise import schemes  # noqa: E402
-from fanwise.draws import Variate  # noqa: E402
-from fanwise.fill import reference  # noqa: E402
+from fanwise.drawing.engines import reference  # noqa: E402
+from fanwise.schemes.distributions import Variate  # noqa: E402
 
 SUITE = Path(__file__).parent / "cuda_suite.py"
 needs_gpu = pytest.mark.skipif(
@@ -32,7 +32,7 @@ def engine():
     require("triton")
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("TRITON_INTERPRET=1 leaves nothing to compile")
-    from fanwise.fill import cuda
+    from fanwise.drawing.engines import cuda
 
     return cuda
 
@@ -40,6 +40,13 @@ def engine():
 def test_in_tritons_interpreter():
     require("triton")
     failures = run_pytest(SUITE, TRITON_INTERPRET="1")
+    assert failures is None, failures
+
+
+@pytest.mark.slow
+def test_in_tritons_interpreter_at_full_size():
+    require("triton")
+    failures = run_pytest(SUITE, "-m", "slow", TRITON_INTERPRET="1")
     assert failures is None, failures
 
 

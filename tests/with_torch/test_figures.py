@@ -14,11 +14,11 @@ import math
 
 import numpy as np
 import pytest
-from frameworks import require
+from support.frameworks import require
 
 require("torch")
 import torch  # noqa: E402
-from nets import chain  # noqa: E402
+from support.nets import chain  # noqa: E402
 from torch import nn  # noqa: E402
 
 import fanwise as fw  # noqa: E402

@@ -147,7 +147,7 @@ def test_distribution_is_torchs(name, arguments):
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
 def test_xavier_and_kaiming_are_the_schemes_bit_for_bit(distribution):
-    seed = init._seed(seeded())
+    seed = init.seed_of(seeded())
     for shape in [(7, 5), (64, 3, 7, 7), (30, 50, 3)]:
         for ours, scheme in (
             (partial(getattr(init, f"xavier_{distribution}_")), f"xavier_{distribution}"),
@@ -301,7 +301,7 @@ def test_a_call_takes_one_number_of_64_bits_whatever_the_size(name):
 def test_seeds_use_all_64_bits():
     """Each bit is both 0 and 1 among 64 seeds, but for p = 64 · 2⁻⁶³: no 32 or 63 bits."""
     generator = seeded()
-    seeds = [init._seed(generator) for _ in range(64)]
+    seeds = [init.seed_of(generator) for _ in range(64)]
     ones = zeros = 0
     for seed in seeds:
         ones, zeros = ones | seed, zeros | ~seed
@@ -312,7 +312,7 @@ def test_seeds_use_all_64_bits():
 def test_values_are_the_stream_of_that_seed():
     """Golden: the first 64 bits of the generator with seed 0, and that seed's words."""
     seed = 0x8C7F0AAC97C4AA2F
-    assert init._seed(seeded()) == seed
+    assert init.seed_of(seeded()) == seed
     tensor = init.uniform_(torch.empty(70), -1.0, 1.0, generator=seeded())
     word = fw.words(seed, "", 0, 70)
     assert (tensor.numpy() == (word.view("int32") >> 7).astype("float32") * 2.0**-24).all()

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import fanwise.torch as fwt
-from fanwise.cli import _load, _model
+from fanwise.cli.target import load_model, load_object
+from fanwise.drawing.draw import draw
 from fanwise.errors import ArgumentError, TargetError
-from fanwise.fill import draw
 from fanwise.schemes import LeCun
 
 
@@ -29,11 +29,11 @@ def test_a_target_that_exits_is_misuse_and_no_success(tmp_path, raised):
     path = tmp_path / f"leaves{len(raised)}.py"
     path.write_text(f"import sys\ndef model():\n    {raised}\n{raised}\n")
     with pytest.raises(TargetError, match="can't be imported: SystemExit"):
-        _load(f"{path}:model")
+        load_object(f"{path}:model")
     path = tmp_path / f"inside{len(raised)}.py"
     path.write_text(f"import sys\ndef model():\n    {raised}\n")
     with pytest.raises(TargetError, match=r"model\(\) failed: SystemExit"):
-        _model(f"{path}:model", None)
+        load_model(f"{path}:model", None)
 
 
 def deep():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from nets import Function
+from support.nets import Function
 from torch import nn
 from torch.nn import functional as F
 from zoo.entry import Built, Classified, Entry

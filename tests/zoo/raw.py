@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from nets import Function
+from support.nets import Function
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize

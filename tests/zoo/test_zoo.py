@@ -8,7 +8,7 @@ miss is asserted as well, so that a mend shows.
 from __future__ import annotations
 
 import pytest
-from frameworks import require
+from support.frameworks import require
 
 require("torch", "transformers", "torch_geometric")
 from zoo.catalogue import ENTRIES  # noqa: E402

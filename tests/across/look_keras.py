@@ -1,0 +1,29 @@
+"""Keras's models, initialized."""
+
+import keras
+from across.keras_models import MODELS
+from across.look import PACKED, SEED, Look, as_in_torch, inputs_of, streams_of
+
+import fanwise.keras as fwk
+from fanwise.keras.memory import to_numpy
+from fanwise.names import KERAS, PACKED_ATTENTION, Rename
+
+
+def look(model):
+    """Return a look at a model as fanwise initializes it."""
+    net, x = MODELS[model](), keras.ops.convert_to_tensor(inputs_of(model, channels_last=True))
+    plan = fwk.plan(net, x)
+    names = KERAS.extend(
+        *(PACKED_ATTENTION if model in PACKED else ()),
+        Rename("-", "."),
+        Rename("^placed/", ""),
+        Rename("/attention_output/", "/out/"),
+    )
+    plan.apply(net, seed=SEED, names=names)
+    prefix = f"{net.name}/"
+    values = {v.path.removeprefix(prefix): to_numpy(v.value) for v in net.trainable_variables}
+    output = to_numpy(net(x, training=True))
+    return Look(
+        streams_of((row for row in plan.rows if row.name in values), values, names),
+        as_in_torch(output, channels_last=True),
+    )

@@ -1,0 +1,22 @@
+"""PyTorch's models, initialized: what the other frameworks' are held against."""
+
+from functools import cache
+
+import torch
+from across.look import SEED, Look, inputs_of, streams_of
+from across.torch_models import MODELS
+
+import fanwise.torch as fwt
+from fanwise.names import TORCH
+
+
+@cache
+def look(model):
+    """Return a look at a model as fanwise initializes it."""
+    net, x = MODELS[model](), torch.from_numpy(inputs_of(model))
+    plan = fwt.plan(net, x)
+    plan.apply(net, seed=SEED)
+    values = {name: p.detach().numpy() for name, p in net.named_parameters()}
+    with torch.no_grad():
+        output = net(x).numpy()
+    return Look(streams_of(plan.rows, values, TORCH), output)

@@ -1,0 +1,1 @@
+"""What several test modules share: small models, known answers, suites for every front end."""

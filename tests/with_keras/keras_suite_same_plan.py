@@ -1,0 +1,110 @@
+"""The same network planned in Keras and in PyTorch, row by row and prediction by prediction."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import fanwise.keras as fwk
+from fanwise.names import KERAS
+
+if keras.config.backend() != "torch":
+    pytest.skip("PyTorch and TensorFlow don't live well in one process", allow_module_level=True)
+
+import torch
+from torch import nn
+
+import fanwise.torch as fwt
+
+WIDTH, DEPTH = 32, 3
+X = np.random.default_rng(0).standard_normal((16, WIDTH)).astype("float32")
+
+
+class TorchBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.up, self.gate = nn.Linear(WIDTH, 64), nn.Linear(WIDTH, 64)
+        self.down = nn.Linear(64, WIDTH)
+
+    def forward(self, x):
+        h = self.norm(x)
+        return x + self.down(nn.functional.silu(self.gate(h)) * self.up(h))
+
+
+class TorchNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(WIDTH, WIDTH)
+        self.blocks = nn.ModuleList(TorchBlock() for _ in range(DEPTH))
+        self.head = nn.Linear(WIDTH, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+class KerasBlock(layers.Layer):
+    def __init__(self, **more):
+        super().__init__(**more)
+        self.norm = layers.LayerNormalization(epsilon=1e-5, name="norm")
+        self.up, self.gate = layers.Dense(64, name="up"), layers.Dense(64, name="gate")
+        self.down = layers.Dense(WIDTH, name="down")
+
+    def call(self, x):
+        h = self.norm(x)
+        return x + self.down(keras.ops.silu(self.gate(h)) * self.up(h))
+
+
+def keras_net(activation="relu"):
+    x = keras.Input((WIDTH,))
+    h = layers.Dense(WIDTH, activation=activation, name="stem")(x)
+    for i in range(DEPTH):
+        h = KerasBlock(name=f"block{i}")(h)
+    return keras.Model(x, layers.Dense(10, name="head")(h))
+
+
+def differences(ours, theirs):
+    """Return what differs between two plans, Keras's and PyTorch's, in words."""
+    rows = {
+        KERAS(row.name).name.replace("block", "blocks.").replace("blocks.s", "blocks"): row
+        for row in ours.rows
+    }
+    found = [] if ours.policy == theirs.policy else [f"{ours.policy} | {theirs.policy}"]
+    for row in theirs.rows:
+        own = rows[row.name]
+        for what in ("role", "fan_in", "fan_out", "scheme", "std", "draws"):
+            if getattr(own, what) != getattr(row, what):
+                found.append(f"{row.name}: {what} {getattr(own, what)} | {getattr(row, what)}")
+    predicted = {
+        (each.parameter.replace("blocks.", "block").replace(".", "/")): each
+        for each in theirs.predicted
+    }
+    for each in ours.predicted:
+        other = predicted[each.parameter.replace("kernel", "weight")]
+        for what in ("rms", "gradient_rms"):
+            if getattr(each, what) != pytest.approx(getattr(other, what), rel=1e-6):
+                found.append(f"{each.parameter}: {what} {getattr(each, what)} "
+                             f"| {getattr(other, what)}")  # fmt: skip
+    assert len(ours.predicted) == len(theirs.predicted) == 2 + 3 * DEPTH
+    return found
+
+
+def test_a_residual_network_has_one_plan():
+    theirs = fwt.plan(TorchNet(), torch.from_numpy(X))
+    assert differences(fwk.plan(keras_net(), X), theirs) == []
+    assert "gpt2" in theirs.policy
+
+
+def test_another_activation_would_show():
+    theirs = fwt.plan(TorchNet(), torch.from_numpy(X))
+    found = differences(fwk.plan(keras_net("tanh"), X), theirs)
+    assert any("blocks.0.up.weight" in line or "block0/down" in line for line in found)
+
+
+@pytest.mark.parametrize("policy", ["none", "zero", "rezero"])
+def test_policies_are_the_same(policy):
+    theirs = fwt.plan(TorchNet(), torch.from_numpy(X), policy=policy)
+    assert differences(fwk.plan(keras_net(), X, policy=policy), theirs) == []

@@ -1,0 +1,201 @@
+"""How a trace runs: fake tensors or real ones, any inputs, and nothing left behind."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+from support.frameworks import require
+
+require("torch")
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from support.nets import Function, chain, state_of  # noqa: E402
+from support.traced import Branching, randn, rows  # noqa: E402
+from torch import nn  # noqa: E402
+
+import fanwise.torch as fwt  # noqa: E402
+from fanwise.errors import ModelError  # noqa: E402
+from fanwise.torch.measuring.recorder import Store, TorchRecorder  # noqa: E402
+from fanwise.torch.tracing.run import Trace, run_traced, trace  # noqa: E402
+from fanwise.torch.tracing.tracer import TorchTracer  # noqa: E402
+
+
+def test_control_flow_on_values_needs_real_tensors():
+    model = Branching()
+    before = state_of(model)
+    found = trace(model, randn(2, 4))
+    assert not found.fake
+    assert state_of(model) == before
+    seen = {row.name: row for row in fwt.plan(model, randn(2, 4)).rows}
+    assert "relu" in seen["first.weight"].follows
+    assert seen["second.weight"].scheme == "he_normal"
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_a_forward_that_differentiates(real):
+    """As a force field's: minus the gradient of an energy. The derivative adds no use."""
+
+    def forward(self, x):
+        x = x.detach().requires_grad_()
+        energy = self.b(torch.tanh(self.a(x))).sum()
+        if real and float(energy.detach()) < -1e9:
+            return x
+        return -torch.autograd.grad(energy, x, create_graph=True)[0]
+
+    model = Function(forward, a=nn.Linear(5, 6), b=nn.Linear(6, 1))
+    x = randn(3, 5)
+    plan = fwt.plan(model, x)
+    assert [(row.name, row.feeds) for row in plan.rows if row.fan_in] == [
+        ("a.weight", "the model's input"),
+        ("b.weight", "tanh"),
+    ]
+    first, _ = plan.predicted
+    assert first.rms == pytest.approx(float((5 * 2 / 11 * x.square().mean()).sqrt()))
+    assert first.gradient_rms is None
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_fake_tensors_do_no_arithmetic():
+    """A layer of 2⁴⁰ weights on meta, and no time."""
+    model = nn.Sequential(
+        nn.Linear(1 << 20, 1 << 20, device="meta"), nn.ReLU(), nn.Linear(4, 4, device="meta")
+    )
+    model[2] = nn.Linear(1 << 20, 4, device="meta")
+    found = trace(model, torch.empty(2, 1 << 20, device="meta"))
+    assert found.fake
+    assert found.uses["2.weight"].feeds.label == "relu"
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_meta_models_take_inputs_from_either_place(device):
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    seen = rows(model, torch.empty(5, 4, device=device))
+    real = rows(
+        nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)), randn(5, 4)
+    )
+    assert seen == real
+
+
+def test_half_precision_models():
+    seen = rows(
+        nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).to(torch.bfloat16),
+        randn(2, 4).bfloat16(),
+    )
+    assert seen["2.weight"].scheme == "he_normal"
+
+
+def test_keyword_and_positional_inputs_are_alike():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(5, 4)
+
+        def forward(self, left, right):
+            return {"sum": self.a(left) + self.b(right), "parts": [left, (right,)]}
+
+    x = randn(2, 3), randn(2, 5)
+    assert rows(Two(), x) == rows(Two(), {"right": x[1], "left": x[0]})
+
+
+class Marked(nn.Module):
+    """A model that leaves marks on itself as it runs: caches, counters, statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Linear(4, 6), nn.BatchNorm1d(6)
+        self.drop, self.second = nn.Dropout(0.5), nn.Linear(6, 3)
+        self.table, self.calls, self.cache, self.inputs = None, 0, {}, []
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.cache.setdefault("first", self.first.weight * 2)
+        self.inputs.append(x)
+        self.drop.register_forward_hook(lambda module, args, output: output)
+        if self.table is None:
+            self.table = torch.cos(torch.arange(6.0))
+        self.calls += 1
+        self.seen = self.seen + 1
+        self.last = self.norm(self.first(x)) * self.table + torch.randn(6)
+        return self.second(self.drop(F.relu(self.last)))
+
+
+def looks_at_values(module, args, output):
+    assert output.isfinite().all()
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_a_trace_leaves_no_mark(real):
+    model = Marked().train()
+    model.first.weight.grad = torch.ones_like(model.first.weight)
+    model.norm.eval()
+    if real:
+        model.first.register_forward_hook(looks_at_values)
+    before = state_of(model)
+    assert trace(model, randn(5, 4)).fake == (not real)
+    assert state_of(model) == before
+    assert model(randn(5, 4)).shape == (5, 3)  # no fake tensor is left in it
+
+
+def test_a_trace_that_fails_leaves_no_mark():
+    class Failing(Marked):
+        def forward(self, x):
+            super().forward(x)
+            raise RuntimeError("after all that")
+
+    model = Failing()
+    before = state_of(model)
+    with pytest.raises(ModelError, match="after all that"):
+        trace(model, randn(5, 4))
+    assert state_of(model) == before
+
+
+@pytest.mark.parametrize("kind", [TorchTracer, TorchRecorder])
+def test_a_run_keeps_no_signal_in_memory(kind):
+    alive = []
+
+    def forward(self, x):
+        z = self.first(x)
+        for make in (F.relu, F.gelu, lambda z: z.cumsum(1), lambda z: z * z.roll(1, 1), self.norm):
+            z = make(z)
+            alive.append(weakref.ref(z))
+        return self.second(z)
+
+    model = Function(forward, first=nn.Linear(5, 6), norm=nn.LayerNorm(6), second=nn.Linear(6, 4))
+    parameters = dict(model.named_parameters())
+    tracer = kind(model, parameters, *([Store(), 3] if kind is TorchRecorder else []))
+    with torch.no_grad():
+        run_traced(tracer, model, (randn(3, 5),), {})
+    assert not any(ref() is not None for ref in alive)
+
+
+def test_nothing_is_pinned_onto_the_model():
+    model = chain(3, 4)
+    keys = [set(vars(m)) for m in model.modules()]
+    trace(model, randn(2, 4))
+    assert [set(vars(m)) for m in model.modules()] == keys
+
+
+def test_inside_the_users_own_modes():
+    model = chain(3, 4)
+    with torch.no_grad():
+        assert len(trace(model, randn(2, 4)).contractions) == 3
+        assert not torch.is_grad_enabled()
+    with torch.device("cpu"), torch.autograd.set_detect_anomaly(False):
+        assert len(trace(model, randn(2, 4)).contractions) == 3
+
+
+def test_contractions_are_in_execution_order():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.first = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.last(self.first(x))
+
+    found = trace(Backwards(), randn(2, 4))
+    assert isinstance(found, Trace)
+    assert [c.parameter for c in found.contractions] == ["first.weight", "last.weight"]
+    assert [c.module for c in found.contractions] == ["first", "last"]
