@@ -24,24 +24,24 @@ from pathlib import Path
 import torch
 
 import fanwise.torch as fwt
-from benchmarks.fill import DRAWS, llama_shapes
-from fanwise.draws import Draw, Normal
-from fanwise.torch import tensors
+from benchmarks.fill.contenders import Contender
+from benchmarks.fill.tasks import FILL_DRAWS, llama_shapes
+from fanwise.schemes.distributions import Draw, Normal
+from fanwise.torch import memory
 
-PLAIN, TRANSPOSED = "OI", "IO"
-TASKS = [
-    ((64, 64), PLAIN),
-    ((1024, 1024), PLAIN),
-    ((4096, 4096), PLAIN),
-    ((4096, 4096), TRANSPOSED),
-    ((8192, 28672), PLAIN),
+PYTORCH_LAYOUT, TRANSPOSED_LAYOUT = "OI", "IO"
+GPU_TASKS = [
+    ((64, 64), PYTORCH_LAYOUT),
+    ((1024, 1024), PYTORCH_LAYOUT),
+    ((4096, 4096), PYTORCH_LAYOUT),
+    ((4096, 4096), TRANSPOSED_LAYOUT),
+    ((8192, 28672), PYTORCH_LAYOUT),
 ]
-DTYPES = (torch.float32, torch.bfloat16)
-SPAN = 2e-3
+GPU_DTYPES = (torch.float32, torch.bfloat16)
+SECONDS_BETWEEN_EVENTS = 2e-3
 """Seconds that the calls between two events should take together."""
 
-Contender = Callable[[], object]
-TORCH: dict[str, Callable[[torch.Tensor], object]] = {
+TORCH_FILLS: dict[str, Callable[[torch.Tensor], object]] = {
     "uniform": lambda tensor: torch.nn.init.uniform_(tensor, -1.0, 1.0),
     "normal": torch.nn.init.normal_,
     "truncated normal": torch.nn.init.trunc_normal_,
@@ -49,7 +49,7 @@ TORCH: dict[str, Callable[[torch.Tensor], object]] = {
 
 
 @dataclass(frozen=True)
-class Result:
+class GpuFillRate:
     """One contender on one task: rate in 10⁹ values a second, median and quartiles."""
 
     task: str
@@ -72,12 +72,12 @@ def seconds_of(run: Contender, repeats: int) -> float:
     return start.elapsed_time(end) / 1000 / repeats
 
 
-def race(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
+def race_on_gpu(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each round of each contender, the contenders taking turns."""
     repeats = {}
     for name, run in contenders.items():
         seconds_of(run, 2)  # compiles
-        repeats[name] = max(1, min(200, round(SPAN / seconds_of(run, 3))))
+        repeats[name] = max(1, min(200, round(SECONDS_BETWEEN_EVENTS / seconds_of(run, 3))))
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
@@ -87,14 +87,14 @@ def race(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]
 
 def summarize(
     task: str, size: int, itemsize: int, times: dict[str, list[float]]
-) -> Iterator[Result]:
+) -> Iterator[GpuFillRate]:
     """Yield a result for each contender; one of them is `fill_`."""
     written = size / statistics.median(times["fill_"]) / 1e9
     for name, seconds in times.items():
         low, median, high = statistics.quantiles(seconds, n=4)
         rate = size / median / 1e9
         slow, fast = size / high / 1e9, size / low / 1e9
-        yield Result(task, name, rate, slow, fast, rate / written, rate * itemsize)
+        yield GpuFillRate(task, name, rate, slow, fast, rate / written, rate * itemsize)
 
 
 def check_end(draw: Draw, tensor: torch.Tensor, layout: str) -> None:
@@ -106,52 +106,52 @@ def check_end(draw: Draw, tensor: torch.Tensor, layout: str) -> None:
         raise SystemExit(f"wrong bits: {draw} of {shape}, {layout}, in {tensor.dtype}")
 
 
-def one_tensor(rounds: int) -> Iterator[Result]:
+def one_tensor(rounds: int) -> Iterator[GpuFillRate]:
     """Yield the results of each kind of tensor."""
-    for shape, layout in TASKS:
-        for dtype in DTYPES:
+    for shape, layout in GPU_TASKS:
+        for dtype in GPU_DTYPES:
             tensor = torch.empty(shape, dtype=dtype, device="cuda")
-            for name, draw in DRAWS.items():
-                order = " transposed" if layout == TRANSPOSED else ""
+            for name, draw in FILL_DRAWS.items():
+                order = " transposed" if layout == TRANSPOSED_LAYOUT else ""
                 kind = str(dtype).removeprefix("torch.")
                 task = f"{name} {kind} {'×'.join(map(str, shape))}{order}"
                 print(f"{task}…", end="\r", flush=True)
                 how = {"seed": 0, "name": "w", "layout": layout}
                 contenders: dict[str, Contender] = {
-                    "fanwise": lambda draw=draw, tensor=tensor, how=how: tensors.fill_(  # type: ignore[misc]
+                    "fanwise": lambda draw=draw, tensor=tensor, how=how: memory.fill_(  # type: ignore[misc]
                         tensor, draw, **how
                     ),
-                    "torch": lambda fill=TORCH[name], tensor=tensor: fill(tensor),  # type: ignore[misc]
+                    "torch": lambda fill=TORCH_FILLS[name], tensor=tensor: fill(tensor),  # type: ignore[misc]
                     "fill_": lambda tensor=tensor: tensor.fill_(1.0),  # type: ignore[misc]
                 }
                 contenders["fanwise"]()
                 check_end(draw, tensor, layout)
-                times = race(contenders, rounds)
+                times = race_on_gpu(contenders, rounds)
                 yield from summarize(task, prod(shape), tensor.itemsize, times)
 
 
-def whole_model(rounds: int) -> Iterator[Result]:
+def whole_model_on_gpu(rounds: int) -> Iterator[GpuFillRate]:
     """Yield the results of filling a model's matrices in bfloat16, one after the other."""
     matrices = [torch.empty(shape, dtype=torch.bfloat16, device="cuda") for shape in llama_shapes()]
 
-    def fanwise() -> None:
+    def fill_all() -> None:
         for i, matrix in enumerate(matrices):
-            tensors.fill_(matrix, Normal(0.02), seed=0, name=str(i))
+            memory.fill_(matrix, Normal(0.02), seed=0, name=str(i))
 
-    def pytorch() -> None:
+    def torch_all() -> None:
         for matrix in matrices:
             torch.nn.init.normal_(matrix, std=0.02)
 
-    def memory() -> None:
+    def set_all() -> None:
         for matrix in matrices:
             matrix.fill_(1.0)
 
-    times = race({"fanwise": fanwise, "torch": pytorch, "fill_": memory}, rounds)
+    times = race_on_gpu({"fanwise": fill_all, "torch": torch_all, "fill_": set_all}, rounds)
     size = sum(matrix.numel() for matrix in matrices)
     yield from summarize("normal bfloat16, a model of 1.2·10⁹", size, 2, times)
 
 
-def table(results: list[Result]) -> str:
+def rate_table(results: list[GpuFillRate]) -> str:
     """Return the results as a table, a task after the other."""
     lines = []
     for task in dict.fromkeys(result.task for result in results):
@@ -167,7 +167,7 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, str]:
+def describe_gpu() -> dict[str, str]:
     """Return what must be known of the card and what drives it."""
     import triton
 
@@ -193,12 +193,12 @@ def main() -> None:
         raise SystemExit(
             "benchmarks.cuda needs a GPU that PyTorch can use; benchmarks.fill times CPUs."
         )
-    if tensors._engine(torch.device("cuda", 0)) is None:
+    if memory._engine(torch.device("cuda", 0)) is None:
         raise SystemExit("benchmarks.cuda needs Triton, and a GPU that it can compile for.")
-    results = [*one_tensor(options.rounds), *whole_model(options.rounds)]
-    print(table(results))
+    results = [*one_tensor(options.rounds), *whole_model_on_gpu(options.rounds)]
+    print(rate_table(results))
     options.output.mkdir(parents=True, exist_ok=True)
-    data = {"machine": machine(), "results": [asdict(result) for result in results]}
+    data = {"machine": describe_gpu(), "results": [asdict(result) for result in results]}
     text = json.dumps(data, indent=1, ensure_ascii=False)
     (options.output / "cuda.json").write_text(text, encoding="utf-8")
 

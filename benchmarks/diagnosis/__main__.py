@@ -18,21 +18,32 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.diagnosis import defects, healthy  # noqa: F401  (they register their cases)
-from benchmarks.diagnosis.cases import CASES, HEALTHY
-from benchmarks.diagnosis.score import alarms, outcomes, plain, table
+from benchmarks.diagnosis import (  # noqa: F401  (they register their cases)
+    defects,
+    healthy,
+    second_defects,
+    second_healthy,
+)
+from benchmarks.diagnosis.cases import DIAGNOSIS_CASES, NO_DEFECT
+from benchmarks.diagnosis.score import alarm_table, json_values, score_table, scores
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", default="100:110", help="first:last, the last not included")
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--collection", choices=("first", "second"), default="first")
+    parser.add_argument(
+        "--held-out", action="store_true", help="the second collection's other half, by a hash"
+    )
     parser.add_argument("--output", type=Path, help="folder for diagnosis.md and diagnosis.json")
     options = parser.parse_args()
     first, last = (int(end) for end in options.seeds.split(":"))
     started = time.process_time()
     results = []
-    for outcome in outcomes(range(first, last), options.only):
+    for outcome in scores(
+        range(first, last), options.only, options.collection, held_out=options.held_out
+    ):
         results.append(outcome)
         if not outcome.located:
             what = outcome.defect or "healthy"
@@ -41,23 +52,23 @@ def main() -> None:
         elif not outcome.found:
             print(f"{outcome.case} [{outcome.seed}] {outcome.said}", file=sys.stderr)
     seconds = time.process_time() - started
-    well = [case for case in CASES if case.defect == HEALTHY]
+    well = [case for case in DIAGNOSIS_CASES if case.defect == NO_DEFECT]
     parts = [
         "# Planted defects",
         f"`python -m benchmarks.diagnosis --seeds {options.seeds}`, torch {torch.__version__}: "
-        f"{len(well)} kinds of healthy models and {len(CASES) - len(well)} of defective ones, "
-        f"each at {last - first} seeds that were not used while verdicts were written "
+        f"{len(well)} kinds of healthy models and {len(DIAGNOSIS_CASES) - len(well)} of defective "
+        f"ones, each at {last - first} seeds that were not used while verdicts were written "
         f"({seconds:.0f} s of CPU time). Found: the gravest verdict is of the planted kind, or of "
         "one that the case accepts as another true name; located: it names the planted layer, or "
         "one of the few that the case accepts (benchmarks/diagnosis/defects.py). The seeds draw "
         "widths, depths, factors, places, activations and data; the kinds of models are those on "
         "which thresholds were set, so this says nothing of architectures that aren't there.",
     ]
-    sick = [r for r in results if r.defect != HEALTHY]
+    sick = [r for r in results if r.defect != NO_DEFECT]
     if sick:
-        parts += [table(results, "defect"), table(results, "family")]
+        parts += [score_table(results, "defect"), score_table(results, "family")]
     if len(sick) < len(results):
-        parts.append(alarms(results))
+        parts.append(alarm_table(results))
     misses = [r for r in results if not (r.found and r.located)]
     if misses:
         lines = ["Every miss:", "", "| case | seed | planted | said |", "|---|---|---|---|"]
@@ -70,7 +81,8 @@ def main() -> None:
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         (options.output / "diagnosis.md").write_text(text)
-        (options.output / "diagnosis.json").write_text(json.dumps(plain(results), indent=1) + "\n")
+        text = json.dumps(json_values(results), indent=1)
+        (options.output / "diagnosis.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-HEALTHY = ""
+NO_DEFECT = ""
 
 
 @dataclass
@@ -19,7 +21,9 @@ class Specimen:
 
     Attributes:
         model, inputs, loss: what is measured.
-        where: the layers, any of which is the right place; empty for a healthy model.
+        where: the layers, any of which is the right place; empty for a healthy model. A name that
+            ends in * stands for all that begin so.
+        options: what else `measure` is called with.
         note: what was drawn for it.
     """
 
@@ -28,19 +32,25 @@ class Specimen:
     loss: Callable[[Any], Tensor] | None = None
     where: tuple[str, ...] = ()
     note: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def is_at(self, where: str) -> bool:
+        """Return whether a verdict's place is a right one."""
+        return any(fnmatchcase(where, right) for right in self.where)
 
 
 @dataclass(frozen=True)
-class Case:
+class DiagnosisCase:
     """A way of making models with one defect, or with none.
 
     Attributes:
         name: unique.
         family: mlp, cnn, residual, recurrent or transformer.
-        defect: the planted kind; `HEALTHY` for none.
+        defect: the planted kind; `NO_DEFECT` for none.
         accepted: other kinds that name the same fault truly: a layer of the wrong scale that
             saturates what follows is both. "kind direction" where the direction counts.
         make: from a source of chance to a specimen. PyTorch's generator is seeded as well.
+        collection: "first", on which thresholds were set, or "second".
     """
 
     name: str
@@ -48,6 +58,12 @@ class Case:
     defect: str
     accepted: tuple[str, ...]
     make: Callable[[random.Random], Specimen]
+    collection: str = "first"
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it is in the half of the second collection that nobody looks at, by a hash."""
+        return self.collection == "second" and hash_of(self.name) % 2 == 1
 
     def build(self, seed: int) -> Specimen:
         """Return the specimen of a seed; the same bits each time."""
@@ -58,24 +74,26 @@ class Case:
 
 def hash_of(text: str) -> int:
     """Return 63 bits that depend on a text alone."""
-    import hashlib
-
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
-CASES: list[Case] = []
+DIAGNOSIS_CASES: list[DiagnosisCase] = []
 
 
 def case(
-    family: str, defect: str = HEALTHY, *accepted: str
+    family: str, defect: str = NO_DEFECT, *accepted: str, collection: str = "first"
 ) -> Callable[[Callable[[random.Random], Specimen]], Callable[[random.Random], Specimen]]:
     """Register a maker under its function's name."""
 
     def register(make: Callable[[random.Random], Specimen]) -> Any:
         name = make.__name__
-        if any(known.name == name for known in CASES):
+        if any(known.name == name for known in DIAGNOSIS_CASES):
             raise ValueError(f"two cases are called {name}")
-        CASES.append(Case(name, family, defect, (defect, *accepted) if defect else (), make))
+        DIAGNOSIS_CASES.append(
+            DiagnosisCase(
+                name, family, defect, (defect, *accepted) if defect else (), make, collection
+            )
+        )
         return make
 
     return register

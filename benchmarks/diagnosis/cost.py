@@ -33,20 +33,20 @@ def make(width: int, depth: int, batch: int):
     return model, torch.randint(VOCABULARY, (batch, CONTEXT))
 
 
-def plain(model, tokens) -> None:
+def plain_pass(model, tokens) -> None:
     import torch
 
     logits = model(tokens)
     torch.autograd.grad(logits, list(model.parameters()), torch.randn_like(logits))
 
 
-def measured(model, tokens) -> None:
+def measured_pass(model, tokens) -> None:
     import fanwise.torch as fwt
 
     fwt.measure(model, tokens)
 
 
-WAYS = {"plain": plain, "measured": measured, "nothing": lambda model, tokens: None}
+WAYS = {"plain": plain_pass, "measured": measured_pass, "nothing": lambda model, tokens: None}
 
 
 def peak(way: str, options: argparse.Namespace) -> float:

@@ -108,7 +108,7 @@ class Decoder(nn.Module):
         return torch.tanh(self.ups[-1](x))
 
 
-class Branch(nn.Module):
+class BranchBody(nn.Module):
     """The inside of a residual block: two linear layers, normalized before where asked."""
 
     def __init__(self, width: int, norm: bool, activation: Activation, expand: int) -> None:
@@ -141,7 +141,9 @@ class Residual(nn.Module):
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(width, width)
-        self.blocks = nn.ModuleList(Branch(width, norm, activation, expand) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            BranchBody(width, norm, activation, expand) for _ in range(depth)
+        )
         self.alphas = (
             None
             if alpha is None

@@ -1,6 +1,6 @@
 """What a fill costs besides its time: extra memory, the import, the first draw. Each in a process.
 
-python -m benchmarks.costs
+python -m benchmarks.fill.costs
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 
-MEMORY = """
+MEMORY_SCRIPT = """
 import sys
 import numpy as np
 from pathlib import Path
-from fanwise.draws import Normal
-from fanwise.fill import fill
+from fanwise.schemes.distributions import Normal
+from fanwise.drawing.fill import fill
 
 def kibibytes(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -31,25 +31,25 @@ Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here o
 fill(out, Normal(), seed=0, dtype=dtype)
 print((kibibytes("VmHWM") - before) / 1024)
 """
-IMPORT = """
+IMPORT_SCRIPT = """
 from time import perf_counter, process_time
 wall, cpu = perf_counter(), process_time()
 import fanwise
 print(perf_counter() - wall, process_time() - cpu)
 """
-FIRST = """
+FIRST_DRAW_SCRIPT = """
 from time import perf_counter, process_time
 import fanwise
 wall, cpu = perf_counter(), process_time()
 fanwise.draw("he_normal", (64, 64), seed=0)
 print(perf_counter() - wall, process_time() - cpu)
 """
-SCALING = """
+SCALING_SCRIPT = """
 from statistics import median
 from time import process_time
 import numpy as np
-from fanwise.draws import Normal, Uniform
-from fanwise.fill import fill
+from fanwise.schemes.distributions import Normal, Uniform
+from fanwise.drawing.fill import fill
 
 def seconds(draw, threads):
     start = process_time()
@@ -73,28 +73,28 @@ def _run(script: str, *arguments: str, **environment: str) -> list[float]:
     return [float(number) for number in done.stdout.split()]
 
 
-def measure(rounds: int = 5) -> dict[str, float]:
+def measure_costs(rounds: int = 5) -> dict[str, float]:
     """Return seconds and MiB by name: medians of some processes, by the clock and of CPU time."""
     times: dict[str, list[list[float]]] = {}
     for _ in range(rounds):
-        times.setdefault("import", []).append(_run(IMPORT))
+        times.setdefault("import", []).append(_run(IMPORT_SCRIPT))
         with tempfile.TemporaryDirectory() as folder:
             for cache in ("empty", "warm"):
-                first = _run(FIRST, NUMBA_CACHE_DIR=folder)
+                first = _run(FIRST_DRAW_SCRIPT, NUMBA_CACHE_DIR=folder)
                 times.setdefault(f"first draw with cache {cache}", []).append(first)
     result = {}
     for name, seconds in times.items():
         for clock, values in zip(("s", "s of CPU"), zip(*seconds, strict=True), strict=True):
             result[f"{name}, {clock}"] = statistics.median(values)
-    for draw, ratio in zip(("uniform", "normal"), _run(SCALING), strict=True):
+    for draw, ratio in zip(("uniform", "normal"), _run(SCALING_SCRIPT), strict=True):
         result[f"CPU time by all threads over that by one, {draw} float32 4096×4096"] = ratio
     if sys.platform == "linux":
         for rows, columns, dtype in ((4096, 4096, "float32"), (8192, 28672, "bfloat16")):
-            extra = _run(MEMORY, str(rows), str(columns), dtype)[0]
+            extra = _run(MEMORY_SCRIPT, str(rows), str(columns), dtype)[0]
             result[f"extra memory for {rows}×{columns} {dtype}, MiB"] = extra
     return result
 
 
 if __name__ == "__main__":
-    for name, value in measure().items():
+    for name, value in measure_costs().items():
         print(f"{name:52s} {value:8.3f}")

@@ -1,6 +1,6 @@
-"""Derive the integer coefficients of `fanwise.quantiles`, and compare them with what stands there.
+"""Derive the integer coefficients of `drawing/quantiles.py`, and compare with those there.
 
-    python -m benchmarks.quantile_fit          (deterministic, about half a minute)
+    python -m benchmarks.quantiles.fit          (deterministic, about half a minute)
 
 The two functions to fit are smooth, so the fit is done without noise: minimax by iterated
 reweighting on a dense grid. What is deliberate is the rounding:
@@ -17,12 +17,12 @@ reweighting on a dense grid. What is deliberate is the rounding:
 import numpy as np
 from scipy.special import ndtri
 
-from fanwise import quantiles
+from fanwise.drawing import quantiles
 
 OCTAVE = 1 << 23
 LOG_DEGREE, SHAPE_DEGREES = 5, (7, 5, 4, 3)
 LOG_SCALE, SHAPE_SCALE = 2.0**16, 2.0**16
-FIRST, KNEE = 4.5, 20.0  # level of w = 0; level where the slope halves (octaves)
+FIRST_LEVEL, KNEE_LEVEL = 4.5, 20.0  # level of w = 0; level where the slope halves (octaves)
 
 
 def rounded_minimax(tau, target, tolerance, degree, sweeps=150):
@@ -66,8 +66,8 @@ def fit_shape():
         x = np.sqrt(-np.expm1(-w * np.log(2)))
         z = -ndtri(2.0**-w / (2 * (1 + x)))
         P = z / x
-        level = w + FIRST
-        R = (P - (2 * level + np.minimum(level, KNEE)) / 16) * SHAPE_SCALE
+        level = w + FIRST_LEVEL
+        R = (P - (2 * level + np.minimum(level, KNEE_LEVEL)) / 16) * SHAPE_SCALE
         tau = (level - 8 * (segment + 1) - 0.5 / 8192) / 8  # truncated to 2^-13 octave
         if segment == 0:
             tolerance = np.where(z < 2.2, 1.0, 5.0) / (x + 0.01)
@@ -88,12 +88,12 @@ def padded(rows):
     return np.array([(0,) * (width - len(row)) + row for row in rows])
 
 
-def normal(m, log_c, rows, nudge):
+def quantile_magnitude(m, log_c, rows, nudge):
     """The integer pipeline for u = ~m (z > 0), in int64 for brevity."""
     X = 0x7FFFFFFF - m
     q = 0x7FFFFFFF - ((2 * X * X) >> 32)
     level = (
-        int((158 + FIRST) * OCTAVE)
+        int((158 + FIRST_LEVEL) * OCTAVE)
         + nudge
         - q.astype(np.int32).astype(np.float32).view(np.int32).astype(np.int64)
     )
@@ -108,7 +108,7 @@ def normal(m, log_c, rows, nudge):
     table = padded(rows)
     for k in range(table.shape[1]):
         h = ((h * t) >> 16) + table[segment, k]
-    P = 2 * level + np.minimum(level, int(KNEE * OCTAVE)) + (h << 11)
+    P = 2 * level + np.minimum(level, int(KNEE_LEVEL * OCTAVE)) + (h << 11)
     return (X * (P >> 5)) >> 32
 
 
@@ -118,7 +118,7 @@ def choose_nudge(log_c, rows):
     z = -ndtri((m + 0.5) / 2.0**32)
     best = None
     for nudge in range(-600, 601, 40):
-        e = normal(m, log_c, rows, nudge) / 2.0**21 - z
+        e = quantile_magnitude(m, log_c, rows, nudge) / 2.0**21 - z
         means = e.reshape(64, -1).mean(1)  # 1/128 of the distribution each
         worst = np.abs((means[1:] + means[:-1]) / 2).max()
         var = 2 * (e * z).mean()
@@ -132,20 +132,25 @@ def choose_nudge(log_c, rows):
     return best[1]
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Print the coefficients; return 1 where they aren't those of the module."""
     log_c, rows = fit_log(), fit_shape()
     nudge = choose_nudge(log_c, rows)
-    print("ORIGIN =", hex(int((158 + FIRST) * OCTAVE) + nudge))
+    print("ORIGIN =", hex(int((158 + FIRST_LEVEL) * OCTAVE) + nudge))
     print("LOG =", log_c)
     print("SHAPE = (")
     for row in padded(rows).tolist():
         print(f"    {tuple(row)},")
     print(")")
     derived = (
-        int((158 + FIRST) * OCTAVE) + nudge,
+        int((158 + FIRST_LEVEL) * OCTAVE) + nudge,
         log_c,
         tuple(map(tuple, padded(rows).tolist())),
     )
     same = derived == (quantiles.ORIGIN, quantiles.LOG, quantiles.SHAPE)
-    print("# equal to fanwise.quantiles:", same)
-    raise SystemExit(0 if same else 1)
+    print("# equal to fanwise.drawing.quantiles:", same)
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

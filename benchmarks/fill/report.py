@@ -6,18 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.peers import DRAWS
+from benchmarks.fill.results import FASTEST, KERAS_BACKENDS, OURS, FillTime
+from benchmarks.fill.tasks import FILL_DRAWS
 
-if TYPE_CHECKING:
-    from benchmarks.fill import Result
-
-OURS = "fanwise"
-LARGE = "4096×4096"
-KERAS = ("tensorflow", "jax", "torch")
-FASTEST = "fastest of 60 rounds"
-"""The process whose results compare all threads with torch and NumPy; the others' are medians."""
+LARGE_SHAPE = "4096×4096"
 
 TIMES_AS_FAST: list[tuple[str, str, str, tuple[float, float]]] = [
     # (draw and type, ours, peer, asked with one thread and with all; 0 where nothing is)
@@ -25,26 +19,26 @@ TIMES_AS_FAST: list[tuple[str, str, str, tuple[float, float]]] = [
     ("normal float32", OURS, "torch", (1.8, 3.5)),
     ("normal bfloat16", OURS, "torch", (4.0, 8.0)),
     ("truncated normal float32", OURS, "torch", (25.0, 50.0)),
-    *(("truncated normal float32", OURS, f"Keras on {b}", (10.0, 20.0)) for b in KERAS),
+    *(("truncated normal float32", OURS, f"Keras on {b}", (10.0, 20.0)) for b in KERAS_BACKENDS),
     ("truncated normal float32", OURS, "JAX, jit", (10.0, 20.0)),
     ("uniform float32", OURS, "NumPy", (3.0, 6.0)),
     ("normal float32", OURS, "NumPy", (3.0, 6.0)),
     ("uniform float32", "fanwise.jax, jit", "JAX, jit", (0.0, 2.0)),
     ("normal float32", "fanwise.jax, jit", "JAX, jit", (0.0, 1.2)),
     ("truncated normal float32", "fanwise.jax, jit", "JAX, jit", (0.0, 1.2)),
-    *((f"{draw} float32", "fanwise.jax", "JAX", (0.0, 5.0)) for draw in DRAWS),
+    *((f"{draw} float32", "fanwise.jax", "JAX", (0.0, 5.0)) for draw in FILL_DRAWS),
     *(
         (f"{draw} float32", f"fanwise.keras on {b}", f"Keras on {b}", (0.0, 5.0))
-        for b in KERAS
-        for draw in DRAWS
+        for b in KERAS_BACKENDS
+        for draw in FILL_DRAWS
     ),
 ]
 """What the project asks of itself at 4096²."""
-SHARE = 0.6
+LEAST_SHARE = 0.6
 """Share of the rate at which memory is set that a uniform fill by all threads has, at least."""
-SMALL_CALL = 1.5
+SMALL_CALL_RATIO = 1.5
 """Time of a whole call for 64×64 over that of torch's, at most."""
-COSTS = {
+COST_LIMITS = {
     "import, s": 0.3,
     "first draw with cache empty, s": 4.0,
     "first draw with cache warm, s": 0.5,
@@ -54,7 +48,7 @@ COSTS = {
 """What a cost is, at most."""
 
 
-def targets(cost: dict[str, float], results: Sequence[Result]) -> Iterator[str]:
+def targets(cost: dict[str, float], results: Sequence[FillTime]) -> Iterator[str]:
     """Yield a line for each thing that is asked for."""
     everyone = max(r.threads for r in results)
     seconds = {(r.process, r.threads, r.task, r.contender): r.seconds for r in results}
@@ -68,29 +62,35 @@ def targets(cost: dict[str, float], results: Sequence[Result]) -> Iterator[str]:
         for threads, least in zip((1, everyone), asked, strict=True):
             if threads == everyone and peer in ("torch", "NumPy"):
                 process = FASTEST
-            where = (process, threads, f"{task} {LARGE}")
+            where = (process, threads, f"{task} {LARGE_SHAPE}")
             if least and (*where, peer) in seconds:
                 ratio = seconds[(*where, peer)] / seconds[(*where, ours)]
                 what = f"{task}, {ours} against {peer}"
                 yield line(what, threads, f"≥ {least:g} ×", f"{ratio:.2f} ×", ratio >= least)
-    where = (FASTEST, everyone, f"uniform float32 {LARGE}")
+    where = (FASTEST, everyone, f"uniform float32 {LARGE_SHAPE}")
     share = seconds[(*where, "memory set")] / seconds[(*where, OURS)]
     what = "uniform float32, share of the rate of setting memory"
-    yield line(what, everyone, f"≥ {SHARE:.0%}", f"{share:.0%}", share >= SHARE)
-    for draw in DRAWS:
+    yield line(
+        what,
+        everyone,
+        f"≥ {LEAST_SHARE:.0%}",
+        f"{share:.0%}",
+        share >= LEAST_SHARE,
+    )
+    for draw in FILL_DRAWS:
         small = ("main", 1, f"{draw} float32 64×64")
         for ours in (OURS, "fanwise.torch.init"):
             if (*small, "torch") in seconds:
                 ratio = seconds[(*small, ours)] / seconds[(*small, "torch")]
                 what = f"{draw} float32 64×64, time of {ours} over torch's"
-                limit = f"≤ {SMALL_CALL:g} ×"
-                yield line(what, 1, limit, f"{ratio:.2f} ×", ratio <= SMALL_CALL)
-    for what, most in COSTS.items():
+                limit = f"≤ {SMALL_CALL_RATIO:g} ×"
+                yield line(what, 1, limit, f"{ratio:.2f} ×", ratio <= SMALL_CALL_RATIO)
+    for what, most in COST_LIMITS.items():
         if what in cost:
             yield line(what, "", f"≤ {most:g}", f"{cost[what]:.2f}", cost[what] <= most)
 
 
-def tables(results: Sequence[Result]) -> Iterator[str]:
+def tables(results: Sequence[FillTime]) -> Iterator[str]:
     """Yield the lines of a table for each task."""
     for key in dict.fromkeys((r.process, r.task, r.threads) for r in results):
         rows = [r for r in results if (r.process, r.task, r.threads) == key]
@@ -108,7 +108,7 @@ def tables(results: Sequence[Result]) -> Iterator[str]:
             )
 
 
-def chart(results: Sequence[Result], path: Path) -> None:
+def chart(results: Sequence[FillTime], path: Path) -> None:
     """Draw the rates at 4096² as bars, a panel for each draw and type; not without Matplotlib."""
     try:
         import matplotlib
@@ -120,12 +120,12 @@ def chart(results: Sequence[Result], path: Path) -> None:
     everyone = max(r.threads for r in results)
     figure, axes = plt.subplots(2, 3, figsize=(15, 10), layout="constrained", sharex=True)
     for row, dtype in zip(axes, ("float32", "bfloat16"), strict=True):
-        for panel, draw in zip(row, DRAWS, strict=True):
+        for panel, draw in zip(row, FILL_DRAWS, strict=True):
             shown: dict[str, dict[int, float]] = {}
             for r in results:
                 # fanwise itself runs in each of Keras's processes too
                 again = r.process.startswith("Keras") and not r.contender.endswith(r.process[5:])
-                if r.task == f"{draw} {dtype} {LARGE}" and not again:
+                if r.task == f"{draw} {dtype} {LARGE_SHAPE}" and not again:
                     shown.setdefault(r.contender, {})[r.threads] = r.rate
             names = sorted(shown, key=lambda name: shown[name][everyone])
             for place, name in enumerate(names):
@@ -149,8 +149,8 @@ def chart(results: Sequence[Result], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def write(
-    folder: Path, machine: dict[str, Any], cost: dict[str, float], results: Sequence[Result]
+def write_results(
+    folder: Path, machine: dict[str, Any], cost: dict[str, float], results: Sequence[FillTime]
 ) -> None:
     """Print the tables, and write them, JSON and the chart into a folder."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,19 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fanwise.draws import Normal, TruncatedNormal, Uniform
-from fanwise.fill import fill
+from benchmarks.fill.tasks import FILL_DRAWS, SMALL_SHAPE
+from fanwise.drawing.fill import fill
 
 Contender: TypeAlias = Callable[[], object]
 Contenders: TypeAlias = Iterator[tuple[str, Contender]]
 
-DRAWS = {
-    "uniform": Uniform(-1.0, 1.0),
-    "normal": Normal(1.0),
-    "truncated normal": TruncatedNormal(),
-}
-SMALL = (64, 64)
-SLOW = 1 << 24
+SLOW_VALUES = 1 << 24
 """Peers that redraw in a loop, or copy large arrays, are not run on more values than this."""
 
 
@@ -33,10 +27,10 @@ def ours(draw: str, shape: tuple[int, int], dtype: str, out: npt.NDArray[Any]) -
 
     def into(layout: str) -> Contender:
         how: Any = {"seed": 0, "name": "w", "dtype": dtype, "layout": layout}
-        return lambda: fill(out, DRAWS[draw], **how)
+        return lambda: fill(out, FILL_DRAWS[draw], **how)
 
     yield "fanwise", into("OI")
-    if shape != SMALL:
+    if shape != SMALL_SHAPE:
         yield "fanwise, in × out", into("IO")
 
 
@@ -55,14 +49,14 @@ def torch_fills(draw: str, shape: tuple[int, int], dtype: str, out: npt.NDArray[
         "normal": lambda module: lambda: module.normal_(tensor),
         "truncated normal": lambda module: lambda: module.trunc_normal_(tensor),
     }
-    if draw != "truncated normal" or tensor.numel() <= SLOW:
+    if draw != "truncated normal" or tensor.numel() <= SLOW_VALUES:
         yield "torch", calls[draw](torch.nn.init)
     yield "fanwise.torch.init", calls[draw](init)
 
 
 def timm_fills(draw: str, shape: tuple[int, int], dtype: str, out: npt.NDArray[Any]) -> Contenders:
     """Yield timm's truncated normal."""
-    if draw != "truncated normal" or out.size > SLOW:
+    if draw != "truncated normal" or out.size > SLOW_VALUES:
         return
     try:
         import torch
@@ -86,7 +80,7 @@ def tensorflow_fills(
     draw: str, shape: tuple[int, int], dtype: str, out: npt.NDArray[Any]
 ) -> Contenders:
     """Yield TensorFlow's stateless generators."""
-    if out.size > SLOW:
+    if out.size > SLOW_VALUES:
         return
     try:
         import tensorflow as tf
@@ -102,7 +96,7 @@ def tensorflow_fills(
 
 def jax_fills(draw: str, shape: tuple[int, int], dtype: str, out: npt.NDArray[Any]) -> Contenders:
     """Yield jax.nn.initializers and the drop-in for them, each inside jit and outside."""
-    if out.size > SLOW or shape == SMALL:
+    if out.size > SLOW_VALUES or shape == SMALL_SHAPE:
         return
     try:
         import jax

@@ -1,6 +1,6 @@
-"""Measure the error of `fanwise.quantiles.normal` over all 2³¹ magnitudes; the rest mirrors them.
+"""Measure the error of `quantiles.normal` over all 2³¹ magnitudes; the rest mirrors them.
 
-    python -m benchmarks.quantile_check        (about a minute)
+    python -m benchmarks.quantiles.check        (about a minute)
 
 The exact quantile is SciPy's ndtri on every 256th word and a fourth-order Taylor step between
 (every word by itself below 2¹⁶), good to about 10⁻¹¹. Exit status 1 where a bound is missed.
@@ -12,13 +12,13 @@ import numpy as np
 from numba import njit
 from scipy.special import ndtr, ndtri
 
-from fanwise import quantiles as ref
+from fanwise.drawing import quantiles as ref
 
 BITS = ref.FRACTION_BITS
 TABLE = np.array(ref.SHAPE, np.int64)
 LOG = np.array(ref.LOG, np.int64)
 ORIGIN, OCTAVE, KNEE = ref.ORIGIN, ref.OCTAVE, ref.KNEE
-CELLS = 4096  # cells of 2^19 words, 1/8192 of the distribution each
+ERROR_CELLS = 4096  # cells of 2^19 words, 1/8192 of the distribution each
 STEP = 256
 
 
@@ -96,12 +96,13 @@ def scan(first, last, anchors, step, unit, state, cells, moments, counts):
     return low, drops, worst_drop, worst4, worst
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Print the errors; return 1 where a bound is missed."""
     start = time.time()
     m = np.concatenate([np.arange(1 << 17), np.random.default_rng(0).integers(0, 2**31, 1 << 17)])
     got = ref.normal(~m.astype(np.uint32))
     assert np.array_equal(got, [magnitude(int(v)) for v in m]), (
-        "check.magnitude and fanwise.quantiles differ"
+        "quantiles.check.magnitude and fanwise.drawing.quantiles differ"
     )
 
     near = np.concatenate(
@@ -123,21 +124,20 @@ if __name__ == "__main__":
         assert (np.abs(h).max() < 2**15) if row is ref.LOG else (h.min() >= 0 and h.max() < 2**16)
 
     unit = 2.0**-BITS
-    cells, moments, counts = np.zeros(CELLS), np.zeros(3), np.zeros(1 << 24, np.int64)
+    cells, moments, counts = np.zeros(ERROR_CELLS), np.zeros(3), np.zeros(1 << 24, np.int64)
     state = (np.int64(1 << 40), np.int64(0), np.int64(0), 0.0, 0.0)
     small = 1 << 16
     state = scan(
         0, small, -ndtri((np.arange(small) + 0.5) / 2.0**32), 1, unit, state, cells, moments, counts
     )
     chunk = 1 << 28
-    by_range = []
     for a in range(0, 1 << 31, chunk):
         lo = max(a, small)
         middles = np.arange(lo, a + chunk, STEP, dtype=np.float64) + STEP / 2
         state = scan(
             lo, a + chunk, -ndtri(middles / 2.0**32), STEP, unit, state, cells, moments, counts
         )
-    low, drops, worst_drop, worst4, worst = state
+    _, drops, worst_drop, worst4, worst = state
 
     print(
         f"max error: {worst4:.3e} for |z| < 4 (allowed {2**-14:.1e}), {worst:.3e} to the end "
@@ -175,4 +175,8 @@ if __name__ == "__main__":
     )
     print(f"{time.time() - start:.0f} s")
     met = worst4 <= 2**-14 and worst <= 2**-11 and np.abs(sliding).max() <= 1e-5 and top < 2**24
-    raise SystemExit(0 if met else 1)
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""How fast a fill is, and what it costs besides: fanwise and its peers."""

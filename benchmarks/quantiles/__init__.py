@@ -1,0 +1,1 @@
+"""The integer normal quantile: how its coefficients are derived, and how exact it is."""
