@@ -12,7 +12,7 @@ import keras_models
 import numpy as np
 import torch_models
 
-from fanwise.plan import Rule
+from fanwise import Rule
 
 INPUTS = {"mlp": (8, 784), "cnn": (8, 3, 16, 16), "lstm": (8, 12, 20), "block": (8, 12, 64)}
 # A tree of Flax's parameters doesn't tell what feeds a weight, so the schemes are said, once.

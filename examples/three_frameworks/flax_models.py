@@ -65,8 +65,6 @@ def run(name, x, seed, rules):
 
     x = jnp.asarray(x.transpose(0, 2, 3, 1) if name == "cnn" else x)
     model = MODELS[name]()
-    abstract = jax.eval_shape(model.init, jax.random.key(0), x)
     names = JAX.extend(*PACKED_ATTENTION)  # nn.MultiheadAttention keeps its projections in one
-    return jax.device_get(
-        model.apply(fwj.init_params(abstract, seed=seed, rules=rules, names=names), x)
-    )
+    variables = fwj.init(model, x, seed=seed, rules=rules, names=names)
+    return jax.device_get(model.apply(variables, x))
