@@ -177,7 +177,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "migrate.md"
 
 def test_the_example_of_the_docs_is_real(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fences = re.findall(r"```(\w*)\n(.*?)```\n", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    fences = re.findall(r"```(\w*).*?\n(.*?)```\n", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     (code,) = [text for kind, text in fences if kind == "python"]
     (diff,) = [text for kind, text in fences if kind == "diff"]
     (told,) = [text for kind, text in fences if text.startswith("model.py\n")]

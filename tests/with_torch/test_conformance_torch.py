@@ -9,6 +9,7 @@ import torch  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
 from fanwise.torch import init  # noqa: E402
+from fanwise.torch.dispatched import seed_of  # noqa: E402
 
 
 def array(tensor):
@@ -46,5 +47,5 @@ class TestInit(conformance.Initializers):
     def initialize(self, name, shape, dtype="float32"):
         tensor = torch.empty(shape, dtype=getattr(torch, dtype))
         generator = torch.Generator().manual_seed(7)
-        seed = init._seed(torch.Generator().manual_seed(7))
+        seed = seed_of(torch.Generator().manual_seed(7))
         return array(getattr(init, name)(tensor, generator=generator)), seed

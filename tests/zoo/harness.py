@@ -27,6 +27,8 @@ NOTHING = 1e-24
 """A second moment below this is a zero."""
 ALLOWED_PASSES, ALLOWED_SECONDS = 3.0, 1.0
 """Planning may take as many forward passes on fake tensors, and this much CPU time besides."""
+PAIRS = 6
+"""How often the two are measured side by side, at most."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,10 @@ def clocked(model: nn.Module, inputs: Any) -> tuple[fwt.Plan, float, float | Non
     """Return the plan, and the CPU time of planning and of one forward pass on fake tensors.
 
     The two are measured side by side, since a machine's speed changes from minute to minute; of
-    three pairs the one with the best ratio counts. The first plan also makes shared tables.
+    up to `PAIRS` pairs the one with the best ratio counts. The first plan also makes shared tables.
     """
     pairs = []
-    for _ in range(3):
+    for _ in range(PAIRS):
         fake = fake_forward(model, inputs)
         start = time.process_time()
         plan = fwt.plan(model, inputs)
