@@ -9,6 +9,7 @@ where its size matters the layer is run on samples.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -118,7 +119,10 @@ class KerasTracer:
 def _traced(model: Any, tracer: KerasTracer) -> Iterator[None]:
     symbols = tracer.symbols
     with without_trace(all_layers(model)), symbols.in_place(), symbolic_calls(tracer.handle):
-        yield
+        with warnings.catch_warnings():
+            # The model's real calls warn too. Where a warning is an error, it would end a layer's.
+            warnings.simplefilter("ignore")
+            yield
 
 
 @dataclass
