@@ -2,9 +2,10 @@
 
     KERAS_BACKEND=jax python examples/three_frameworks
 
-Four models, written in each framework as one would. fanwise draws each parameter from the stream of
-its canonical name, so that a layer `fc1` has the same weights everywhere, transposed as each
-framework stores them; and one input gives one output, to float32's rounding.
+Four models, written in each framework as one would, and no rule: each front end sees the same use of
+each parameter, so plans the same scale. fanwise draws it from the stream of its canonical name, so
+that a layer `fc1` has the same weights everywhere, transposed as each framework stores them; and one
+input gives one output, to float32's rounding.
 """
 
 import flax_models
@@ -12,23 +13,14 @@ import keras_models
 import numpy as np
 import torch_models
 
-from fanwise import Rule
-
 INPUTS = {"mlp": (8, 784), "cnn": (8, 3, 16, 16), "lstm": (8, 12, 20), "block": (8, 12, 64)}
-# A tree of Flax's parameters doesn't tell what feeds a weight, so the schemes are said, once.
-RULES = {
-    "mlp": [Rule("role:dense", "he_normal")],
-    "cnn": [Rule("role:convolution", "he_normal"), Rule("role:dense", "xavier_uniform")],
-    "lstm": [Rule("role:dense", "xavier_uniform")],
-    "block": [Rule("role:dense", "lecun_normal")],
-}
 
 
 def outputs(name, seed=0):
     """Return each framework's output on the same random input."""
     x = np.random.default_rng(1).standard_normal(INPUTS[name]).astype("float32")
     frameworks = {"torch": torch_models, "keras": keras_models, "flax": flax_models}
-    return {kind: models.run(name, x, seed, RULES[name]) for kind, models in frameworks.items()}
+    return {kind: models.run(name, x, seed) for kind, models in frameworks.items()}
 
 
 def apart(outputs):

@@ -58,7 +58,7 @@ class Block(nn.Module):
 MODELS = {"mlp": MLP, "cnn": CNN, "lstm": LSTM, "block": Block}
 
 
-def run(name, x, seed, rules):
+def run(name, x, seed):
     """Return the output of a model that is initialized by this seed."""
     import fanwise.jax as fwj
     from fanwise.names import JAX, PACKED_ATTENTION
@@ -66,5 +66,5 @@ def run(name, x, seed, rules):
     x = jnp.asarray(x.transpose(0, 2, 3, 1) if name == "cnn" else x)
     model = MODELS[name]()
     names = JAX.extend(*PACKED_ATTENTION)  # nn.MultiheadAttention keeps its projections in one
-    variables = fwj.init(model, x, seed=seed, rules=rules, names=names)
+    variables = fwj.init(model, x, seed=seed, names=names)
     return jax.device_get(model.apply(variables, x))

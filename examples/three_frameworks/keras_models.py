@@ -54,12 +54,12 @@ def block():
 MODELS = {"mlp": mlp, "cnn": cnn, "lstm": lstm, "block": block}
 
 
-def run(name, x, seed, rules):
+def run(name, x, seed):
     """Return the output of a model that is initialized by this seed."""
     import fanwise.keras as fwk
     from fanwise.names import KERAS, PACKED_ATTENTION
 
     x = x.transpose(0, 2, 3, 1) if name == "cnn" else x
     names = KERAS.extend(*PACKED_ATTENTION)  # nn.MultiheadAttention keeps its projections in one
-    model = fwk.init_(MODELS[name](), seed=seed, rules=rules, names=names)
+    model = fwk.init_(MODELS[name](), seed=seed, names=names)
     return keras.ops.convert_to_numpy(model(keras.ops.convert_to_tensor(x)))

@@ -61,10 +61,11 @@ class Block(nn.Module):
 MODELS = {"mlp": MLP, "cnn": CNN, "lstm": LSTM, "block": Block}
 
 
-def run(name, x, seed, rules):
+def run(name, x, seed):
     """Return the output of a model that is initialized by this seed."""
     import fanwise.torch as fwt
 
-    model = fwt.init_(MODELS[name](), seed=seed, rules=rules)
+    inputs = torch.from_numpy(x)
+    model = fwt.init_(MODELS[name](), inputs, seed=seed)
     with torch.no_grad():
-        return model(torch.from_numpy(x)).numpy()
+        return model(inputs).numpy()

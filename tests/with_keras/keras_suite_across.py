@@ -8,7 +8,6 @@ from across import look_keras, look_torch  # noqa: E402
 from across.look import INPUTS, differences  # noqa: E402
 
 KNOWN = {
-    **dict.fromkeys(("cnn", "resnet", "unet"), "taps that meet the padding are counted as data"),
     "gru": "Keras keeps the update gate first",
 }
 """Why a model differs from PyTorch's; asserted as it stands, so that a mend shows."""

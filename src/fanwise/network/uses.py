@@ -70,10 +70,6 @@ KERNEL_ROLES: frozenset[Role] = frozenset(
 """Roles in which a weight is contracted with an input, so that it has fans."""
 CONVOLUTION_ROLES: frozenset[Role] = frozenset({Role.CONVOLUTION, Role.TRANSPOSED_CONVOLUTION})
 
-MIN_TOUCHED = 0.9
-"""A convolution more of whose taps touch data has the fans of its shape: its std within 5 %."""
-MAX_MAP = 512
-"""Largest map that is looked at for where that starts."""
 MIN_MEAN_SQUARE = 1e-3
 """A smaller mean square says no more than that a gate or branch starts closed."""
 MOMENT_TOLERANCE = 0.02

@@ -41,6 +41,7 @@ class Record:
         derived: of what is made of parameters.
         value: of a constant, where it is known.
         given: whether it comes from the model's inputs: token ids, masks.
+        padded: of zeros laid round another tensor: that tensor, and (before, after) on each axis.
     """
 
     tensor: Any
@@ -48,6 +49,7 @@ class Record:
     derived: Derived | None = None
     value: Array | None = None
     given: bool = False
+    padded: tuple[Any, tuple[tuple[int, int], ...]] | None = None
 
 
 @dataclass
@@ -152,6 +154,20 @@ class GraphBuilder:
             return False
         record = self.record_of(tensor)
         return record.given or record.provenance is not None
+
+    def without_zeros(self, tensor: Any) -> tuple[Any, tuple[tuple[int, int], ...]]:
+        """Return a tensor without the zeros laid round it; how many (before, after) on each axis.
+
+        One with zeros beside its samples or units is returned as it is.
+        """
+        none = ((0, 0),) * len(tensor.shape)
+        padded = self.record_of(tensor).padded if self.find_provenance(tensor) else None
+        if padded is None:
+            return tensor, none
+        inner, zeros = padded
+        units = self.provenance(inner).unit_axis
+        kept = {0} if units is None else {0, units % len(zeros)}
+        return (tensor, none) if any(any(zeros[axis]) for axis in kept) else padded
 
     def derived(self, tensor: Any) -> Derived | None:
         """Return how a tensor is made of parameters; None for one that isn't, or that is data."""

@@ -118,11 +118,15 @@ class KerasTracer:
 @contextmanager
 def _traced(model: Any, tracer: KerasTracer) -> Iterator[None]:
     symbols = tracer.symbols
-    with without_trace(all_layers(model)), symbols.in_place(), symbolic_calls(tracer.handle):
-        with warnings.catch_warnings():
-            # The model's real calls warn too. Where a warning is an error, it would end a layer's.
-            warnings.simplefilter("ignore")
-            yield
+    with (
+        warnings.catch_warnings(),
+        without_trace(all_layers(model)),
+        symbols.in_place(),
+        symbolic_calls(tracer.handle),
+    ):
+        # The model's real calls warn too. Where a warning is an error, it would end a layer's.
+        warnings.simplefilter("ignore")
+        yield
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -24,7 +23,8 @@ from fanwise.network.steps.base import Step
 from fanwise.network.steps.signals import Mean
 from fanwise.network.steps.weights import Kernel
 from fanwise.network.trace import Contraction
-from fanwise.network.uses import MAX_MAP, MIN_TOUCHED, Neighbour, NeighbourKind, Role, Use
+from fanwise.network.uses import Neighbour, NeighbourKind, Role, Use
+from fanwise.network.windows import pairs, with_touched_taps
 
 
 def module_of(parameter: str) -> str:
@@ -312,18 +312,6 @@ def _record_weighted_sum(uses: Uses, equation: Equation) -> bool:
 # — convolutions —
 
 
-def pairs(
-    n: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int, spread: int
-) -> int:
-    """Return how many (output, tap) pairs of a convolution's axis lie on an entry of its input.
-
-    `spread` is how far apart the input's entries are set, as in a transposed convolution.
-    """
-    at = np.arange(outputs)[:, None] * stride - padding + np.arange(kernel) * dilation
-    inside = (at >= 0) & (at <= (n - 1) * spread) & (at % spread == 0)
-    return int(inside.sum())
-
-
 def _record_convolution(uses: Uses, equation: Equation) -> bool:
     """Note a convolution of data with a parameter; False where it is none."""
     builder, params = uses.builder, equation.params
@@ -355,13 +343,16 @@ def _record_convolution(uses: Uses, equation: Equation) -> bool:
     )
     if contraction is None:
         return False
-    result, taps = equation.output, 1.0
-    for k, (low, _) in enumerate(params["padding"]):
-        n, m = data.shape[numbers.lhs_spec[k + 2]], result.shape[numbers.out_spec[k + 2]]
-        width, dilation = weight.shape[numbers.rhs_spec[k + 2]], int(params["rhs_dilation"][k])
-        taps *= pairs(n, m, width, strides[k], int(low), dilation, spread[k]) / max(m, 1)
+    spatial = numbers.lhs_spec[2:]
+    taps = _taps_on(equation, [data.shape[axis] for axis in spatial])
     inputs = data.shape[numbers.lhs_spec[1]] // int(params["feature_group_count"])
-    contraction.use = _with_touched_taps(contraction.use, equation, inputs * taps)
+    whole = math.prod(weight.shape[axis] for axis in kernel_axes) / math.prod(spread)
+    contraction.use = with_touched_taps(
+        contraction.use,
+        inputs * taps,
+        equation.output.size / max(data.size, 1),
+        lambda size: _taps_on(equation, [size] * len(spatial)) / whole,
+    )
     if contraction.use.full_from and uses.of[contraction.parameter].times == 1:
         uses.of[contraction.parameter] = contraction.use
     add_kernel(
@@ -377,32 +368,20 @@ def _record_convolution(uses: Uses, equation: Equation) -> bool:
     return True
 
 
-def _with_touched_taps(use: Use, equation: Equation, fan_in: float) -> Use:
-    """Return a convolution's use with the shares of its fans that are left on a small map."""
-    params, (data, weight), whole = equation.params, equation.inputs, use.fans
-    numbers = params["dimension_numbers"]
-    widths = [weight.shape[axis] for axis in numbers.rhs_spec[2:]]
-    if whole is None or not widths or not whole.fan_in or not whole.fan_out:
-        return use
-    if fan_in >= MIN_TOUCHED * whole.fan_in:
-        return use
-    fan_out = fan_in * equation.output.size / max(data.size, 1)
-    full = MAX_MAP
-    for size in range(1, MAX_MAP):
-        share = 1.0
-        for k, width in enumerate(widths):
-            step, dilation, spread = (
-                int(params[name][k]) for name in ("window_strides", "rhs_dilation", "lhs_dilation")
-            )
-            low, high = (int(n) for n in params["padding"][k])
-            room = (size - 1) * spread + low + high - dilation * (width - 1)
-            outputs = max(room // step + 1, 0)
-            count = pairs(size, outputs, width, step, low, dilation, spread)
-            share *= count / max(outputs, 1) / (width / spread)
-        if share >= MIN_TOUCHED:
-            full = size
-            break
-    return replace(use, touched=(fan_in / whole.fan_in, fan_out / whole.fan_out), full_from=full)
+def _taps_on(equation: Equation, sizes: Sequence[int]) -> float:
+    """Return at how many positions an output sees its input, on a map of these sizes: a mean."""
+    params, weight = equation.params, equation.inputs[1]
+    widths = [weight.shape[axis] for axis in params["dimension_numbers"].rhs_spec[2:]]
+    taps = 1.0
+    for k, (n, width) in enumerate(zip(sizes, widths, strict=True)):
+        stride, dilation, spread = (
+            int(params[name][k]) for name in ("window_strides", "rhs_dilation", "lhs_dilation")
+        )
+        low, high = (int(edge) for edge in params["padding"][k])
+        room = (n - 1) * spread + low + high - dilation * (width - 1)
+        outputs = max(room // stride + 1, 0)
+        taps *= pairs(n, outputs, width, stride, low, dilation, spread) / max(outputs, 1)
+    return taps
 
 
 CONTRACTIONS["conv_general_dilated"] = _record_convolution

@@ -7,11 +7,11 @@ from fanwise.jax.tracing.equations import Equation
 from fanwise.jax.tracing.expressions import curve_of
 from fanwise.jax.tracing.records import output_of
 from fanwise.jax.tracing.rules.deferral import defer, note
-from fanwise.jax.tracing.rules.kernels import pairs
 from fanwise.jax.tracing.rules.registry import rule
 from fanwise.jax.tracing.uses import Uses
 from fanwise.network.steps.base import Step
 from fanwise.network.steps.signals import Maximum, Mean
+from fanwise.network.windows import pairs
 
 
 @rule("reduce_sum")

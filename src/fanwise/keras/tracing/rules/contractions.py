@@ -16,14 +16,15 @@ from fanwise.keras.tracing.expressions import IDENTITY
 from fanwise.keras.tracing.graph_builder import GraphBuilder
 from fanwise.keras.tracing.provenance import output_of
 from fanwise.keras.tracing.rules.deferral import defer
+from fanwise.keras.tracing.rules.padding import same_padding
 from fanwise.keras.tracing.rules.registry import rule
-from fanwise.keras.tracing.rules.windows import pairs, same_padding
 from fanwise.keras.tracing.symbols import Derived, roles_of
 from fanwise.network.neighbours import LINEAR
 from fanwise.network.steps.attention import AttentionOutput, Scores
 from fanwise.network.steps.base import Step
 from fanwise.network.steps.weights import Lookup
 from fanwise.network.uses import Role, Use
+from fanwise.network.windows import pairs, with_touched_taps
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -287,15 +288,31 @@ def convolve(
 
     strides, dilations = each("strides"), each("dilation_rate")
     padding = "valid" if pointwise else str(call.setting("padding", "valid"))
-    terms = 1
-    for axis, i in enumerate(spatial):
-        n, m = int(data.shape[i]), int(result.shape[i])
-        if transposed:
-            n, m = m, n
-        taps, step, dilation = int(kernel.shape[axis]), strides[axis], dilations[axis]
-        edge = same_padding(padding, n, m, taps, step, dilation)
-        terms *= pairs(n, m, taps, step, edge, dilation)
-    positions = prod(int(result.shape[i]) for i in spatial)
+    before, after = [0] * k, [0] * k
+    if padding == "valid" and not transposed:  # zeros laid round its input are its own
+        data, zeros = builder.without_zeros(data)
+        before, after = ([zeros[i][end] for i in spatial] for end in (0, 1))
+    widths = [int(n) for n in kernel.shape[:k]]
+    own_sizes = [int(data.shape[i]) for i in spatial]
+
+    def taps_on(sizes: Sequence[int]) -> float:
+        """Return at how many positions an output sees a map of these sizes: a mean."""
+        taps = 1.0
+        for axis, n in enumerate(sizes):
+            width, step, dilation = widths[axis], strides[axis], dilations[axis]
+            reach = dilation * (width - 1) + 1
+            if transposed:  # the output's entries, from the input
+                outputs = int(result.shape[spatial[axis]]) + (n - own_sizes[axis]) * step
+                edge = same_padding(padding, outputs, n, width, step, dilation)
+                count = pairs(outputs, n, width, step, edge, dilation)
+            else:
+                room = n + before[axis] + after[axis] - reach
+                outputs = room // step + 1 if padding == "valid" else -(-n // step)
+                edge = before[axis] + same_padding(padding, n, outputs, width, step, dilation)
+                count = pairs(n, outputs, width, step, edge, dilation)
+            taps *= count / max(outputs, 1)
+        return taps
+
     groups = int(data.shape[channels]) // int(kernel.shape[-2]) if not transposed else 1
     letters, role = "K" * k + "IO", Role.CONVOLUTION
     if transposed:
@@ -313,7 +330,14 @@ def convolve(
         feeds=builder.feed(data),
     )
     inputs = int(data.shape[channels]) // groups
-    taps_seen = terms / max(positions, 1)
+    taps_seen = taps_on(own_sizes)
+    whole = prod(widths) / (prod(strides) if transposed else 1)
+    use = with_touched_taps(
+        use,
+        inputs * taps_seen,
+        size_of(result) / size_of(data),
+        lambda size: taps_on([size] * k) / whole,
+    )
     builder.add_kernel(
         derived.names[0],
         data,

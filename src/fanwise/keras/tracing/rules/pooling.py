@@ -11,10 +11,11 @@ from fanwise.keras.tracing.call import Call, size_of
 from fanwise.keras.tracing.expressions import IDENTITY, curve_of
 from fanwise.keras.tracing.graph_builder import GraphBuilder
 from fanwise.keras.tracing.provenance import output_of
+from fanwise.keras.tracing.rules.padding import same_padding
 from fanwise.keras.tracing.rules.registry import rule
-from fanwise.keras.tracing.rules.windows import pairs, same_padding
 from fanwise.network.steps.base import Step
 from fanwise.network.steps.signals import Maximum, Mean, View
+from fanwise.network.windows import pairs
 
 
 def window(call: Call, data: Any) -> float:

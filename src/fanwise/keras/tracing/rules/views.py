@@ -8,6 +8,8 @@ from itertools import accumulate
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from fanwise.keras.tracing.call import Call, is_float, size_of
 from fanwise.keras.tracing.constants import allowed_keys
 from fanwise.keras.tracing.expressions import IDENTITY
@@ -245,8 +247,13 @@ def record_padding(builder: GraphBuilder, call: Call) -> None:
     """Note a signal beside zeros, or beside copies of its own border."""
     if call.setting("mode", "constant") != "constant":
         record_view(builder, call)
-    else:
-        add_zeros(builder, call)
+        return
+    add_zeros(builder, call)
+    if not builder.number(call.setting("constant_values") or 0):
+        signal, width = builder.signals(call.leaves)[0], call.setting("pad_width")
+        pairs = np.broadcast_to(np.asarray(width, dtype=int), (len(signal.shape), 2))
+        zeros = tuple((int(before), int(after)) for before, after in pairs)
+        builder.record_of(call.output).padded = signal, zeros
 
 
 def mask_of(builder: GraphBuilder, mask: Any, scores: Any) -> tuple[int, ...]:

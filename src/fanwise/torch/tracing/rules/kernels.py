@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
 from fanwise.network.steps.signals import Product
 from fanwise.network.steps.weights import Kernel, Shift
-from fanwise.network.uses import MAX_MAP, MIN_TOUCHED, Use
+from fanwise.network.uses import Use
+from fanwise.network.windows import pairs, with_touched_taps
 from fanwise.torch.tracing.aten.facts import describe
 from fanwise.torch.tracing.aten.operation import Operation
-from fanwise.torch.tracing.aten.windows import pairs
 from fanwise.torch.tracing.data.provenance import output_of
 from fanwise.torch.tracing.graph_builder import GraphBuilder
 from fanwise.torch.tracing.rules.position_axes import update_axes
@@ -70,48 +70,44 @@ def add_kernel(
 
 def taps_of(operation: Operation) -> float:
     """Return at how many positions a convolution's output sees its input, a mean over outputs."""
-    data, weight, _, stride, padding, dilation, transposed = operation.args[:7]
-    result, axes = operation.output, weight.dim() - 2
-    sizes = [tuple(v) * (axes if len(v) == 1 else 1) for v in (stride, padding, dilation)]
+    data, weight = operation.args[:2]
+    axes = weight.dim() - 2
+    return _taps_on(operation, [int(n) for n in data.shape[-axes:]]) if axes else 1.0
+
+
+def _taps_on(operation: Operation, sizes: Sequence[int]) -> float:
+    """Return the same on a map of these sizes."""
+    _, weight, _, stride, padding, dilation, transposed, extra = operation.args[:8]
+    axes = weight.dim() - 2
+    settings = [tuple(v) * (axes if len(v) == 1 else 1) for v in (stride, padding, dilation, extra)]
     taps = 1.0
-    for k in range(axes):
-        n, m = int(data.shape[k - axes]), int(result.shape[k - axes])
-        count = pairs(
-            *((m, n) if transposed else (n, m)),
-            int(weight.shape[k + 2]),
-            *(int(v[k]) for v in sizes),
-        )
+    for k, n in enumerate(sizes):
+        step, edge, dilated, more = (int(v[k]) for v in settings)
+        width = int(weight.shape[k + 2])
+        reach = dilated * (width - 1)
+        if transposed:
+            m = (n - 1) * step - 2 * edge + reach + more + 1
+            count = pairs(m, n, width, step, edge, dilated)  # the output's entries, from the input
+        else:
+            m = (n + 2 * edge - reach - 1) // step + 1
+            count = pairs(n, m, width, step, edge, dilated)
         taps *= count / max(m, 1)
     return taps
 
 
-def with_touched_taps(use: Use, operation: Operation) -> Use:
+def with_touched(use: Use, operation: Operation) -> Use:
     """Return a convolution's use with the shares of its fans that are left on a small map."""
-    data, weight, _, stride, padding, dilation, transposed, *_ = operation.args
-    whole, axes = use.fans, weight.dim() - 2
-    if whole is None or not axes or not whole.fan_in or not whole.fan_out:
+    data, weight, _, stride, _, _, transposed, *_ = operation.args
+    axes = weight.dim() - 2
+    if not axes:
         return use
-    inputs = int(data.shape[-axes - 1]) // use.groups
-    fan_in = inputs * taps_of(operation)
-    if fan_in >= MIN_TOUCHED * whole.fan_in:
-        return use
-    fan_out = fan_in * operation.output.numel() / max(data.numel(), 1)
-    sizes = [tuple(v) * (axes if len(v) == 1 else 1) for v in (stride, padding, dilation)]
-    full = MAX_MAP
-    for size in range(1, MAX_MAP):
-        share = 1.0
-        for k in range(axes):
-            width, (s, p, d) = int(weight.shape[k + 2]), (int(v[k]) for v in sizes)
-            if transposed:
-                outputs = (size - 1) * s - 2 * p + d * (width - 1) + 1
-                share *= pairs(outputs, size, width, s, p, d) / max(outputs, 1) / (width / s)
-            else:
-                outputs = (size + 2 * p - d * (width - 1) - 1) // s + 1
-                share *= pairs(size, outputs, width, s, p, d) / max(outputs, 1) / width
-        if share >= MIN_TOUCHED:
-            full = size
-            break
-    return replace(use, touched=(fan_in / whole.fan_in, fan_out / whole.fan_out), full_from=full)
+    strides = tuple(stride) * (axes if len(stride) == 1 else 1)
+    whole = math.prod(weight.shape[2:]) / (math.prod(strides) if transposed else 1)
+    fan_in = int(data.shape[-axes - 1]) // use.groups * taps_of(operation)
+    growth = operation.output.numel() / max(data.numel(), 1)
+    return with_touched_taps(
+        use, fan_in, growth, lambda size: _taps_on(operation, [size] * axes) / whole
+    )
 
 
 def add_convolution(builder: GraphBuilder, parameter: str, operation: Operation) -> None:

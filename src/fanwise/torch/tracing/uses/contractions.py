@@ -20,7 +20,7 @@ from fanwise.torch.tracing.rules.kernels import (
     add_convolution,
     add_kernel,
     add_product,
-    with_touched_taps,
+    with_touched,
 )
 from fanwise.torch.tracing.rules.lookups import add_lookup
 from fanwise.torch.tracing.uses.uses import Uses
@@ -302,7 +302,7 @@ def _record_convolution(uses: Uses, operation: Operation) -> Fed | None:
     if contraction is None:
         return None
     if memory is not None:
-        contraction.use = with_touched_taps(contraction.use, operation)
+        contraction.use = with_touched(contraction.use, operation)
         if contraction.use.full_from and uses.of[memory.name].times == 1:
             uses.of[memory.name] = contraction.use
     add_convolution(uses.builder, contraction.parameter, operation)
