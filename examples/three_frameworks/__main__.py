@@ -2,10 +2,10 @@
 
     KERAS_BACKEND=jax python examples/three_frameworks
 
-Four models, written in each framework as one would, and no rule: each front end sees the same use of
-each parameter, so plans the same scale. fanwise draws it from the stream of its canonical name, so
-that a layer `fc1` has the same weights everywhere, transposed as each framework stores them; and one
-input gives one output, to float32's rounding.
+Four models, written in each framework as one would, and no rule: each front end sees the same use
+of each parameter, so plans the same scale. fanwise draws it from the stream of its canonical name,
+so that a layer `fc1` has the same weights everywhere, transposed as each framework stores them; and
+one input gives one output, to float32's rounding.
 """
 
 import flax_models
