@@ -20,6 +20,8 @@ REASONS: list[tuple[str, dict[str, str]]] = [
                 "pegasus",
                 "blenderbot",
                 "whisper",
+                "mamba",
+                "falcon-mamba",
                 "pre-norm, tied",
             ],
             "loss",
@@ -42,6 +44,7 @@ REASONS: list[tuple[str, dict[str, str]]] = [
         "neighbours in a graph share more than distant nodes, which one number for all can't say",
         {
             "GCNConv": "factor 2, median",
+            "GATConv": "median",
         },
     ),
     (

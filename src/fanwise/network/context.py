@@ -14,6 +14,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from fanwise.network.activations import classify
 from fanwise.network.curves import Curve
 from fanwise.network.graph import Graph
@@ -49,7 +51,12 @@ SOURCES: dict[str, Neighbour] = {
     "embedding": EMBEDDED,
 }
 OWN_SCALE = 2.0
-"""A constant c of h(c·z) within this factor of 1 is the function's own, as in 1.7159·tanh(⅔·z)."""
+"""A constant c of h(c·z) within this factor of 1 is the function's own, as in 1.7159·tanh(⅔·z).
+
+So is a smaller one where the slope at zero is: 15·tanh(z/15), a cap, changes no unit signal.
+"""
+SMALL = 1e-3
+"""A z on both sides of zero between which that slope is taken."""
 COMBINATION_LABELS: dict[type[Step], str] = {
     Sum: "a residual sum",
     Product: "a product",
@@ -84,10 +91,18 @@ def classify_curve(curve: Curve) -> Neighbour:
     A constant that the signal is multiplied by first belongs to the scale of the kernel before,
     unless it is of the function's own making; see `OWN_SCALE`.
     """
-    if 1.0 / OWN_SCALE <= curve.scale <= OWN_SCALE:
+    own = curve.scale
+    if own < 1.0:
+        own = max(own, _slope_at_zero(curve))
+    if 1.0 / OWN_SCALE <= own <= OWN_SCALE:
         return classify(curve.function, curve.label)
     alone = classify(lambda z: curve.function(z / curve.scale), curve.label)
     return replace(alone, scale=curve.scale)
+
+
+def _slope_at_zero(curve: Curve) -> float:
+    low, high = curve.function(np.array([-SMALL, SMALL]))
+    return float(abs(high - low) / (2.0 * SMALL))
 
 
 def compose(curves: Sequence[Curve]) -> Curve:

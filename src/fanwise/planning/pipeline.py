@@ -134,7 +134,7 @@ def plan_traced(
     changes |= model.scale_corrections(rows, changes)
     rows, steps = decide_all(changes)
     forward = graph.forward(steps)
-    smaller = shrink_queries(graph, forward, structure, changes)
+    smaller = shrink_queries(graph, forward, structure, trainable, changes)
     if smaller:
         rows, steps = decide_all(changes | smaller)
         forward = graph.forward(steps)

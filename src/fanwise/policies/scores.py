@@ -10,6 +10,7 @@ from fanwise.network.graph import Graph
 from fanwise.network.statistics import Statistics
 from fanwise.network.steps.attention import Scores, Softmax
 from fanwise.network.steps.signals import Normalization
+from fanwise.network.uses import Use
 from fanwise.policies.base import Change, Changes
 
 MAX_SCORE_VARIANCE = 4.0
@@ -20,6 +21,7 @@ def shrink_queries(
     graph: Graph,
     forward: Sequence[Statistics | None],
     structure: ResidualStructure,
+    uses: Mapping[str, Use],
     changes: Mapping[str, Change],
 ) -> Changes:
     """Return changes of query kernels after which attention's scores have variance 1 over the keys.
@@ -32,6 +34,7 @@ def shrink_queries(
         graph: of the model.
         forward: the predicted statistics at each node.
         structure: of the graph.
+        uses: of the parameters, by name.
         changes: what the policy changes; the result extends its entries.
     """
     factors: dict[str, dict[int | None, float]] = {}
@@ -54,7 +57,7 @@ def shrink_queries(
         before = changes.get(name, Change(""))
         reason = f"{before.reason}; " if before.reason else ""
         reason += f"× {least:.3g}: the scores of attention aren't divided by √d"
-        if None in parts:
+        if None in parts or (name in uses and uses[name].packed == 1):
             result[name] = replace(before, reason=reason, factor=before.factor * least)
         else:
             own = {i: before.parts.get(i, 1.0) * f for i, f in parts.items() if i is not None}
