@@ -151,6 +151,14 @@ def test_nnx_modules_and_states():
     assert whole["drop"]["rngs"]["key"].get_value() is model.drop.rngs.key.get_value()
 
 
+@pytest.mark.parametrize("transform", [hk.transform, hk.transform_with_state])
+def test_haiku_without_random_numbers(transform):
+    """`hk.without_apply_rng` leaves an `apply` that takes no key."""
+    x = np.ones((4, 6), np.float32)
+    net = transform(lambda x: hk.nets.MLP([5, 3])(x))
+    assert fwj.plan(hk.without_apply_rng(net), x).rows == fwj.plan(net, x).rows
+
+
 def test_haiku():
     def forward(x):
         x = hk.nets.MLP([4, 5])(x)

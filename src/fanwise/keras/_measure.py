@@ -98,10 +98,14 @@ def measure(
 
 
 def on_backend(inputs: Any, symbols: Sequence[Any]) -> list[Any]:
-    """Return the leaves of the inputs as tensors of the backend, in the types of a trace's."""
+    """Return the leaves of the inputs as tensors of the backend, in the types of a trace's.
+
+    Integers of 64 bits get the width that the backend gives them: 32 on JAX, unless it is told.
+    """
+    dtypes = [keras.backend.standardize_dtype(s.dtype) for s in symbols]
     return [
-        keras.ops.convert_to_tensor(x, dtype=keras.backend.standardize_dtype(s.dtype))
-        for x, s in zip(tree.flatten(inputs), symbols, strict=True)
+        keras.ops.convert_to_tensor(x, dtype=None if dtype == "int64" else dtype)
+        for x, dtype in zip(tree.flatten(inputs), dtypes, strict=True)
     ]
 
 

@@ -147,11 +147,9 @@ def structure_of(
         if not contractions:
             continue
         norm, gates = _output_norm(graph, found.branch)
-        if not norm and _all_normalizations(
-            graph, [j for j in consumers.get(found.start, ()) if j in found.nodes]
-        ):
+        if not norm and _all_normalized(graph, found.start, consumers, found.nodes):
             norm = "pre"
-        elif not norm and _all_normalizations(graph, consumers.get(i, ())):
+        elif not norm and _all_normalized(graph, i, consumers):
             norm = "post"
         stream_before[i] = found.start
         before = _stream_node(graph, found.start, stream_of)
@@ -314,9 +312,23 @@ def _output_norm(graph: Graph, node: int) -> tuple[NormPosition, tuple[str, ...]
         node = inputs[0]
 
 
-def _all_normalizations(graph: Graph, nodes: Sequence[int]) -> bool:
-    """Return whether there are nodes, and all of them normalizations."""
-    return bool(nodes) and all(isinstance(graph.nodes[i].step, Normalization) for i in nodes)
+def _all_normalized(
+    graph: Graph,
+    node: int,
+    consumers: Mapping[int, Sequence[int]],
+    within: Collection[int] | None = None,
+) -> bool:
+    """Return whether all that consumes a node normalizes it, some perhaps scaled first.
+
+    A norm written by hand may be w·x/rms(x), from left to right.
+    """
+    after = [j for j in consumers.get(node, ()) if within is None or j in within]
+    steps = [graph.nodes[j].step for j in after]
+    return bool(after) and all(
+        isinstance(step, Normalization)
+        or (isinstance(step, Scale | View) and _all_normalized(graph, j, consumers, within))
+        for j, step in zip(after, steps, strict=True)
+    )
 
 
 def _stream_node(graph: Graph, node: int, stream_of: Mapping[int, int]) -> int | None:

@@ -62,14 +62,16 @@ __all__ = [
     "quiet_fake_tensors",
     "tensors_in",
     "tree_map_only",
-    "uncompiled_attention",
+    "uncompiled",
     "without_dispatch",
     "without_modes",
 ]
 
 
-UNCOMPILED = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
+UNCOMPILED_ATTENTION = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
 """The switch of flex attention that runs it without the compiler."""
+COMPILE_AND_CALL = "_hop_compile_and_call"
+"""What PyTorch 2.13 calls to compile an operator on functions, and to run what that gives."""
 ATOMS = (int, float, str, type(None), torch.dtype, torch.device)
 """Types of arguments that hold no tensor."""
 
@@ -140,18 +142,30 @@ def is_composite(operator: Any) -> bool:
 
 
 @contextmanager
-def uncompiled_attention() -> Iterator[None]:
-    """Keep flex attention from compiling itself, where a model has imported it."""
-    module = sys.modules.get("torch.nn.attention.flex_attention")
-    before = getattr(module, UNCOMPILED, None)
-    if before is None:
-        yield
-        return
-    setattr(module, UNCOMPILED, True)
+def uncompiled() -> Iterator[None]:
+    """Keep operators on functions from compiling themselves: `torch.cond`, flex attention, scans.
+
+    Called eagerly they compile their functions, and the modes that see the call with them.
+    """
+    switches = [
+        ("torch.nn.attention.flex_attention", UNCOMPILED_ATTENTION, True),
+        ("torch._higher_order_ops.utils", COMPILE_AND_CALL, _call),
+    ]
+    before = []
+    for name, attribute, value in switches:
+        module = sys.modules.get(name)
+        if hasattr(module, attribute):
+            before.append((module, attribute, getattr(module, attribute)))
+            setattr(module, attribute, value)
     try:
         yield
     finally:
-        setattr(module, UNCOMPILED, before)
+        for module, attribute, own in before:
+            setattr(module, attribute, own)
+
+
+def _call(function: Callable[..., Any], args: Any, kwargs: Any = None) -> Any:
+    return function(*args, **(kwargs or {}))
 
 
 def in_backward() -> bool:

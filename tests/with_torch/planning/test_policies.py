@@ -78,6 +78,35 @@ def test_branches_are_found_with_where_they_are_normalized(norm, packed):
     assert values == [f"{i}.{'qkv' if packed else 'parts.2'}.weight" for i in range(DEPTH)]
 
 
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_norm_that_is_written_by_hand_from_left_to_right(norm):
+    """w·x/rms(x): the weight comes first, and what is normalized is the stream all the same."""
+
+    def normalized(w, x):
+        return w * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+    def forward(self, ids):
+        x = self.tokens(ids)
+        for i in range(DEPTH):
+            h = normalized(self.norms[i], x) if norm == "pre" else x
+            x = x + self.down[i](torch.relu(self.up[i](h)))
+            x = normalized(self.norms[i], x) if norm == "post" else x
+        return self.head(normalized(self.norms[DEPTH], x))
+
+    model = Function(
+        forward,
+        tokens=nn.Embedding(9, WIDTH),
+        up=nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(DEPTH)),
+        down=nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(DEPTH)),
+        norms=nn.ParameterList(torch.ones(WIDTH) for _ in range(DEPTH + 1)),
+        head=nn.Linear(WIDTH, 9),
+    )
+    ids = torch.arange(12).view(2, 6) % 9
+    assert {branch.norm for branch in structure(model, ids).branches} == {norm}
+    if norm == "pre":
+        assert fwt.plan(model, ids)["tokens.weight"].std == 1.0
+
+
 HEADS = {
     "reshape, permute, unbind": lambda t: (
         t.unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4).unbind(0)

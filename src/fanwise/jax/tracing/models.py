@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import jax
@@ -200,11 +201,14 @@ def _haiku(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
             "model.init returns them."
         )
 
+    # `hk.without_apply_rng` leaves an `apply` that takes no key.
+    takes = list(signature(model.apply).parameters)[len(variables) :][:1]
+
     def function(variables: tuple[Any, ...], *args: Any, **kwargs: Any) -> Any:
-        key = jax.random.key(0)
         if call is not None:
             return call(model, variables if has_state else variables[0], *args, **kwargs)
-        found = model.apply(*variables, key, *args, **kwargs)
+        keys = (jax.random.key(0),) if takes == ["rng"] else ()
+        found = model.apply(*variables, *keys, *args, **kwargs)
         return found[0] if has_state else found
 
     return AdaptedModel(

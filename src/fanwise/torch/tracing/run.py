@@ -17,7 +17,7 @@ from fanwise.torch.internals import (
     quiet_fake_tensors,
     tensors_in,
     tree_map_only,
-    uncompiled_attention,
+    uncompiled,
 )
 from fanwise.torch.sharding import has_values
 from fanwise.torch.tracing.data.constants import MAX_CONSTANT
@@ -111,7 +111,7 @@ def run_traced(
     for leaf, like in zip(leaves, likes or leaves, strict=True):
         tracer.builder.add_input(leaf, like)
     undropped = nullcontext() if as_it_is else WithoutDropout()
-    with module_calls(tracer), undropped, uncompiled_attention(), tracer:
+    with module_calls(tracer), undropped, uncompiled(), tracer:
         output = call(*args, **kwargs)
     tracer.finish(list(tensors_of(output)))
     return output
