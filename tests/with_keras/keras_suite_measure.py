@@ -60,7 +60,7 @@ def test_numbers_are_those_of_a_pass_by_hand():
     assert first.gradient_rms == pytest.approx(
         rms((g @ v.T) * (1 - np.tanh(z) ** 2)), rel=1e-4
     )  # fmt: skip
-    assert last.scale == pytest.approx(rms(v) / np.sqrt(2 / 30), rel=1e-6)
+    assert last.scale == pytest.approx(rms(v) * np.sqrt(20) / fw.gain("tanh"), rel=1e-6)
     assert first.saturated == pytest.approx(np.mean(1 - np.tanh(z) ** 2 < 0.05), abs=5e-3)
     assert last.dead == pytest.approx(max(0, np.mean((y <= 0).all(0)) - np.mean((y > 0).all(0))))
     assert last.input.mean == pytest.approx(np.tanh(z).mean(), abs=1e-6)

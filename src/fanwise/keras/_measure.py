@@ -24,6 +24,7 @@ from fanwise.keras.measuring.statistics import (
     varying,
 )
 from fanwise.keras.measuring.updates import first_update
+from fanwise.keras.memory import to_numpy
 from fanwise.network.context import classify_curve
 from fanwise.network.predictions import Prediction
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES, NeighbourKind, StepName
@@ -116,7 +117,7 @@ def check_inputs(inputs: Any) -> None:
         ModelError: NaN or infinity in it, or no sample.
     """
     for i, leaf in enumerate(tree.flatten(inputs)):
-        values = np.asarray(keras.ops.convert_to_numpy(leaf))
+        values = to_numpy(leaf)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ModelError(
                 f"input {i}, shape {values.shape}, has NaN or infinity in "

@@ -40,7 +40,7 @@ from keras.initializers import STFT, Constant, Initializer, Ones, Zeros
 
 from fanwise.errors import ArgumentError
 from fanwise.keras.internals import in_symbolic_scope, part_of_layer
-from fanwise.keras.memory import check_keras_dtype, check_shape, fill_tensor
+from fanwise.keras.memory import check_keras_dtype, check_shape, fill_tensor, to_numpy
 from fanwise.schemes import Distribution, Mode
 from fanwise.schemes import VarianceScaling as Scaling
 from fanwise.schemes import distributions as draws
@@ -102,7 +102,7 @@ def _next_seed(seed: KerasSeed, owner: str) -> int:
     if isinstance(seed, int):
         return seed % 2**64
     try:
-        low, high = (int(n) for n in keras.ops.convert_to_numpy(seed.next()))
+        low, high = (int(n) for n in to_numpy(seed.next()))
     except Exception as error:  # each backend has its own for a value that isn't there yet
         raise ArgumentError(
             f"{owner}: the SeedGenerator {seed.name!r} has no value inside a compiled function: "

@@ -71,6 +71,8 @@ def to_numpy(value: Any) -> Any:
     if keras.config.backend() == "torch" and hasattr(value, "detach"):
         value = value.detach().cpu()
         return (value.float() if "bfloat16" in str(value.dtype) else value).numpy()
+    if keras.config.backend() == "tensorflow" and hasattr(value, "numpy"):
+        return value.numpy()  # Keras (3.15) goes by `__array__`, which NumPy 2.4 warns of
     return np.asarray(keras.ops.convert_to_numpy(value))
 
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from fanwise.keras.memory import to_numpy
 from fanwise.network.activations import classify
 from fanwise.network.curves import Curve
 from fanwise.network.uses import Neighbour, NeighbourKind
@@ -154,9 +155,7 @@ def on_arrays(function: Callable[[Any], Any]) -> Function:
         with _double():
             chunks = [
                 np.asarray(
-                    keras.ops.convert_to_numpy(
-                        function(keras.ops.convert_to_tensor(chunk, dtype="float64"))
-                    ),
+                    to_numpy(function(keras.ops.convert_to_tensor(chunk, dtype="float64"))),
                     dtype=np.float64,
                 )
                 for chunk in padded.reshape(-1, EVALUATION_CHUNK)
