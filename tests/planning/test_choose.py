@@ -3,14 +3,17 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fanwise.network.activations import classify
 from fanwise.network.uses import KERNEL_ROLES, UNSEEN, Neighbour, Use
 from fanwise.planning.choose import choose
 from fanwise.schemes import He, LeCun, VarianceScaling, Xavier
 from fanwise.schemes.distributions import Constant, Normal, Orthogonal
+from fanwise.schemes.fans import Fans
 from fanwise.schemes.gains import activation, gain
 from fanwise.schemes.quadrature import second_moments
 
@@ -57,7 +60,7 @@ def test_relu_is_he_exactly():
         ("mixed", "fed by mixed"),
         ("embedding", "fed by embedding"),
         ("normalized", "fed by normalized, which has unit second moment"),
-        ("saturating", "saturating saturates: unit gain keeps it in its linear range"),
+        ("saturating", "saturating saturates"),
     ],
 )
 def test_everything_else_is_a_compromise_between_both_directions(kind, why):
@@ -87,6 +90,24 @@ def test_why_fan_avg_costs_both_directions_in_an_expansion():
         forward = math.prod(f.fan_in * scheme.std(f) ** 2 for f in (up, down))
         backward = math.prod(f.fan_out * scheme.std(f) ** 2 for f in (up, down))
         assert (forward, backward) == pytest.approx((kept, kept))
+
+
+@pytest.mark.parametrize(
+    ("function", "mean", "moment"),
+    [
+        (np.tanh, 0.0, 0.394294),
+        (lambda z: 1 / (1 + np.exp(-z)), 0.5, 0.293379),
+        (lambda z: 2 + np.tanh(z), 2.0, 4.394294),
+    ],
+)
+def test_after_saturation_what_tells_samples_apart_is_kept(function, mean, moment):
+    """Var[f(z)], not E[f(z)²]; of the last kernel the latter, so that no output is larger."""
+    feed = classify(function, "f")
+    (scheme,), reason = choose(dense(64, 48, feeds=feed))
+    assert scheme.std(Fans(64, 48)) ** 2 * 64 == pytest.approx(1 / (moment - mean**2), rel=1e-4)
+    assert f"keeps {moment - mean**2:.3g}" in reason
+    (scheme,), _ = choose(dense(64, 48, feeds=feed, follows=fed_by("output")))
+    assert scheme.std(Fans(64, 48)) ** 2 * 64 == pytest.approx(1 / moment, rel=1e-4)
 
 
 def test_a_use_unseen_is_mixed():

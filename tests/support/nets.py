@@ -19,6 +19,17 @@ class Function(nn.Module):
         return self.function(self, *args, **kwargs)
 
 
+class Apply(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 def chain(depth, width, activation=nn.ReLU, *, bias=False, out=None):
     """Return linear layers with an activation between each two."""
     layers = [nn.Linear(width, width, bias=bias)]
@@ -47,6 +58,13 @@ def propagated_fans(model, name, x, *, border=False):
     terms = torch.func.vmap(over_weights, (None, 0))(*ones) ** 2  # (inputs, weights, outputs)
     reduce = torch.max if border else torch.mean
     return float(reduce(terms.sum((0, 1)))), float(reduce(terms.sum((1, 2))))
+
+
+def mean_by_sum(function):
+    """Return E[f(z)] for z ~ N(0, 1): a plain sum."""
+    z = torch.linspace(-12.0, 12.0, 400_001, dtype=torch.float64)
+    mass = torch.exp(-0.5 * z * z) * float(z[1] - z[0]) / math.sqrt(2.0 * math.pi)
+    return float((mass * function(z * 1.0)).sum())
 
 
 def moments_by_sum(function, variance=1.0):

@@ -11,7 +11,13 @@ import numpy as np
 
 from fanwise.errors import ArgumentError
 from fanwise.network.uses import Neighbour, NeighbourKind
-from fanwise.schemes.quadrature import ActivationMoments, Array, Function, second_moments
+from fanwise.schemes.quadrature import (
+    ActivationMoments,
+    Array,
+    Function,
+    normal_grid,
+    second_moments,
+)
 
 TABULATED_VARIANCES = tuple(10.0 ** (k / 4) for k in range(-24, 13))
 """Variances of z at which E[f(z)²] and E[f′(z)²] are tabulated."""
@@ -59,8 +65,10 @@ def classify(
         if bounded and linear_range and not oscillates
         else NeighbourKind.RECTIFIER
     )
+    z, mass, _ = normal_grid()
+    mean = float(mass @ function(z)) if kind == NeighbourKind.SATURATING else 0.0
     return Neighbour(
-        label, kind, source, unit.value, unit.slope, tuple(curve), oscillates=oscillates
+        label, kind, source, unit.value, unit.slope, tuple(curve), oscillates=oscillates, mean=mean
     )
 
 

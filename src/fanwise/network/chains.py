@@ -65,7 +65,7 @@ class Chain:
         what it was at the start, or 1/factor, or where the ends of the rms's spread lie a factor
         `factor` apart; None where it never is.
         Second moments are propagated with each kernel's own gain, 1/E[f(z)²] for z ~ N(0, 1) or,
-        before what saturates, 1.
+        after what saturates, 1/`Use.kept_by_saturation`.
         """
         q, variance, gradient = 1.0, 0.0, 0.0
         limit = math.log(factor)
@@ -76,8 +76,10 @@ class Chain:
                 if here is None or unit is None or not here.output.mean_square:
                     return k
                 square = here.output.mean_square
-                saturates = link.use.feeds.kind == NeighbourKind.SATURATING
-                gain = 1.0 if saturates else 1.0 / unit.output.mean_square
+                kept: float | None = unit.output.mean_square
+                if link.use.feeds.kind == NeighbourKind.SATURATING:
+                    kept = link.use.kept_by_saturation
+                gain = 1.0 / (kept or 1.0)
                 slope, _ = log_slopes(link.curve, Statistics(q))
                 own = max(here.output.kurtosis - 1.0 - 2.0 * slope**2, 0.0)
                 variance = slope**2 * variance + (own + 2.0) / max(link.width, 1.0)

@@ -70,6 +70,8 @@ KERNEL_ROLES: frozenset[Role] = frozenset(
 """Roles in which a weight is contracted with an input, so that it has fans."""
 CONVOLUTION_ROLES: frozenset[Role] = frozenset({Role.CONVOLUTION, Role.TRANSPOSED_CONVOLUTION})
 
+MAX_LINEAR_SLOPE = 2.0
+"""Up to this E[f′(z)²] a bounded function of z ~ N(0, 1) counts as in its linear range."""
 MIN_MEAN_SQUARE = 1e-3
 """A smaller mean square says no more than that a gate or branch starts closed."""
 MOMENT_TOLERANCE = 0.02
@@ -92,6 +94,7 @@ class Neighbour:
         scale: the constant c that the model multiplies a kernel's output by before f; moment, slope
             and curve are those of f alone.
         oscillates: whether f goes up and down for ever, as a sine does.
+        mean: E[f(z)], of a saturating f.
     """
 
     label: str
@@ -103,6 +106,7 @@ class Neighbour:
     step: StepName = StepName.OTHER
     scale: float = 1.0
     oscillates: bool = False
+    mean: float = 0.0
 
     def at(self, q: float) -> tuple[float, float]:
         """Return (E[f(c·z)²], c²·E[f′(c·z)²]) for z ~ N(0, q), q > 0, c the scale."""
@@ -210,6 +214,24 @@ class Use:
         if self.role not in KERNEL_ROLES and use.role in KERNEL_ROLES:
             return use
         return replace(self, times=self.times + 1) if again else self
+
+    @property
+    def kept_by_saturation(self) -> float | None:
+        """What a saturating function that feeds the kernel leaves for its scale to make up for.
+
+        That is Var[f(z)]. A sigmoid's mean of ½ is the same whatever the input says, and tells
+        samples apart no more than a bias; what does is 0.043 of its mean square of 0.293. Of the
+        kernel that gives the model's output the mean counts, so that no output is larger for it:
+        E[f(z)²]. None where no such function feeds it, or one that is steep, whose linear range
+        unit signals leave.
+        """
+        feed = self.feeds
+        if feed.kind != NeighbourKind.SATURATING or not feed.curve:
+            return None
+        if feed.slope > MAX_LINEAR_SLOPE:
+            return None
+        last = self.follows.kind == NeighbourKind.OUTPUT
+        return feed.moment if last else feed.moment - feed.mean**2
 
     def split(self, kernels: int, together: int, units: int) -> Use:
         """Return the use of a kernel whose output is split, as one that packs several kernels.

@@ -5,7 +5,9 @@ matters to the next kernel. So a kernel
 
 - fed by a rectifier f(z), z ~ N(0, 1), has variance 1/(fan_in · E[f(z)²]), which for ReLU is He's
   2/fan_in; likewise one fed by a gate, a sum or anything else that changes the mean square;
-- fed by something linear, normalized or saturating has Xavier's 2/(fan_in + fan_out), the
+- fed by a saturating f has 1/(fan_in · Var[f(z)]): what all samples share, as a sigmoid's ½, tells
+  none of them apart (but the model's last kernel takes E[f(z)²], and no output grows for it);
+- fed by something linear or normalized has Xavier's 2/(fan_in + fan_out), the
   compromise between both directions; or LeCun's 1/fan_in where the fans differ by more than a
   factor of 2, since there the compromise costs both directions (a 4× expansion and contraction
   leaves 0.64 of the mean square);
@@ -20,7 +22,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fanwise.network.uses import NeighbourKind, Role, StepName, Use
+from fanwise.network.uses import MAX_LINEAR_SLOPE, NeighbourKind, Role, StepName, Use
 from fanwise.policies.base import scale_scheme
 from fanwise.schemes import LeCun, Scheme, Siren, VarianceScaling, Xavier, Zeros
 from fanwise.schemes.distributions import Constant, Normal, Orthogonal
@@ -30,8 +32,6 @@ MAX_FAN_RATIO = 2.0
 """Up to this ratio of the fans Xavier's compromise is taken."""
 UNIT_TOLERANCE = 0.05
 """A mean square this close to 1 needs no correction."""
-MAX_LINEAR_SLOPE = 2.0
-"""Up to this E[f′(z)²] a bounded function of z ~ N(0, 1) counts as in its linear range."""
 LOGIT_RMS = 0.1
 """Of a softmax's inputs: of n classes, or experts, each starts near 1/n, and the loss near ln n."""
 TIED_RMS = 0.5
@@ -114,11 +114,17 @@ def _choose_kernel(use: Use, fans: Fans) -> Choice:
             (scheme,),
             f"{feed.label} {verb} {feed.moment:.3g} of the second moment; fan_in makes up for it",
         )
+    kept = use.kept_by_saturation
+    if kept is not None:
+        moment = "second moment" if math.isclose(kept, feed.moment) else "variance over samples"
+        return Choice(
+            (VarianceScaling(round(1.0 / kept, 12), "fan_in", "normal"),),
+            f"{feed.label} keeps {kept:.3g} of the {moment}; fan_in makes up for it",
+        )
     small, large = sorted((fans.fan_in, fans.fan_out))
-    linear = "saturates: unit gain keeps it in its linear range"
     steep = f"is steep: E[f′(z)²] is {feed.slope:.3g}, and gradients grow by as much"
     why = {
-        "saturating": f"{feed.label} {linear if feed.slope <= MAX_LINEAR_SLOPE else steep}",
+        "saturating": f"{feed.label} {steep if feed.slope > MAX_LINEAR_SLOPE else 'saturates'}",
         "normalized": f"fed by {feed.label}, which has unit second moment",
     }.get(feed.kind, f"fed by {feed.label}")
     if large > MAX_FAN_RATIO * small:

@@ -142,6 +142,21 @@ def test_resizing_and_transposed_convolutions():
     assert all(p.rms is not None for p in plan.predicted)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_zeros_laid_round_the_input_are_padding(stride):
+    def convolved(x, w, padding):
+        return jax.lax.conv_general_dilated(
+            x, w, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    x, around = randn(2, 5, 6, 3), ((0, 1), (1, 2))
+    padded = lambda x: jnp.pad(x, ((0, 0), *around, (0, 0)))  # noqa: E731
+    by_hand = rows(lambda p, x: convolved(padded(x), p["w"], "VALID"), x, w=(3, 3, 3, 8))["w"]
+    built_in = rows(lambda p, x: convolved(x, p["w"], around), x, w=(3, 3, 3, 8))["w"]
+    assert (by_hand.fan_in, by_hand.reason) == (built_in.fan_in, built_in.reason)
+    assert by_hand.fan_in < 27
+
+
 def test_a_cell_of_ones_own_and_iterations():
     def cell(p, xs):
         def step(h, x):

@@ -446,7 +446,7 @@ class Named(nn.Module):
 
     def forward(self, x):
         for name in self.order:
-            x = torch.tanh(getattr(self, name)(x))
+            x = getattr(self, name)(x)
         return x
 
 

@@ -11,9 +11,11 @@ from support.frameworks import require
 require("torch")
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
-from support.nets import Function, moments_by_sum  # noqa: E402
+from support.nets import Apply, Function, mean_by_sum, moments_by_sum  # noqa: E402
 from support.traced import between, fed, randn, rows  # noqa: E402
 from torch import nn  # noqa: E402
+
+import fanwise.torch as fwt  # noqa: E402
 
 
 def tanh_gelu(z):
@@ -102,17 +104,20 @@ def test_gains_of_composite_activations(activation, gain):
 
 
 @pytest.mark.parametrize("name", SATURATING)
-def test_a_saturating_activation_keeps_unit_gain(name):
+def test_what_varies_of_a_saturating_activation_is_made_up_for(name):
+    """Its variance, not its second moment; of the last kernel the second moment."""
     activation, label = SATURATING[name]
-    row = fed(activation, out=6)
-    assert row.feeds == label
-    assert row.scheme == "xavier_uniform"
-    assert row.std == pytest.approx(6**-0.5)
-    assert row.reason == (
-        f"{label} saturates: unit gain keeps it in its linear range; fan_avg serves both directions"
+    square, _ = moments_by_sum(activation)
+    variance = square - mean_by_sum(activation) ** 2
+    model = nn.Sequential(
+        nn.Linear(5, 6), Apply(activation), nn.Linear(6, 7), Apply(activation), nn.Linear(7, 3)
     )
-    value, _ = moments_by_sum(activation)
-    assert row.forward == pytest.approx(math.sqrt(value), rel=1e-6)
+    plan = fwt.plan(model, randn(3, 5))
+    middle, last = plan["2.weight"], plan["4.weight"]
+    assert (middle.feeds, last.feeds) == (label, label)
+    assert middle.std == pytest.approx((6 * variance) ** -0.5, rel=1e-6)
+    assert middle.reason.startswith(f"{label} keeps {variance:.3g} of the ")
+    assert last.std == pytest.approx((7 * square) ** -0.5, rel=1e-6)
 
 
 @pytest.mark.parametrize(

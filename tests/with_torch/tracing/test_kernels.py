@@ -241,6 +241,32 @@ def test_fans_count_the_taps_that_touch_data(layer, size, fan_in):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("zeros", [(1, 1, 1, 1), (0, 1, 0, 1), (2, 1, 0, 3)])
+def test_zeros_laid_round_the_input_are_padding(zeros, stride):
+    """As in TensorFlow's "same" with a stride: more zeros after than before."""
+    x = randn(2, 3, 5, 6)
+
+    def forward(self, x):
+        return F.conv2d(F.pad(x, zeros), self.w, stride=stride)
+
+    model = Function(forward, w=randn(8, 3, 3, 3))
+    plan = fwt.plan(model, x)
+    assert (plan["w"].fan_in, plan["w"].fan_out) == pytest.approx(propagated_fans(model, "w", x))
+    if set(zeros) == {1}:
+        layer = fwt.plan(nn.Conv2d(3, 8, 3, stride, 1, bias=False), x)
+        assert plan["w"].reason == layer["weight"].reason
+        assert plan.predicted[0].rms == pytest.approx(layer.predicted[0].rms)
+
+
+def test_zeros_beside_units_are_data():
+    def forward(self, x):
+        return F.conv2d(F.pad(x, (0, 0, 0, 0, 0, 5)), self.w)
+
+    plan = fwt.plan(Function(forward, w=randn(8, 8, 3, 3)), randn(2, 3, 9, 9))
+    assert plan["w"].fan_in == 72
+
+
+@pytest.mark.parametrize("stride", [1, 2])
 def test_a_convolution_whose_parameter_is_flat(stride):
     """One axis of the parameter holds the places of both, whose strides it has."""
     x = randn(2, 3, 9, 9)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate, combinations
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -39,6 +39,8 @@ ROOTS = (Kernel, Lookup, Recurrence, Source)
 """Steps whose outputs are independent of what came before."""
 NORMAL = (*ROOTS, Normalization, Scale, Shift, Sum)
 """Steps whose outputs are taken as normal."""
+Zeros: TypeAlias = tuple[tuple[int, int], ...]
+"""How many zeros lie (before, after) a value on each of its axes."""
 MAX_EQUATIONS = 20_000
 """Equations that are run on samples."""
 
@@ -61,6 +63,7 @@ class GraphBuilder:
         unit_axes: of each contraction the axes of that value along which its units lie.
         names: of the contractions so far, as what feeds others is called.
         factors: of each node that a learned factor made: the signal after it and before it.
+        padded: of zeros laid round a value of data: that value, and (before, after) on each axis.
         batch: how many samples the batch has.
     """
 
@@ -79,6 +82,7 @@ class GraphBuilder:
         self.unit_axes: dict[int, list[int]] = {}
         self.names: list[str] = []
         self.factors: dict[int, tuple[Signal, Signal]] = {}
+        self.padded: dict[Value, tuple[Value, Zeros]] = {}
         self.batch = 1
         self.makers: dict[Value, Equation] = {}
         self.values: dict[str, Any] = {}
@@ -351,6 +355,19 @@ class GraphBuilder:
                 node = self.node_of(value)
                 if node not in self.graph.outputs:
                     self.graph.outputs.append(node)
+
+    def without_zeros(self, value: Value) -> tuple[Value, Zeros]:
+        """Return a value without the zeros laid round it; how many (before, after) on each axis.
+
+        One with zeros beside its samples or units is returned as it is.
+        """
+        none = ((0, 0),) * len(value.shape)
+        if value not in self.padded:
+            return value, none
+        inner, zeros = self.padded[value]
+        own = self.signals[inner]
+        kept = [axis for axis in (own.samples, own.units) if axis is not None]
+        return (value, none) if any(any(zeros[axis]) for axis in kept) else (inner, zeros)
 
     def following(self) -> dict[int, Following]:
         """Return what follows each contraction."""

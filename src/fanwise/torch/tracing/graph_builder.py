@@ -29,7 +29,7 @@ from fanwise.torch.tracing.data.constants import Constants
 from fanwise.torch.tracing.data.derived import Derived
 from fanwise.torch.tracing.data.outputs import KernelOutputs
 from fanwise.torch.tracing.data.provenance import Provenance, output_of
-from fanwise.torch.tracing.data.records import Records
+from fanwise.torch.tracing.data.records import Records, Zeros
 from fanwise.torch.tracing.sampling.generated import GeneratedWeight
 from fanwise.torch.tracing.sampling.regions import Regions
 
@@ -106,6 +106,29 @@ class GraphBuilder:
     def is_data(self, tensor: torch.Tensor) -> bool:
         """Return whether a tensor is made of the model's input: a signal, or what one chose."""
         return self.find_provenance(tensor) is not None or self.records.find(tensor).chosen
+
+    def record_zeros(
+        self, padded: torch.Tensor, inner: torch.Tensor, widths: Sequence[int]
+    ) -> None:
+        """Note a tensor of zeros laid round another: (before, after) of its axes, last to first."""
+        ends = [(int(low), int(high)) for low, high in zip(widths[::2], widths[1::2], strict=True)]
+        zeros = ((0, 0),) * (inner.dim() - len(ends)) + tuple(ends[::-1])
+        if all(n >= 0 for pair in zeros for n in pair):
+            self.records.of(padded).padded = inner, zeros
+
+    def without_zeros(self, tensor: torch.Tensor) -> tuple[torch.Tensor, Zeros]:
+        """Return a tensor without the zeros laid round it; how many (before, after) on each axis.
+
+        One with zeros beside its samples or units is returned as it is.
+        """
+        none = ((0, 0),) * tensor.dim()
+        padded = self.records.find(tensor).padded if self.find_provenance(tensor) else None
+        if padded is None:
+            return tensor, none
+        inner, zeros = padded
+        units = self.provenance(inner).unit_axis
+        kept = {0} if units is None else {0, units % len(zeros)}
+        return (tensor, none) if any(any(zeros[axis]) for axis in kept) else padded
 
     def set_provenance(self, result: Any, provenance: Provenance) -> None:
         """Note where the tensors of a result come from, but for integers: counts and positions."""

@@ -45,6 +45,10 @@ def record_padding(uses: Uses, equation: Equation) -> None:
         Concatenation((share,), units=more_units), (builder.node_of(signal),), out
     )
     note(builder, equation, signal, output_of(node, units))
+    config, fill = equation.params["padding_config"], builder.constants.value(equation.inputs[1])
+    around = all(low >= 0 and high >= 0 and not inside for low, high, inside in config)
+    if signal is equation.inputs[0] and around and fill is not None and not fill.any():
+        builder.padded[out] = signal, tuple((int(low), int(high)) for low, high, _ in config)
 
 
 @rule("scatter-add")

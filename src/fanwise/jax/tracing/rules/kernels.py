@@ -325,6 +325,9 @@ def _record_convolution(uses: Uses, equation: Equation) -> bool:
         letters[axis] = letter
     spread = tuple(int(n) for n in params["lhs_dilation"])
     transposed = any(n > 1 for n in spread)
+    zeros = ((0, 0),) * len(data.shape)
+    if not transposed:  # whose entries are set apart, zeros and all
+        data, zeros = builder.without_zeros(data)
     strides = tuple(int(n) for n in params["window_strides"])
     kernel_axes = numbers.rhs_spec[2:]
     order = [sorted(kernel_axes).index(axis) for axis in kernel_axes]
@@ -344,14 +347,15 @@ def _record_convolution(uses: Uses, equation: Equation) -> bool:
     if contraction is None:
         return False
     spatial = numbers.lhs_spec[2:]
-    taps = _taps_on(equation, [data.shape[axis] for axis in spatial])
+    around = [zeros[axis] for axis in spatial]
+    taps = _taps_on(equation, [data.shape[axis] for axis in spatial], around)
     inputs = data.shape[numbers.lhs_spec[1]] // int(params["feature_group_count"])
     whole = math.prod(weight.shape[axis] for axis in kernel_axes) / math.prod(spread)
     contraction.use = with_touched_taps(
         contraction.use,
         inputs * taps,
         equation.output.size / max(data.size, 1),
-        lambda size: _taps_on(equation, [size] * len(spatial)) / whole,
+        lambda size: _taps_on(equation, [size] * len(spatial), around) / whole,
     )
     if contraction.use.full_from and uses.of[contraction.parameter].times == 1:
         uses.of[contraction.parameter] = contraction.use
@@ -368,8 +372,11 @@ def _record_convolution(uses: Uses, equation: Equation) -> bool:
     return True
 
 
-def _taps_on(equation: Equation, sizes: Sequence[int]) -> float:
-    """Return at how many positions an output sees its input, on a map of these sizes: a mean."""
+def _taps_on(equation: Equation, sizes: Sequence[int], zeros: Sequence[tuple[int, int]]) -> float:
+    """Return at how many positions an output sees an input of these sizes, a mean over outputs.
+
+    `zeros` lie (before, after) it on each axis, besides the convolution's own padding.
+    """
     params, weight = equation.params, equation.inputs[1]
     widths = [weight.shape[axis] for axis in params["dimension_numbers"].rhs_spec[2:]]
     taps = 1.0
@@ -377,7 +384,7 @@ def _taps_on(equation: Equation, sizes: Sequence[int]) -> float:
         stride, dilation, spread = (
             int(params[name][k]) for name in ("window_strides", "rhs_dilation", "lhs_dilation")
         )
-        low, high = (int(edge) for edge in params["padding"][k])
+        low, high = (int(params["padding"][k][end]) + zeros[k][end] for end in (0, 1))
         room = (n - 1) * spread + low + high - dilation * (width - 1)
         outputs = max(room // stride + 1, 0)
         taps *= pairs(n, outputs, width, stride, low, dilation, spread) / max(outputs, 1)

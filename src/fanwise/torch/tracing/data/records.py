@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import ref
 
 import torch
@@ -11,6 +11,9 @@ import torch
 from fanwise.network.layouts import Factor
 from fanwise.torch.tracing.data.derived import Derived
 from fanwise.torch.tracing.data.provenance import Provenance
+
+Zeros: TypeAlias = tuple[tuple[int, int], ...]
+"""How many zeros lie (before, after) a tensor on each of its axes."""
 
 
 @dataclass(eq=False, slots=True)
@@ -29,6 +32,7 @@ class TensorRecord:
         rows: of a tensor made of a parameter: how many rows of that it can show.
         number: on the tape.
         age: the number of operations before it was made, where that is measured.
+        padded: of zeros laid round another tensor: that tensor, and how many.
     """
 
     provenance: Provenance | None = None
@@ -42,6 +46,7 @@ class TensorRecord:
     rows: int | None = None
     number: int | None = None
     age: int | None = None
+    padded: tuple[torch.Tensor, Zeros] | None = None
 
 
 NOTHING = TensorRecord()

@@ -46,6 +46,8 @@ def record_padding(builder: GraphBuilder, operation: Operation) -> None:
     step = Concatenation((share,), units=more_units)
     node = builder.add_node(step, (builder.node_of(signal),), out)
     builder.set_provenance(operation.result, output_of(node, units))
+    if not operation.argument(2, 0.0):
+        builder.record_zeros(out, signal, operation.args[1])
 
 
 @rule("index_add scatter_add scatter_reduce", scatters=True)

@@ -14,6 +14,7 @@ from fanwise.network.windows import pairs, with_touched_taps
 from fanwise.torch.tracing.aten.facts import describe
 from fanwise.torch.tracing.aten.operation import Operation
 from fanwise.torch.tracing.data.provenance import output_of
+from fanwise.torch.tracing.data.records import Zeros
 from fanwise.torch.tracing.graph_builder import GraphBuilder
 from fanwise.torch.tracing.rules.position_axes import update_axes
 
@@ -68,53 +69,56 @@ def add_kernel(
         builder.outputs.add(result, units, index, node_of_part)
 
 
-def taps_of(operation: Operation) -> float:
-    """Return at how many positions a convolution's output sees its input, a mean over outputs."""
-    data, weight = operation.args[:2]
-    axes = weight.dim() - 2
-    return _taps_on(operation, [int(n) for n in data.shape[-axes:]]) if axes else 1.0
+def convolved_data(builder: GraphBuilder, operation: Operation) -> tuple[torch.Tensor, Zeros]:
+    """Return what a convolution sees: without the zeros that an operation laid round it."""
+    data, transposed = operation.args[0], operation.args[6]
+    none = ((0, 0),) * data.dim()
+    return (data, none) if transposed else builder.without_zeros(data)
 
 
-def _taps_on(operation: Operation, sizes: Sequence[int]) -> float:
-    """Return the same on a map of these sizes."""
+def _taps_on(operation: Operation, sizes: Sequence[int], zeros: Zeros) -> float:
+    """Return at how many positions an output sees an input of these sizes: a mean over outputs."""
     _, weight, _, stride, padding, dilation, transposed, extra = operation.args[:8]
     axes = weight.dim() - 2
     settings = [tuple(v) * (axes if len(v) == 1 else 1) for v in (stride, padding, dilation, extra)]
     taps = 1.0
     for k, n in enumerate(sizes):
         step, edge, dilated, more = (int(v[k]) for v in settings)
+        before, after = zeros[k - axes]
         width = int(weight.shape[k + 2])
         reach = dilated * (width - 1)
         if transposed:
             m = (n - 1) * step - 2 * edge + reach + more + 1
             count = pairs(m, n, width, step, edge, dilated)  # the output's entries, from the input
         else:
-            m = (n + 2 * edge - reach - 1) // step + 1
-            count = pairs(n, m, width, step, edge, dilated)
+            m = (n + 2 * edge + before + after - reach - 1) // step + 1
+            count = pairs(n, m, width, step, edge + before, dilated)
         taps *= count / max(m, 1)
     return taps
 
 
-def with_touched(use: Use, operation: Operation) -> Use:
+def with_touched(use: Use, operation: Operation, data: torch.Tensor, zeros: Zeros) -> Use:
     """Return a convolution's use with the shares of its fans that are left on a small map."""
-    data, weight, _, stride, _, _, transposed, *_ = operation.args
+    weight, stride, transposed = operation.args[1], operation.args[3], operation.args[6]
     axes = weight.dim() - 2
-    if not axes:
-        return use
     strides = tuple(stride) * (axes if len(stride) == 1 else 1)
     whole = math.prod(weight.shape[2:]) / (math.prod(strides) if transposed else 1)
-    fan_in = int(data.shape[-axes - 1]) // use.groups * taps_of(operation)
-    growth = operation.output.numel() / max(data.numel(), 1)
+    taps = _taps_on(operation, data.shape[data.dim() - axes :], zeros)
     return with_touched_taps(
-        use, fan_in, growth, lambda size: _taps_on(operation, [size] * axes) / whole
+        use,
+        int(data.shape[-axes - 1]) // use.groups * taps,
+        operation.output.numel() / max(data.numel(), 1),
+        lambda size: _taps_on(operation, [size] * axes, zeros) / whole,
     )
 
 
-def add_convolution(builder: GraphBuilder, parameter: str, operation: Operation) -> None:
+def add_convolution(
+    builder: GraphBuilder, parameter: str, operation: Operation, data: torch.Tensor, zeros: Zeros
+) -> None:
     """Add a convolution with a parameter; its fans are what its borders leave of them."""
-    data, weight, bias, _, _, _, transposed, _, groups = operation.args[:9]
+    _, weight, bias, _, _, _, transposed, _, groups = operation.args[:9]
     result, axes = operation.output, weight.dim() - 2
-    taps = taps_of(operation)
+    taps = _taps_on(operation, data.shape[data.dim() - axes :], zeros)
     inputs = int(data.shape[-axes - 1]) // groups
     added = builder.parameter(bias) if isinstance(bias, torch.Tensor) else None
     sums = [k for k in range(weight.dim()) if k != int(transposed)]

@@ -20,6 +20,7 @@ from fanwise.torch.tracing.rules.kernels import (
     add_convolution,
     add_kernel,
     add_product,
+    convolved_data,
     with_touched,
 )
 from fanwise.torch.tracing.rules.lookups import add_lookup
@@ -282,6 +283,7 @@ def _record_convolution(uses: Uses, operation: Operation) -> Fed | None:
     data, weight, bias, stride, _, _, transposed, _, groups = operation.args[:9]
     uses.record_bias(bias)
     memory = uses.parameters.memory(weight)
+    data, zeros = convolved_data(uses.builder, operation)
     letters = ("IO" if transposed else "OI") + "K" * (weight.dim() - 2)
     if memory is None:
         if uses.builder.find_provenance(data) is None or uses.parameters.derived(weight) is None:
@@ -302,10 +304,10 @@ def _record_convolution(uses: Uses, operation: Operation) -> Fed | None:
     if contraction is None:
         return None
     if memory is not None:
-        contraction.use = with_touched(contraction.use, operation)
+        contraction.use = with_touched(contraction.use, operation, data, zeros)
         if contraction.use.full_from and uses.of[memory.name].times == 1:
             uses.of[memory.name] = contraction.use
-    add_convolution(uses.builder, contraction.parameter, operation)
+    add_convolution(uses.builder, contraction.parameter, operation, data, zeros)
     return contraction, data
 
 
