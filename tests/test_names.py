@@ -52,6 +52,13 @@ def test_attention_packs_on_demand():
     assert packed("attn/attention_output/kernel") == Stream("attn.out_proj.weight")
 
 
+def test_keras_keeps_a_gru_s_update_gate_first():
+    assert KERAS("gru/gru_cell/kernel") == Stream("gru.weight_ih_l0", order=(1, 0, 2))
+    for order in ((0, 0), (1, 2), (0, 2)):
+        with pytest.raises(ArgumentError, match="once"):
+            Rename("kernel", "weight", order=order)
+
+
 def test_keras_paths_become_pytorch_s():
     assert KERAS("fc1/kernel").name == "fc1.weight"
     assert KERAS("norm/gamma").name == "norm.weight"

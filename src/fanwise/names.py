@@ -4,7 +4,7 @@ A stream belongs to a name, and the canonical one is PyTorch's: `fc1.weight`. A 
 rules that rewrite a path such as Flax's `fc1/kernel`, in order; a user's own come first.
 
 >>> JAX("layers_0/kernel")
-Stream(name='layers.0.weight', block=0, blocks=1)
+Stream(name='layers.0.weight', block=0, blocks=1, order=())
 >>> JAX.extend(Rename(r"^encoder/", "bert/encoder/"))("encoder/norm/scale").name
 'bert.encoder.norm.weight'
 
@@ -12,7 +12,12 @@ Some frameworks keep in one parameter what another keeps in several. So a stream
 several, stacked along a first axis: Flax's LSTM has a kernel a gate, PyTorch's has all four in one.
 
 >>> JAX("lstm/cell/if/kernel")
-Stream(name='lstm.weight_ih_l0', block=1, blocks=4)
+Stream(name='lstm.weight_ih_l0', block=1, blocks=4, order=())
+
+Or it packs the same kernels in another order:
+
+>>> KERAS("gru/gru_cell/kernel").order
+(1, 0, 2)
 """
 
 from __future__ import annotations
@@ -33,11 +38,14 @@ class Stream(NamedTuple):
         name: the stream's.
         block: which block the parameter is, from 0.
         blocks: how many kernels of the parameter's shape the stream holds.
+        order: of a parameter that packs several kernels in another order than the stream: which of
+            the stream's each of its own is. Empty where the orders agree.
     """
 
     name: str
     block: int = 0
     blocks: int = 1
+    order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,15 +57,18 @@ class Rename:
         to: what it becomes; ``\1`` stands for the first group.
         block: which block of the stream a path is where the pattern is found.
         blocks: how many there are.
+        order: which of the stream's kernels each is that a path packs where the pattern is found.
 
     Raises:
-        ArgumentError: an invalid expression, or a block that isn't one of the blocks.
+        ArgumentError: an invalid expression, a block that isn't one of the blocks, or an order that
+            names a kernel twice or leaves one out.
     """
 
     pattern: str
     to: str
     block: int = 0
     blocks: int = 1
+    order: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -69,6 +80,10 @@ class Rename:
         if not 0 <= self.block < self.blocks:
             raise ArgumentError(
                 f"Rename: block {self.block} of {self.blocks}: pass 0 <= block < blocks."
+            )
+        if sorted(self.order) != list(range(len(self.order))):
+            raise ArgumentError(
+                f"Rename: order {self.order} must hold each of 0 to {len(self.order) - 1} once."
             )
 
 
@@ -92,11 +107,14 @@ class NameMap:
     def __call__(self, path: str) -> Stream:
         """Return the stream of the parameter at this path."""
         block, blocks = 0, 1
+        order: tuple[int, ...] = ()
         for rule in self.rules:
             path, found = re.subn(rule.pattern, rule.to, path)
             if found and rule.blocks > 1:
                 block, blocks = rule.block, rule.blocks
-        return Stream(path, block, blocks)
+            if found and rule.order:
+                order = rule.order
+        return Stream(path, block, blocks, order)
 
     def extend(self, *rules: Rename) -> NameMap:
         """Return a map in which these rules come before the others."""
@@ -183,6 +201,10 @@ KERAS = NameMap(
                 ("recurrent_kernel", "weight_hh"),
                 ("bias", "bias_hh"),
             )
+        ),
+        *(  # PyTorch's GRU has reset, update and new; Keras's the update gate first
+            Rename(rf"(^|/)gru_cell/{leaf}$", rf"\1{to}_l0", order=(1, 0, 2))
+            for leaf, to in (("kernel", "weight_ih"), ("recurrent_kernel", "weight_hh"))
         ),
         Rename(r"(^|/)(kernel|gamma|scale|embeddings|alpha)$", r"\1weight"),
         Rename(r"(^|/)beta$", r"\1bias"),

@@ -102,6 +102,8 @@ def streams_of(
         stream, weights = names(row.name), np.asarray(values[row.name]).reshape(row.view)
         if row.layout is not None:
             weights = weights.transpose(canonical(row.view, row.view, row.layout, None)[0])
+        if stream.order:  # the stream's first kernel first
+            weights = weights[[stream.order.index(k) for k in range(len(stream.order))]]
         n = max(len(row.draws), 1)
         held = found.setdefault(stream.name, Held(stream.blocks * n))
         for i, draw in enumerate(row.draws or (None,)):

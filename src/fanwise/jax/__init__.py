@@ -1,8 +1,8 @@
-"""Front end for JAX: trees of parameters, as Flax, Haiku and Equinox have them.
+"""Front end for JAX: models of Flax, Equinox, Haiku, any function; and trees of parameters.
 
 - `draw`: an array, by a scheme.
-- `plan`: which draw each array of a tree gets, and why; nothing is drawn.
-- `init`: plan a tree, and return it drawn; JAX's arrays aren't changed in place.
+- `plan`: which draw each array gets, and why, read off the model's jaxpr; nothing is drawn.
+- `init`: plan, and return the parameters drawn; JAX's arrays aren't changed in place.
 - `measure`: what a forward and a backward pass do, with verdicts; `Meter`: again and again.
 - `initializers`: a drop-in for `jax.nn.initializers`.
 """

@@ -155,7 +155,7 @@ class Plan(ShownPlan):
         missing = named.keys() - {row.name for row in self.rows}
         if missing:
             raise ModelError(f"the plan has no row for {min(missing)!r}: plan this model anew.")
-        check_streams(zip(self.rows, streams, strict=True), ALIKE_REMEDY)
+        check_streams(zip(self.rows, streams, strict=True), ALIKE_REMEDY, reorders=True)
         for done, call in enumerate(calls, 1):
             call()
             row = self.rows[done - 1]
@@ -168,6 +168,9 @@ class Plan(ShownPlan):
 
 def _fill(variable: Any, row: Row, seed: int, stream: Stream, threads: int | None) -> None:
     view, layout, whole, region = row.view, row.layout, None, None
+    draws = row.draws
+    if stream.order and len(draws) > 1:
+        draws = tuple(draws[stream.order.index(k)] for k in range(len(draws)))
     if stream.blocks > 1:  # one of several kernels that the stream holds, stacked
         whole, view = (stream.blocks, *view), (1, *view)
         layout = None if layout is None else f"B{layout}"
@@ -175,7 +178,7 @@ def _fill(variable: Any, row: Row, seed: int, stream: Stream, threads: int | Non
     drawn = fill_tensor(
         row.shape,
         check_keras_dtype(variable.dtype),
-        row.draws,
+        draws,
         seed=seed,
         name=stream.name,
         view=view,
@@ -184,6 +187,10 @@ def _fill(variable: Any, row: Row, seed: int, stream: Stream, threads: int | Non
         region=region,
         threads=threads,
     )
+    if stream.order:
+        packed = keras.ops.reshape(drawn, row.view)
+        own = keras.ops.take(packed, stream.order, axis=(row.layout or "B").index("B"))
+        drawn = keras.ops.reshape(own, row.shape)
     if row.zeros:
         kept = np.ones(row.shape, dtype=bool)
         for line in row.zeros:

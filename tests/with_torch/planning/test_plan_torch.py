@@ -18,7 +18,7 @@ import fanwise as fw  # noqa: E402
 import fanwise.torch as fwt  # noqa: E402
 from fanwise import schemes  # noqa: E402
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
-from fanwise.names import TORCH, Rename  # noqa: E402
+from fanwise.names import TORCH, NameMap, Rename  # noqa: E402
 from fanwise.schemes.distributions import Normal  # noqa: E402
 from fanwise.torch import Plan, Rule  # noqa: E402
 
@@ -459,6 +459,14 @@ def test_adding_removing_and_reordering_changes_no_other_layers_weights(order):
         assert changed[name] == reference[name]
     kernels = [v for n, v in changed.items() if n.endswith("weight")]
     assert len(set(kernels)) == len(kernels)  # no two layers alike
+
+
+def test_an_order_of_kernels_is_not_ignored():
+    """Only Keras has kernels packed in another order than PyTorch, and only there is it followed."""
+    names = NameMap((Rename("weight", "kernel", order=(1, 0)),))
+    plan = fwt.plan(nn.Linear(6, 6), randn(2, 6))
+    with pytest.raises(ArgumentError, match=r"isn't seen to pack 2 kernels"):
+        plan.apply(nn.Linear(6, 6), seed=0, names=names)
 
 
 def test_deep_copies_do_not_start_identical():
