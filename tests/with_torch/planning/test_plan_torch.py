@@ -462,7 +462,7 @@ def test_adding_removing_and_reordering_changes_no_other_layers_weights(order):
 
 
 def test_an_order_of_kernels_is_not_ignored():
-    """Only Keras has kernels packed in another order than PyTorch, and only there is it followed."""
+    """Keras alone packs kernels in another order than PyTorch, and there alone it is followed."""
     names = NameMap((Rename("weight", "kernel", order=(1, 0)),))
     plan = fwt.plan(nn.Linear(6, 6), randn(2, 6))
     with pytest.raises(ArgumentError, match=r"isn't seen to pack 2 kernels"):
