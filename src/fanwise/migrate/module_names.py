@@ -42,6 +42,7 @@ class ModuleNames:
         self.parents: dict[cst.CSTNode, cst.CSTNode] = {}
         self.calls: list[cst.Call] = []
         self.bound: dict[cst.CSTNode, cst.BaseExpression] = {}
+        self.unpacked: dict[cst.CSTNode, cst.Name] = {}
         self.imports: dict[tuple[ImportStatement, str], str] = {}
         self.statements: list[ImportStatement] = []
         self.stars: list[tuple[str, cst.ImportFrom]] = []
@@ -80,6 +81,8 @@ class ModuleNames:
         if isinstance(value, cst.Tuple) and len(value.elements) == len(target.elements):
             for left, right in zip(target.elements, value.elements, strict=True):
                 self.bound[left.value] = right.value
+                if isinstance(left.value, cst.Name):
+                    self.unpacked[right.value] = left.value
 
     def _note_import(self, node: ImportStatement) -> None:
         module = import_module(node)

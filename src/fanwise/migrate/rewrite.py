@@ -14,8 +14,6 @@ from fanwise.migrate.conversion import Conversion, Converter, spelled
 from fanwise.migrate.edits import ModuleEdits, NewCode, apply_edits
 from fanwise.migrate.imports import GONE, Imports
 from fanwise.migrate.meanings import (
-    ConstantLaw,
-    IdentityLaw,
     NewCall,
     Question,
     Refusal,
@@ -25,17 +23,18 @@ from fanwise.migrate.mentions import Mention, find_mentions
 from fanwise.migrate.module_names import ModuleNames, root_name
 from fanwise.migrate.old_initializers import OLD_NAMES, exported_by
 from fanwise.migrate.options import Options
-from fanwise.migrate.receivers import ReceiverKind, is_shared, receiver_of
+from fanwise.migrate.receivers import ReceiverKind, receiver_of
 from fanwise.migrate.report import Finding, Kind, one_line
-from fanwise.migrate.todays_calls import FANWISE_TF1_MODULE
+from fanwise.migrate.todays_calls import FANWISE_KERAS_MODULE, FANWISE_TF1_MODULE
 from fanwise.migrate.version import version_by_names
 
 LONGEST_LINE: Final = 100
 """A line that a longer call would make longer than this is broken behind the parenthesis."""
 
 SHARED_REASON: Final = (
-    "It may serve several weights: one Keras initializer draws the same values at every call, so "
-    "weights of one shape would start identical; TensorFlow 1 drew anew. Make one for each weight."
+    "It may serve several weights. One Keras initializer draws the same values at every call; "
+    "fanwise's draws anew, as TensorFlow 1 did. This code needs fanwise now, or one initializer "
+    "for each weight."
 )
 PASSED_ON_REASON: Final = (
     "Passed on uncalled: see that its callers give only what today's class takes, no dtype and no "
@@ -155,6 +154,8 @@ class _Migration:
         seen = found.kind is ReceiverKind.TENSORFLOW or bool(found.readers)
         known = seen or self.converter.keeps_name(mention)
         kind, reason = (Kind.CONVERTED, "") if known else (Kind.CHECK, PASSED_ON_REASON)
+        if self.options.to == "keras" and new.callee.startswith(FANWISE_KERAS_MODULE):
+            kind, reason = Kind.CHECK, SHARED_REASON
         self._find(kind, mention.node, reason, "")
 
     def _only_called(self, mention: Mention) -> bool:
@@ -230,15 +231,8 @@ class _Migration:
         return ""
 
     def _judge(self, conversion: Conversion) -> tuple[Kind, str]:
-        reasons = list(conversion.new.notes)
-        random = not isinstance(conversion.meaning.law, (ConstantLaw, IdentityLaw))
-        unseeded = random and conversion.meaning.seed is None and not conversion.mention.partial
-        kind = Kind.CONVERTED
-        if (
-            self.options.to == "keras"
-            and unseeded
-            and is_shared(conversion.mention.whole, self.names)
-        ):
+        kind, reasons = Kind.CONVERTED, list(conversion.new.notes)
+        if conversion.shared:
             kind, reasons = Kind.CHECK, [*reasons, SHARED_REASON]
         if self.options.to == "torch":
             kind, reasons = Kind.CHECK, [*reasons, IN_PLACE_REASON]
