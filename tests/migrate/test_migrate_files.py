@@ -29,7 +29,7 @@ def tree(place, paths, content=OLD):
 
 
 def read(place):
-    return sorted(str(path.relative_to(place)) for path in files.source_files([place]))
+    return sorted(str(path.relative_to(place)) for path in files.source_files([place], str))
 
 
 # Which files.
@@ -175,11 +175,28 @@ def test_environments_and_caches_are_left_out(tmp_path):
     assert read(tmp_path) == ["a.py"]
 
 
+def test_skipped_folders_are_named(tmp_path):
+    tree(tmp_path, ["a.py", "env/lib/b.py", ".ipynb_checkpoints/c.py", ".venv/e.py", "ignored/g.py",
+                    "b/.ipynb_checkpoints/c.py", "node_modules/d.py", "__pycache__/f.py"])  # fmt: skip
+    (tmp_path / "env" / "pyvenv.cfg").write_text("")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".gitignore").write_text("ignored/\n__pycache__/\n")
+    names = [".git", ".ipynb_checkpoints", ".venv", "b/.ipynb_checkpoints", "env", "node_modules"]
+    report = migrate([tmp_path])
+    assert (report.scanned, report.skipped) == (1, tuple(str(tmp_path / name) for name in names))
+
+
+def test_a_named_folder_is_always_read(tmp_path):
+    tree(tmp_path, [".ipynb_checkpoints/a.py"])
+    report = migrate([tmp_path / ".ipynb_checkpoints"])
+    assert (report.scanned, report.skipped) == (1, ())
+
+
 def test_a_named_file_is_always_read(tmp_path):
     tree(tmp_path, ["a.py", "script"])
     (tmp_path / ".gitignore").write_text("*\n")
     named = [tmp_path / "a.py", tmp_path / "script", tmp_path / "a.py"]
-    assert list(files.source_files(named)) == named[:2]
+    assert list(files.source_files(named, str)) == named[:2]
 
 
 def test_links_are_not_followed_out_of_the_tree(tmp_path):
@@ -348,6 +365,22 @@ def test_no_code_is_run(tmp_path):
 def test_workers_agree_with_one(tmp_path):
     tree(tmp_path, [f"m{i}.py" for i in range(60)])
     assert migrate([tmp_path], workers=2) == migrate([tmp_path])
+
+
+def test_a_process_that_dies_is_an_error(tmp_path, monkeypatch):
+    tree(tmp_path, [f"m{i}.py" for i in range(60)])
+    monkeypatch.setattr(run, "SERVE", "import sys; sys.stdin.read()")
+    with pytest.raises(FanwiseError, match="a process of fanwise migrate died; nothing was writ"):
+        migrate([tmp_path], workers=2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_progress_counts_every_file(tmp_path, workers):
+    tree(tmp_path, [f"m{i}.py" for i in range(60)])
+    tree(tmp_path, ["plain.py", "z.py"], content="x = 1\n")
+    told = []
+    migrate([tmp_path], workers=workers, progress=lambda *pair: told.append(pair))
+    assert told == [(done, 62) for done in range(1, 63)]
 
 
 # Misuse.

@@ -326,16 +326,19 @@ def migrate(
     """
     from fanwise.cli.console import console
     from fanwise.migrate import migrate as migrate_paths
+    from fanwise.report.terminal import progress
 
     try:
-        report = migrate_paths(
-            paths,
-            to=to.value,
-            tf_version=tf_version,
-            write=write,
-            simplify=simplify,
-            workers=os.cpu_count() or 1,
-        )
+        with progress(console(stderr=True), "reading", None) as advance:
+            report = migrate_paths(
+                paths,
+                to=to.value,
+                tf_version=tf_version,
+                write=write,
+                simplify=simplify,
+                workers=os.cpu_count() or 1,
+                progress=lambda _, of: advance(of),
+            )
     except FanwiseError as error:
         typer.echo(f"fanwise: {error}", err=True)
         raise typer.Exit(2) from error

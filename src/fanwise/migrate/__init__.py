@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from fanwise.errors import ArgumentError, FanwiseError
-from fanwise.migrate.options import Destination, Options
+from fanwise.migrate.options import Destination, Options, Progress, silent
 
 if TYPE_CHECKING:
     from fanwise.migrate.report import Report
@@ -38,6 +38,7 @@ def migrate(
     write: bool = False,
     simplify: bool = False,
     workers: int = 1,
+    progress: Progress = silent,
 ) -> Report:
     """Convert old TensorFlow initializers to today's, distributions kept; write only if asked to.
 
@@ -48,6 +49,7 @@ def migrate(
         write: replace the files; otherwise the report alone tells what would change.
         simplify: write a variance scaling that has a usual name under that name.
         workers: processes to spread many files over.
+        progress: called after each file with (files done, files in all).
 
     Returns:
         What was found, with the new content of every file.
@@ -67,7 +69,8 @@ def migrate(
     from fanwise.migrate.run import run
 
     options = Options(to, version, simplify)
-    return run([Path(path) for path in paths], options, write=write, workers=workers)
+    sources = [Path(path) for path in paths]
+    return run(sources, options, write=write, workers=workers, progress=progress)
 
 
 def _version(text: str) -> tuple[int, int]:

@@ -9,15 +9,17 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import libcst as cst
 
 from fanwise.errors import FanwiseError, TargetError
 from fanwise.migrate.files import replace_file, source_files
 from fanwise.migrate.notebooks import NotebookError, rewrite_notebook
-from fanwise.migrate.options import Options
+from fanwise.migrate.options import Options, Progress, silent
 from fanwise.migrate.relevance import is_relevant, names_old
 from fanwise.migrate.report import FileResult, Finding, Kind, Report
 from fanwise.migrate.rewrite import rewrite
@@ -34,33 +36,61 @@ NOT_PYTHON_3 = "it can't be read as Python 3"
 TO_PYTHON_3 = "Python 3: for Python 2, run 2to3, then this again"
 
 
-def run(paths: Iterable[Path], options: Options, *, write: bool, workers: int) -> Report:
+def run(
+    paths: Iterable[Path],
+    options: Options,
+    *,
+    write: bool,
+    workers: int,
+    progress: Progress = silent,
+) -> Report:
     """Return the report over all source files under the paths; with `write`, replace what changes.
 
     Raises:
         TargetError: a path that doesn't exist.
     """
-    scanned = 0
+    skipped: list[Path] = []
+    sources = list(source_files(paths, skipped.append))
     relevant: list[Path] = []
     problems: list[tuple[str, str]] = []
-    for path in source_files(paths):
-        scanned += 1
+    tell = _Teller(progress, len(sources))
+    for path in sources:
         try:
             if is_relevant(path.read_bytes()):
                 relevant.append(path)
+                continue
         except OSError as error:
             problems.append((str(path), f"it can't be read: {error.strerror}"))
-    results = [result for result in _all(relevant, options, workers) if result is not None]
+        tell()
+    results = [result for result in _all(relevant, options, workers, tell) if result is not None]
     if write:
         problems += _write(results)
     failed = {path for path, _ in problems}
     kept = tuple(result for result in results if result.path not in failed)
-    return Report(kept, scanned, write, tuple(problems))
+    return Report(kept, len(sources), write, tuple(problems), tuple(map(str, skipped)))
 
 
-def _all(paths: Sequence[Path], options: Options, workers: int) -> Iterable[FileResult | None]:
+class _Teller:
+    """Tells how many files are done; may be called by several threads."""
+
+    def __init__(self, progress: Progress, of: int) -> None:
+        self._progress, self._of, self._done = progress, of, 0
+        self._lock = Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self._done += 1
+            self._progress(self._done, self._of)
+
+
+def _all(
+    paths: Sequence[Path], options: Options, workers: int, tell: _Teller
+) -> Iterable[FileResult | None]:
     if workers < 2 or len(paths) < FEW_FILES:
-        return [migrate_file(path, options) for path in paths]
+        for path in paths:
+            yield migrate_file(path, options)
+            tell()
+        return
     # multiprocessing would import the caller's main module again, or copy its threads' locks.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", SERVE]
@@ -74,21 +104,36 @@ def _all(paths: Sequence[Path], options: Options, workers: int) -> Iterable[File
         server.stdin.write(pickle.dumps((share, options)))
         server.stdin.close()
     results: dict[Path, FileResult | None] = {}
-    for server, share in zip(servers, shares, strict=True):
-        assert server.stdout is not None
-        with server.stdout:
-            answer = server.stdout.read()
-        if server.wait():
-            raise FanwiseError("a process of fanwise migrate died; nothing was written.")
-        results |= zip(share, pickle.loads(answer), strict=True)
-    return [results[path] for path in paths]
+    with ThreadPoolExecutor(workers) as readers:
+        for answers in readers.map(_answers, servers, shares, [tell] * workers):
+            results |= answers
+    yield from (results[path] for path in paths)
+
+
+def _answers(
+    server: subprocess.Popen[bytes], share: Sequence[Path], tell: _Teller
+) -> dict[Path, FileResult | None]:
+    """Return what one process makes of its files, told as they come."""
+    assert server.stdout is not None
+    results: dict[Path, FileResult | None] = {}
+    with server.stdout:
+        for path in share:
+            try:
+                results[path] = pickle.load(server.stdout)
+            except (EOFError, pickle.UnpicklingError):
+                break
+            tell()
+    if server.wait() or len(results) < len(share):
+        raise FanwiseError("a process of fanwise migrate died; nothing was written.")
+    return results
 
 
 def serve() -> None:
-    """Answer one request for files to migrate: pickled on stdin, pickled to stdout."""
+    """Answer one request for files to migrate: pickled on stdin, each pickled to stdout."""
     paths, options = pickle.load(sys.stdin.buffer)
-    answer = [migrate_file(path, options) for path in paths]
-    sys.stdout.buffer.write(pickle.dumps(answer))
+    for path in paths:
+        pickle.dump(migrate_file(path, options), sys.stdout.buffer)
+        sys.stdout.buffer.flush()
 
 
 def _write(results: Sequence[FileResult]) -> list[tuple[str, str]]:
