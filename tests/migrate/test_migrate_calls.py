@@ -297,7 +297,10 @@ def test_name_with_a_second_meaning_is_reported():
         "    xavier_initializer = None\n"
         "x = xavier_initializer()\n"
     )
-    assert refused(code) == ("its name means different things in this file", "one import for it")
+    assert refused(code) == (
+        "xavier_initializer: the name means different things in this file",
+        "one import for it",
+    )
 
 
 def test_unused_import_is_reported():

@@ -176,11 +176,13 @@ def test_environments_and_caches_are_left_out(tmp_path):
 
 
 def test_skipped_folders_are_named(tmp_path):
-    tree(tmp_path, ["a.py", "env/lib/b.py", ".ipynb_checkpoints/c.py", ".venv/e.py", "ignored/g.py",
-                    "b/.ipynb_checkpoints/c.py", "node_modules/d.py", "__pycache__/f.py"])  # fmt: skip
+    folders = (
+        ".ipynb_checkpoints b/.ipynb_checkpoints .venv env node_modules __pycache__ own".split()
+    )
+    tree(tmp_path, ["a.py", *(f"{folder}/b.py" for folder in folders)])
     (tmp_path / "env" / "pyvenv.cfg").write_text("")
     (tmp_path / ".git").mkdir()
-    (tmp_path / ".gitignore").write_text("ignored/\n__pycache__/\n")
+    (tmp_path / ".gitignore").write_text("own/\n__pycache__/\n")
     names = [".git", ".ipynb_checkpoints", ".venv", "b/.ipynb_checkpoints", "env", "node_modules"]
     report = migrate([tmp_path])
     assert (report.scanned, report.skipped) == (1, tuple(str(tmp_path / name) for name in names))

@@ -60,6 +60,8 @@ class Converter:
             return KnownVersion(api1=False)
         if self.options.tf_version is not None:
             return KnownVersion(self.options.tf_version)
+        if mention.fallback:  # tf.compat.v1 has version 1's interface, and so has what lacks it.
+            return KnownVersion(api1=True, modern=True)
         return self.file_version
 
     def is_old(self, mention: Mention) -> bool:

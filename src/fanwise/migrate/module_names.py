@@ -58,7 +58,7 @@ class ModuleNames:
             children = list(_children(node))
             for child in children:
                 self.parents[child] = node
-            stack.extend(children)
+            stack.extend(reversed(children))  # so that nodes come in the order of the text
             self._note(node)
 
     def _note(self, node: cst.CSTNode) -> None:
@@ -271,6 +271,21 @@ class ModuleNames:
             elif isinstance(assignment, Assignment) and assignment.node in self.bound:
                 found += self.importers(self.bound[assignment.node])
         return found
+
+    def origins(self, name: cst.Name) -> frozenset[cst.CSTNode]:
+        """Return what binds a name: import statements, or what is assigned to; through aliases."""
+        return self._origins(name, frozenset())
+
+    def _origins(self, name: cst.Name, seen: frozenset[cst.CSTNode]) -> frozenset[cst.CSTNode]:
+        found: set[cst.CSTNode] = set()
+        for assignment in self.assignments(name):
+            if not isinstance(assignment, Assignment) or assignment.node in seen:
+                continue
+            value = self.bound.get(assignment.node)
+            root = None if value is None else root_name(value)
+            seen |= {assignment.node}
+            found |= (root is not None and self._origins(root, seen)) or {assignment.node}
+        return frozenset(found)
 
     def is_alias(self, node: cst.CSTNode) -> bool:
         """Whether an expression's root is a name that was assigned, not imported."""

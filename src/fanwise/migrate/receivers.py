@@ -8,7 +8,6 @@ from enum import Enum, auto
 import libcst as cst
 
 from fanwise.migrate.module_names import LOOPS, ModuleNames
-from fanwise.migrate.old_initializers import without_compat
 
 
 class ReceiverKind(Enum):
@@ -183,8 +182,3 @@ def _attribute_is_shared(target: cst.BaseExpression, names: ModuleNames) -> bool
         if isinstance(node, cst.Attribute) and node.attr.value == name.value
     ]
     return len(readers) != 1 or _runs_more_often(readers[0], target, names)
-
-
-def is_compat_only(dotted: frozenset[str]) -> bool:
-    """Whether every reading of a name goes through `tensorflow.compat.v1`."""
-    return bool(dotted) and all(without_compat(name)[1] for name in dotted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,8 +19,8 @@ from fanwise.migrate.meanings import (
     Refusal,
     Unconverted,
 )
-from fanwise.migrate.mentions import Mention, find_mentions
-from fanwise.migrate.module_names import ModuleNames, root_name
+from fanwise.migrate.mentions import Cause, Mention, Unclear, find_mentions
+from fanwise.migrate.module_names import ModuleNames, dotted_text, root_name
 from fanwise.migrate.old_initializers import OLD_NAMES, exported_by
 from fanwise.migrate.options import Options
 from fanwise.migrate.receivers import ReceiverKind, receiver_of
@@ -40,6 +40,11 @@ PASSED_ON_REASON: Final = (
     "Passed on uncalled: see that its callers give only what today's class takes, no dtype and no "
     "uniform among it."
 )
+MOST_NAMED: Final = 4
+"""So many names are told of those that one binding leaves unclear."""
+
+STATEMENTS_AROUND: Final = (cst.BaseSmallStatement, cst.BaseCompoundStatement, cst.Module)
+
 IN_PLACE_REASON: Final = "It fills a tensor in place now: init(weight), not init(shape)."
 
 
@@ -107,11 +112,41 @@ class _Migration:
         yield from advice(self.names)
 
     def _mentions(self) -> Iterator[Mention]:
+        unclear: dict[tuple[Cause, frozenset[cst.CSTNode]], list[Unclear]] = {}
         for found in find_mentions(self.names):
             if isinstance(found, Mention):
                 yield found
+            elif isinstance(found, Unclear):
+                unclear.setdefault((found.cause, found.bindings), []).append(found)
             else:
                 self._leave(*found)
+        for uses in unclear.values():
+            self._leave_unclear(uses)
+
+    def _leave_unclear(self, uses: Sequence[Unclear]) -> None:
+        """Say once of all uses of one binding that it doesn't show what they mean."""
+        reason, instead = uses[0].cause.value
+        texts = list(dict.fromkeys(dotted_text(use.node) for use in uses))
+        more = f" and {len(texts) - MOST_NAMED} more" if len(texts) > MOST_NAMED else ""
+        places = f", {len(uses)} places" if len(uses) > 1 else ""
+        reason = f"{', '.join(texts[:MOST_NAMED])}{more}{places}: {reason}"
+        shown = self._binding_statements(uses[0].bindings) or [uses[0].node]
+        code = " / ".join(one_line(self.names.code(statement)) for statement in shown)
+        finding = Finding(Kind.LEFT, self.names.line(shown[0]), code, reason, instead)
+        self.found.append((shown[0], finding))
+
+    def _binding_statements(self, bindings: frozenset[cst.CSTNode]) -> list[cst.CSTNode]:
+        """Return the statements that bind a name; none where it is bound otherwise too."""
+        statements = {self._small_statement(binding) for binding in bindings}
+        if None in statements:  # A parameter, say: the use of it tells more.
+            return []
+        return sorted((s for s in statements if s is not None), key=self.names.line)
+
+    def _small_statement(self, binding: cst.CSTNode) -> cst.CSTNode | None:
+        """Return the small statement that a binding is, or is part of; None within no such one."""
+        around = (binding, *self.names.ancestors(binding))
+        nearest = next(n for n in around if isinstance(n, STATEMENTS_AROUND))
+        return nearest if isinstance(nearest, cst.BaseSmallStatement) else None
 
     def _convert(self, mention: Mention) -> None:
         try:
