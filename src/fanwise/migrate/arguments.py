@@ -115,9 +115,9 @@ def _private_dict(node: cst.Name, names: ModuleNames, hidden: Refusal) -> cst.Ba
     """Return the literal a name was assigned, if every reader of it is a `**name` and no more."""
     assignment = names.only_assignment(node)
     value = names.value(node)
-    if assignment is None or not isinstance(assignment.node, cst.Name) or value is node:
+    if not isinstance(assignment, cst.Name) or value is node:
         raise hidden
-    readers = names.readers(assignment.node)
+    readers = names.readers(assignment)
     if readers is None or not all(_is_double_star(reader, names) for reader in readers):
         raise hidden
     constants = [e.value for e in getattr(value, "elements", ()) if isinstance(e, cst.DictElement)]
@@ -241,10 +241,9 @@ def _all_scalar(args: Sequence[cst.Arg], names: ModuleNames) -> bool:
 
 
 def _is_numeric_parameter(name: cst.Name, names: ModuleNames) -> bool:
-    assignment = names.only_assignment(name)
-    if assignment is None or not isinstance(assignment.node, cst.Param):
+    parameter = names.only_assignment(name)
+    if not isinstance(parameter, cst.Param):
         return False
-    parameter = assignment.node
     if parameter.annotation is not None:
         return names.code(parameter.annotation.annotation) in ("float", "int")
     return isinstance(parameter.default, (cst.Integer, cst.Float))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,22 +51,36 @@ IN_PLACE_REASON: Final = "It fills a tensor in place now: init(weight), not init
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one module."""
+    """What became of one module: its text, what was found, and whether anything was edited."""
 
-    module: cst.Module
+    code: str
     findings: tuple[Finding, ...]
     changed: bool
 
 
-def rewrite(module: cst.Module, options: Options) -> Outcome:
+def rewrite(
+    module: cst.Module,
+    options: Options,
+    source: str | None = None,
+    tree: ast.Module | None = None,
+) -> Outcome:
     """Return the module with every old call converted that can be, and what was found.
 
     The result parses; comments and layout stay; a second run changes nothing.
+
+    Args:
+        module: as LibCST reads it.
+        options: what was asked for.
+        source: the module's text, where that is at hand.
+        tree: the module as Python reads it, where that is at hand.
+
+    Raises:
+        IrreproducibleError: LibCST can't write the text as it stood.
     """
-    migration = _Migration(ModuleNames(module), options)
+    migration = _Migration(ModuleNames(module, source, tree), options)
     migration.run()
     edits = migration.edits
-    new = apply_edits(module, edits) if edits else module
+    new = apply_edits(migration.names, edits) if edits else migration.names.source
     findings = sorted(migration.findings(), key=lambda finding: finding.line)
     return Outcome(new, tuple(findings), bool(edits))
 
@@ -85,7 +100,7 @@ class _Migration:
     def __post_init__(self) -> None:
         self.imports = Imports(self.names)
         self.converter = Converter(self.names, self.options, version_by_names(self.names))
-        code = self.names.module.code
+        code = self.names.source
         self.edits.single_quotes = code.count("'") > code.count('"')
 
     def run(self) -> None:
@@ -255,8 +270,8 @@ class _Migration:
         if self.imports.is_swapped(node):
             return cst.ensure_type(node, cst.Name).value
         if conversion.mention.alias and isinstance(node, cst.Name):
-            assignment = self.names.only_assignment(node)
-            if assignment and self.aliases.get(assignment.node) == conversion.new.callee:
+            target = self.names.only_assignment(node)
+            if target is not None and self.aliases.get(target) == conversion.new.callee:
                 return node.value
         return self.imports.spell(conversion.new.callee, node)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import pickle
 import subprocess
@@ -17,6 +18,7 @@ from threading import Lock
 import libcst as cst
 
 from fanwise.errors import FanwiseError, TargetError
+from fanwise.migrate.edits import IrreproducibleError
 from fanwise.migrate.files import replace_file, source_files
 from fanwise.migrate.notebooks import NotebookError, rewrite_notebook
 from fanwise.migrate.options import Options, Progress, silent
@@ -156,7 +158,7 @@ def migrate_file(path: Path, options: Options) -> FileResult | None:
         return FileResult(str(path), b"", b"", (Finding(Kind.UNREAD, 1, reason=reason),))
     try:
         read = _notebook if path.suffix == ".ipynb" else _python
-        with _deep_recursion():
+        with _deep_recursion(), _no_collection():
             after, findings = read(before, options)
     except _Unreadable as unreadable:
         return FileResult(str(path), before, before, (unreadable.finding,))
@@ -179,18 +181,12 @@ class _Unreadable(Exception):
 
 def _parse(source: bytes) -> cst.Module:
     try:
-        module = cst.parse_module(source)
+        return cst.parse_module(source)
     except (cst.ParserSyntaxError, SyntaxError, ValueError, LookupError) as error:
         raise _Unreadable(f"LibCST can't read it: {error}") from error
-    if module.bytes != source:
-        raise _Unreadable(
-            "LibCST can't reproduce it byte for byte: a form feed, or a lone \\r",
-            "it without them",
-        )
-    return module
 
 
-def _checked(source: bytes) -> ast.AST:
+def _checked(source: bytes) -> ast.Module:
     """Let CPython's parser judge first: LibCST's dies of nesting that is too deep."""
     try:
         with warnings.catch_warnings():
@@ -221,11 +217,31 @@ def _deep_recursion() -> Iterator[None]:
         sys.setrecursionlimit(limit)
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Put off the garbage collector: a tree of 100,000 nodes keeps it busy for nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _python(source: bytes, options: Options) -> tuple[bytes, tuple[Finding, ...]]:
-    if not names_old(_checked(source), source):
+    tree = _checked(source)
+    if not names_old(tree, source):
         return source, ()
-    outcome = rewrite(_parse(source), options)
-    after = outcome.module.bytes
+    module = _parse(source)
+    try:
+        outcome = rewrite(module, options, source.decode(module.encoding), tree)
+    except IrreproducibleError as error:
+        raise _Unreadable(
+            "LibCST can't reproduce it byte for byte: a form feed, or a lone \\r",
+            "it without them",
+        ) from error
+    after = outcome.code.encode(module.encoding)
     if after != source:
         _check(after)
     return after, outcome.findings
@@ -244,13 +260,12 @@ def _notebook(source: bytes, options: Options) -> tuple[bytes, tuple[Finding, ..
 def _check(after: bytes) -> None:
     """Refuse output that wouldn't parse: a fault of ours that must not reach the disk.
 
-    CPython judges as well: LibCST reads newer f-strings than the Python that runs.
+    Python judges: LibCST reads newer f-strings than the Python that runs.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ast.parse(after)
-        cst.parse_module(after)
-    except (cst.ParserSyntaxError, SyntaxError) as error:
+    except (SyntaxError, ValueError) as error:
         reason = f"what it would become doesn't parse, a fault in fanwise: {error}"
         raise _Unreadable(reason) from error
