@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import libcst as cst
 
@@ -63,6 +64,10 @@ class ModuleEdits:
         return bool(self.calls or self.names or self.dtypes or self.lines)
 
 
+Piece: TypeAlias = tuple[cst.BaseStatement, list[cst.BaseStatement]]
+"""A statement, and what stands in its place."""
+
+
 class IrreproducibleError(Exception):
     """LibCST would write more of the module otherwise than it stood than has to change."""
 
@@ -78,29 +83,22 @@ def apply_edits(names: ModuleNames, edits: ModuleEdits) -> str:
     editor = _Editor(edits, names.parents)
     module, source = names.module, names.source
     new = cst.ensure_type(module.visit(editor), cst.Module)
-    if new.footer is not module.footer or re.search(r"\x0c|\r(?!\n)", source):
+    if new.footer is not module.footer or module.footer or re.search(r"\x0c|\r(?!\n)", source):
         if module.code != source:
             raise IrreproducibleError
         return new.code
     kept: list[str] = []
     at = 0
-    for original, statements in editor.pieces:
+    ends = [*(names.start(statement) for statement in module.body[1:]), len(source)]
+    for (original, statements), end in zip(editor.pieces, ends, strict=True):
         if len(statements) == 1 and statements[0] is original:
             continue
-        before = _written(module, [original])
-        last = not module.has_trailing_newline and original is module.body[-1]
-        before = before.removesuffix(module.default_newline) if last else before
-        start = source.rfind(before, at, names.offset(original) + len(before))
-        if start < 0:
-            raise IrreproducibleError
-        after = _written(module, statements)
-        kept += [source[at:start], after.removesuffix(module.default_newline) if last else after]
-        at = start + len(before)
+        written = "".join(module.code_for_node(statement) for statement in statements)
+        if end == len(source) and not module.has_trailing_newline:
+            written = written.removesuffix(module.default_newline)
+        kept += [source[at : names.start(original)], written]
+        at = end
     return "".join([*kept, source[at:]])
-
-
-def _written(module: cst.Module, statements: Sequence[cst.CSTNode]) -> str:
-    return "".join(module.code_for_node(statement) for statement in statements)
 
 
 class _Editor(cst.CSTTransformer):
@@ -109,7 +107,7 @@ class _Editor(cst.CSTTransformer):
     def __init__(self, edits: ModuleEdits, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> None:
         super().__init__()
         self.edits = edits
-        self.pieces: list[tuple[cst.CSTNode, list[cst.BaseStatement]]] = []
+        self.pieces: list[Piece] = []
         """What became of each top-level statement."""
         self._touched: set[cst.CSTNode] = set()
         for edited in (edits.calls, edits.names, edits.dtypes, edits.lines):
@@ -235,10 +233,10 @@ class _Editor(cst.CSTTransformer):
         return updated_node.with_changes(body=body, footer=[*left, *updated_node.footer])
 
     def _pieces(
-        self, originals: Sequence[cst.CSTNode], updated: Sequence[cst.BaseStatement]
-    ) -> tuple[list[tuple[cst.CSTNode, list[cst.BaseStatement]]], list[cst.EmptyLine]]:
+        self, originals: Sequence[cst.BaseStatement], updated: Sequence[cst.BaseStatement]
+    ) -> tuple[list[Piece], list[cst.EmptyLine]]:
         """Return what becomes of each statement of a body, and comments left over at its end."""
-        pieces: list[tuple[cst.CSTNode, list[cst.BaseStatement]]] = []
+        pieces: list[Piece] = []
         left: list[cst.EmptyLine] = []
         for original, statement in zip(originals, updated, strict=True):
             lines, over = self._edited(original, statement)
@@ -366,6 +364,8 @@ class _Comments(cst.CSTVisitor):
 
 def comments(node: cst.CSTNode) -> list[str]:
     """Return the comments inside a node, in order."""
+    if "#" not in cst.Module([]).code_for_node(node):  # in less time than it takes to visit it
+        return []
     visitor = _Comments()
     node.visit(visitor)
     return visitor.found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from functools import cached_property
 
 import libcst as cst
@@ -143,7 +143,7 @@ class ModuleNames:
     @cached_property
     def _lines(self) -> Lines:
         tree = ast.parse(self.source) if self._tree is None else self._tree
-        return Lines(self.scopes.statements, tree)
+        return Lines(self.scopes.statements, tree, self.source.split("\n"), self.code)
 
     def line(self, node: cst.CSTNode) -> int:
         """Return the line of a statement, or of a part of one, counted from 1."""
@@ -156,11 +156,12 @@ class ModuleNames:
         lengths = (len(line) + 1 for line in self.source.split("\n"))
         return [0, *itertools.accumulate(lengths)]
 
-    def offset(self, statement: cst.CSTNode) -> int:
-        """Return where in the source the line begins that a statement's first token stands on."""
-        if isinstance(statement, cst.SimpleStatementLine):
-            statement = statement.body[0]
-        return self._offsets[self.line(statement) - 1]
+    def start(self, statement: cst.BaseStatement) -> int:
+        """Return where in the source a statement begins, its comments and decorators included."""
+        inner = statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else statement
+        assert isinstance(inner, Statement)
+        above: Sequence[cst.EmptyLine] = getattr(statement, "leading_lines", ())
+        return self._offsets[self._lines.first_line(inner) - 1 - len(above)]
 
     def source_line(self, node: cst.CSTNode) -> str:
         """Return the whole line that a node begins on, without its end."""
@@ -214,6 +215,21 @@ class ModuleNames:
         return scope is not None and scope.kind == "class"
 
     # Dotted names.
+
+    def named_like(self, last_parts: Set[str]) -> Set[str]:
+        """Return the names that may stand for a dotted name that ends so: aliases too."""
+        found = {name for (_, name), dotted in self.imports.items() if _last(dotted) in last_parts}
+        found |= last_parts
+        assigned = [
+            (target.value, dotted_text(value))
+            for target, value in self.bound.items()
+            if isinstance(target, cst.Name) and isinstance(value, (cst.Name, cst.Attribute))
+        ]
+        count = 0
+        while count < len(found):
+            count = len(found)
+            found |= {name for name, text in assigned if _last(text) in found}
+        return found
 
     def dotted(self, node: cst.CSTNode) -> frozenset[str]:
         """Return the full dotted names that an expression may stand for; none where unknown."""
@@ -354,6 +370,10 @@ def dotted_text(node: cst.BaseExpression) -> str:
         trail.append(node.attr.value)
         node = node.value
     return ".".join([node.value, *reversed(trail)]) if isinstance(node, cst.Name) else ""
+
+
+def _last(dotted: str) -> str:
+    return dotted.rsplit(".", 1)[-1]
 
 
 def root_name(node: cst.CSTNode) -> cst.Name | None:
