@@ -145,10 +145,9 @@ class Imports:
         """Return the dotted expressions that read what an import binds to a name."""
         return [
             node
-            for node in self.names.expressions
+            for node in self.names.read_from(name)
             if (root := root_name(node)) is not None
-            and root.value == name
-            and any(assignment.node is statement for assignment in self.names.assignments(root))
+            and any(binding.node is statement for binding in self.names.assignments(root))
         ]
 
     def drop_unread(self, converted: set[cst.CSTNode]) -> list[tuple[ImportStatement, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -98,10 +98,7 @@ def find_mentions(
     names: ModuleNames,
 ) -> Iterator[Mention | Unclear | tuple[cst.CSTNode, Refusal]]:
     """Yield every place that names an old initializer, and with a reason what only looks so."""
-    alike = names.named_like(LAST_PARTS)
-    for node in names.expressions:
-        if not _may_be_old(node, alike):
-            continue
+    for node in names.expressions(names.named_like(LAST_PARTS)):
         dotted = names.dotted(node)
         known = {OLD_NAMES.get(without_compat(name)[0]) for name in dotted}
         if len(known) == 1 and (old := next(iter(known))) is not None:
@@ -122,13 +119,6 @@ def find_mentions(
 
 
 LAST_PARTS: Final = frozenset(dotted.rsplit(".", 1)[-1] for dotted in OLD_NAMES) | NO_EQUAL.keys()
-
-
-def _may_be_old(node: DottedExpression, alike: Set[str]) -> bool:
-    """Whether an expression, or what it is read from, is called as an old initializer may be."""
-    inner = node.value if isinstance(node, cst.Attribute) else None
-    parts = (node, inner) if isinstance(inner, DottedExpression) else (node,)
-    return any((n.attr if isinstance(n, cst.Attribute) else n).value in alike for n in parts)
 
 
 def _whole(node: DottedExpression, names: ModuleNames) -> cst.BaseExpression:

@@ -96,10 +96,20 @@ class ModuleNames:
 
     # Expressions and where they stand.
 
-    @cached_property
-    def expressions(self) -> list[cst.Name | cst.Attribute]:
-        """Every dotted expression that is read, whole."""
-        return [node for node in self._expressions if self._is_read(node)]
+    def expressions(self, called: Set[str] | None = None) -> Iterator[cst.Name | cst.Attribute]:
+        """Yield every dotted expression that is read, whole; those with such a part, where told."""
+        for node in self._expressions:
+            if (called is None or _has_part(node, called)) and self._is_read(node):
+                yield node
+
+    def read_from(self, name: str) -> Iterator[cst.Name | cst.Attribute]:
+        """Yield every dotted expression that begins with a name and is read, whole."""
+        for root in self.scopes.read[name]:
+            node: cst.Name | cst.Attribute = root
+            while isinstance(parent := self.parents[node], cst.Attribute):
+                node = parent
+            if self._is_read(node):
+                yield node
 
     def _is_read(self, node: cst.CSTNode) -> bool:
         parent = self.parents.get(node)
@@ -370,6 +380,14 @@ def dotted_text(node: cst.BaseExpression) -> str:
         trail.append(node.attr.value)
         node = node.value
     return ".".join([node.value, *reversed(trail)]) if isinstance(node, cst.Name) else ""
+
+
+def _has_part(node: cst.BaseExpression, called: Set[str]) -> bool:
+    while isinstance(node, cst.Attribute):
+        if node.attr.value in called:
+            return True
+        node = node.value
+    return isinstance(node, cst.Name) and node.value in called
 
 
 def _last(dotted: str) -> str:

@@ -178,7 +178,7 @@ def _attribute_is_shared(target: cst.BaseExpression, names: ModuleNames) -> bool
         return True
     readers = [
         node
-        for node in names.expressions
+        for node in names.expressions({name.value})
         if isinstance(node, cst.Attribute) and node.attr.value == name.value
     ]
     return len(readers) != 1 or _runs_more_often(readers[0], target, names)

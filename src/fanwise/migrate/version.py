@@ -29,23 +29,14 @@ SINCE_1_13: Final = frozenset({"compat.v1", "compat.v2", "function", "config"})
 TELLING: Final = frozenset(
     part for name in ONLY_IN_1 | ONLY_IN_2 | SINCE_1_13 for part in name.split(".")
 )
-
-
-def _may_tell(node: cst.Attribute) -> bool:
-    """Whether a part of a dotted expression is called as something is that tells a version."""
-    at: cst.BaseExpression = node
-    while isinstance(at, cst.Attribute):
-        if at.attr.value in TELLING:
-            return True
-        at = at.value
-    return False
+"""Parts of names that tell a version."""
 
 
 def version_by_names(names: ModuleNames) -> KnownVersion:
     """Return what a file tells of its TensorFlow: the API, and whether it is from after 1.10."""
     seen = {module for module, _ in names.stars} | set(names.imports.values())
-    for node in names.expressions:
-        if isinstance(node, cst.Attribute) and _may_tell(node):
+    for node in names.expressions(TELLING):
+        if isinstance(node, cst.Attribute):
             seen |= names.dotted(node)
     under = [name.split(".")[1:] for name in seen if name.startswith("tensorflow.")]
     one, two = {parts[0] for parts in under}, {".".join(parts[:2]) for parts in under}
