@@ -313,6 +313,22 @@ NOT_3 = "it can't be read as Python 3"
         (b"(" * 5000 + b"tf.zeros_initializer()" + b")" * 5000, f"{NOT_3}: too many nested paren"),
         (b"x = tf.zeros_initializer()\nx = 1" + b" + 1" * 1200, "it is nested too deeply"),
         (b"x = tf.zeros_initializer()\nx = 1" + b" + 1" * 20000, "it is nested too deeply"),
+        (
+            b"x = tf.zeros_initializer()\n@f(1" + b"\n+1" * 1200 + b")\ndef f(): pass",
+            "it is nested too",
+        ),
+        (
+            b"x = tf.zeros_initializer()\ntry:\n  f()\nexcept f(1" + b"+1" * 1200 + b"): pass",
+            "it is nested too deeply",
+        ),
+        (
+            b"match tf.zeros_initializer():\n  case 1 if 1" + b"+1" * 1200 + b": pass",
+            "it is nested too deeply",
+        ),
+        (
+            b"x = tf.zeros_initializer()\nif x: 1\n" + b"elif x: 1\n" * 1200,
+            "it is nested too deeply",
+        ),
         (b"x = 'tf.zeros_initializer()'\0", f"{NOT_3}: source code string cannot contain null"),
     ],
 )

@@ -32,6 +32,9 @@ FEW_FILES = 48
 DEEPEST = 1000
 """So many nodes within each other LibCST reads with a usual stack; it crashes at some thousands."""
 
+BLOCKS = ("body", "handlers", "cases", "orelse", "finalbody")
+"""Fields of Python's statements that hold others, or the clauses that do."""
+
 SERVE = "from fanwise.migrate.run import serve; serve()"
 
 NOT_PYTHON_3 = "it can't be read as Python 3"
@@ -196,12 +199,39 @@ def _checked(source: bytes) -> ast.Module:
         raise _Unreadable(f"{NOT_PYTHON_3}: {error.msg}", TO_PYTHON_3, error.lineno or 1) from error
     except ValueError as error:
         raise _Unreadable(f"{NOT_PYTHON_3}: {error}", TO_PYTHON_3) from error
-    level: list[ast.AST] = [tree]
+    if not _is_shallow(tree, source):
+        raise RecursionError
+    return tree
+
+
+def _is_shallow(tree: ast.Module, source: bytes) -> bool:
+    """Whether no more than `DEEPEST` nodes stand within each other.
+
+    Blocks are followed; an expression is looked into only where it is written long enough for that,
+    a character for each level.
+    """
+    lengths = [len(line) + 1 for line in source.splitlines()]
+    block: list[ast.AST] = [*tree.body]
+    long: list[ast.AST] = []
     for _ in range(DEEPEST):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-        if not level:
-            return tree
-    raise RecursionError
+        if not block:
+            break
+        inner: list[ast.AST] = []
+        for node in block:
+            nested = [child for field in BLOCKS for child in getattr(node, field, ())]
+            if isinstance(node, ast.stmt):
+                start = min(d.lineno for d in (node, *getattr(node, "decorator_list", ())))
+                head = nested and isinstance(nested[0], ast.stmt) and not hasattr(node, "handlers")
+                end = nested[0].lineno if head else node.end_lineno
+                if sum(lengths[start - 1 : end]) > DEEPEST:
+                    long.append(node)
+            inner += nested
+        block = inner
+    for _ in range(DEEPEST):
+        if not long:
+            break
+        long = [child for node in long for child in ast.iter_child_nodes(node)]
+    return not block and not long
 
 
 @contextmanager
