@@ -354,6 +354,7 @@ COMPUTED = {
     "root(4.0)": "2.01172739",
     "np.square(2)": "4.02345478",
     "10 ** 400": "1.00586369 * (10 ** 400)",
+    "9 ** 9 ** 9": "1.00586369 * (9 ** 9 ** 9)",  # In whole numbers it would take minutes.
     "math.sqrt(-1.0)": "1.00586369 * (math.sqrt(-1.0))",
     "math.sqrt(k)": "1.00586369 * (math.sqrt(k))",
     "tf.sqrt(2.0)": "1.00586369 * (tf.sqrt(2.0))",

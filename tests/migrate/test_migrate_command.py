@@ -179,6 +179,7 @@ def test_a_pipe_gets_no_progress(file, slow_reading):
     for number in range(3):
         (file.parent / f"b{number}.py").write_text(OLD)
     done = command(".", "--diff")
+    assert done.stderr.startswith("a.py\n")  # A bar that has been would leave an empty line.
     assert "reading" not in done.output
     assert "\x1b" not in done.output
 

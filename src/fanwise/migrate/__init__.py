@@ -2,12 +2,16 @@
 
 `run` reads files; `rewrite` converts one module, in this order:
 
-1. `module_names`: what each name in the code stands for, without running it;
+1. `module_names`: what each name in the code stands for, without running it, by its `scopes`, and
+   on which of the `lines` it stands;
 2. `mentions`: the places that name one of `old_initializers`, the table of what each drew;
 3. `arguments` and `version` give the call's `meanings`: its distribution, seed and dtype;
 4. `todays_calls`: the new call that draws the same; `conversion` refuses what wouldn't fit its
    `receivers`;
 5. `imports` and `edits` write it into the code, and `report` says what was done.
+
+Where time goes: LibCST's parser takes most, so a module is parsed once, visited only where it
+changes, and put together of its own text and what changed.
 
 The package needs of fanwise only its errors and the moments of a truncated normal, and is imported
 only when it is called; LibCST is loaded when `migrate` runs.

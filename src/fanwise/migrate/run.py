@@ -165,6 +165,10 @@ def migrate_file(path: Path, options: Options) -> FileResult | None:
             after, findings = read(before, options)
     except _Unreadable as unreadable:
         return FileResult(str(path), before, before, (unreadable.finding,))
+    except IrreproducibleError:
+        reason = "LibCST can't reproduce it byte for byte: a form feed, or a lone \\r"
+        finding = Finding(Kind.UNREAD, 1, reason=reason, new="it without them")
+        return FileResult(str(path), before, before, (finding,))
     except Exception as fault:  # One file must not keep the others from being read.
         reason = f"fanwise failed on it: {fault!r}"
         finding = Finding(Kind.UNREAD, 1, reason=reason, new="a report to fanwise; it was left")
@@ -264,13 +268,7 @@ def _python(source: bytes, options: Options) -> tuple[bytes, tuple[Finding, ...]
     if not names_old(tree, source):
         return source, ()
     module = _parse(source)
-    try:
-        outcome = rewrite(module, options, source.decode(module.encoding), tree)
-    except IrreproducibleError as error:
-        raise _Unreadable(
-            "LibCST can't reproduce it byte for byte: a form feed, or a lone \\r",
-            "it without them",
-        ) from error
+    outcome = rewrite(module, options, source.decode(module.encoding), tree)
     after = outcome.code.encode(module.encoding)
     if after != source:
         _check(after)
