@@ -158,10 +158,10 @@ def test_each_skipped_name_is_told_once(file, tmp_path):
 @pytest.fixture
 def slow_reading(monkeypatch):
     """Every file takes long enough for a bar to be shown."""
-    from fanwise.report import terminal
+    from fanwise.cli import progress
 
     clock = itertools.count()
-    monkeypatch.setattr(terminal, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(progress, "monotonic", lambda: float(next(clock)))
 
 
 def test_a_terminal_sees_how_far_it_is(file, slow_reading, monkeypatch):
