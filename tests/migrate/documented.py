@@ -299,7 +299,7 @@ def old_modules(version=(1, 15)):
 
 
 def new_modules():
-    """Today's TensorFlow and Keras as far as the migrated programs need them."""
+    """Today's TensorFlow, Keras and fanwise as far as the migrated programs need them."""
     initializers = keras_initializers()
     keras = module("keras", initializers=initializers)
     tensorflow = _tensorflow(keras=keras)
@@ -308,6 +308,8 @@ def new_modules():
     return {
         "keras": keras,
         "keras.initializers": initializers,
+        "fanwise.keras": module("fanwise.keras", initializers=initializers),
+        "fanwise.keras.initializers": initializers,
         "tensorflow": tensorflow,
         "tensorflow.keras": keras,
         "tensorflow.keras.initializers": initializers,

@@ -15,8 +15,8 @@ from fanwise.migrate.rewrite import rewrite
 def migrate_code(code, **options):
     """Return the new code and the findings, having checked that a second run changes nothing."""
     outcome = rewrite(cst.parse_module(code), Options(**options))
-    new = outcome.module.code
-    again = rewrite(cst.parse_module(new), Options(**options)).module.code
+    new = outcome.code
+    again = rewrite(cst.parse_module(new), Options(**options)).code
     assert again == new, "a second run changed something"
     return new, outcome.findings
 

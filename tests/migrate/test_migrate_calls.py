@@ -297,7 +297,10 @@ def test_name_with_a_second_meaning_is_reported():
         "    xavier_initializer = None\n"
         "x = xavier_initializer()\n"
     )
-    assert refused(code) == ("its name means different things in this file", "one import for it")
+    assert refused(code) == (
+        "xavier_initializer: the name means different things in this file",
+        "one import for it",
+    )
 
 
 def test_unused_import_is_reported():
@@ -340,6 +343,56 @@ def test_dtype_of_a_variable_rules_anyway():
     assert expression(old) == "tf.get_variable('w', [3], tf.float64, tf.keras.initializers.Ones())"
 
 
+# Numbers are computed where constants make them.
+
+COMPUTED = {
+    "math.sqrt(4.0)": "2.01172739",
+    "np.sqrt(2) ** 2": "2.01172739",
+    "2 / math.sqrt(4)": "1.00586369",
+    "-(-math.pi) / np.pi": "1.00586369",
+    "float(max(1, 2)) - abs(-1)": "1.00586369",
+    "root(4.0)": "2.01172739",
+    "np.square(2)": "4.02345478",
+    "10 ** 400": "1.00586369 * (10 ** 400)",
+    "9 ** 9 ** 9": "1.00586369 * (9 ** 9 ** 9)",  # In whole numbers it would take minutes.
+    "math.sqrt(-1.0)": "1.00586369 * (math.sqrt(-1.0))",
+    "math.sqrt(k)": "1.00586369 * (math.sqrt(k))",
+    "tf.sqrt(2.0)": "1.00586369 * (tf.sqrt(2.0))",
+    "np.sqrt(2.0, out=k)": "1.00586369 * (np.sqrt(2.0, out=k))",
+    "np.random.uniform(1, 2)": "1.00586369 * (np.random.uniform(1, 2))",
+    "1 / 0": "1.00586369 * (1 / 0)",
+}
+
+
+@pytest.mark.parametrize(("old", "scale"), COMPUTED.items())
+def test_number_of_constants(old, scale):
+    code = (
+        "import math\nfrom math import sqrt as root\nimport numpy as np\nimport tensorflow as tf\n"
+        f"x = tf.contrib.layers.variance_scaling_initializer(factor={old})\n"
+    )
+    assert f"scale={scale}, mode=" in " ".join(converted(code).split())
+
+
+def test_a_computed_number_fits_where_only_numbers_do():
+    """Torch's truncated normal takes its bounds as values, its gain as a number."""
+    code = (
+        "import math\nimport tensorflow as tf\n"
+        "x = tf.truncated_normal_initializer(stddev=math.sqrt(0.25))\n"
+        "y = tf.variance_scaling_initializer(math.sqrt(4), distribution='uniform')\n"
+    )
+    new = converted(code, to="torch", tf_version=(1, 15))
+    assert "std=math.sqrt(0.25), a=-1.0, b=1.0)" in new
+    assert "kaiming_uniform_, nonlinearity='relu')" in new
+
+
+def test_a_function_of_the_same_name_is_no_number():
+    code = (
+        "import tensorflow as tf\nfrom mine import sqrt\n"
+        "x = tf.contrib.layers.variance_scaling_initializer(sqrt(4))\n"
+    )
+    assert "1.00586369 * (sqrt(4))" in converted(code)
+
+
 # Scalars are told from arrays.
 
 
@@ -374,8 +427,9 @@ def test_what_may_be_an_array_is_left(value):
 # One object for several weights.
 
 SHARED = (
-    "It may serve several weights: one Keras initializer draws the same values at every call, so "
-    "weights of one shape would start identical; TensorFlow 1 drew anew. Make one for each weight."
+    "It may serve several weights. One Keras initializer draws the same values at every call; "
+    "fanwise's draws anew, as TensorFlow 1 did. This code needs fanwise now, or one initializer "
+    "for each weight."
 )
 
 
@@ -389,13 +443,27 @@ SHARED = (
         "with tf.variable_scope('v', initializer=I()):\n    pass\n",
         "init = I()\nwith tf.variable_scope('v', initializer=init):\n    pass\n",
         "class A:\n    def f(self):\n        self.i = I()\n    def g(self):\n        self.i\n",
+        "class A:\n    def f(self):\n        self.i = I()\n",
         "class A:\n    i = I()\n    def g(self):\n        self.i\n",
+        "class A:\n    def f(self):\n        self.i: object = I()\n",
+        "x = tf.contrib.slim.stack(x, g, [3, 3], weights_initializer=I())\n",
+        "cell = tf.nn.rnn_cell.LSTMCell(3, use_peepholes=True, initializer=I())\n",
+        "settings = {'initializer': I()}\n",
+        "settings = dict(a=[I()] * 3)\n",
+        "a, b = I(), 3\nx, y = g(a), g(a)\n",
+        "settings['initializer'] = I()\n",
+        "def f():\n    return I()\ninit = f()\na, b = g(init), g(init)\n",
     ],
 )
-def test_shared_initializer_is_pointed_out(use):
+def test_shared_initializer_draws_anew(use):
     code = "import tensorflow as tf\n" + use.replace("I()", "tf.glorot_uniform_initializer()")
-    _, findings = migrate_code(code)
+    new, findings = migrate_code(code)
     assert [(f.kind, f.reason) for f in findings] == [(Kind.CHECK, SHARED)]
+    assert new == code.replace("import tensorflow as tf\n",
+        "import tensorflow as tf\nfrom fanwise.keras import initializers\n").replace(
+        "tf.glorot_uniform_initializer()", "initializers.GlorotUniform()"
+    )  # fmt: skip
+    assert {f.kind for f in migrate_code(code, to="fanwise")[1]} == {Kind.CONVERTED}
 
 
 @pytest.mark.parametrize(
@@ -405,11 +473,34 @@ def test_shared_initializer_is_pointed_out(use):
         "init = tf.zeros_initializer()\na, b = g(init), g(init)\n",
         "a = tf.get_variable('a', [3], initializer=tf.glorot_uniform_initializer())\n",
         "init = tf.glorot_uniform_initializer()\na = g(init)\n",
+        "a, b = tf.glorot_uniform_initializer(), tf.zeros_initializer()\nx, y = g(a), g(b)\n",
+        "def f():\n    return tf.glorot_uniform_initializer()\na, b = g(f()), g(f())\n",
+        "def f():\n    return 3, tf.glorot_uniform_initializer()\n",
     ],
 )
 def test_what_is_not_shared_is_not(use):
-    _, findings = migrate_code("import tensorflow as tf\n" + use)
+    new, findings = migrate_code("import tensorflow as tf\n" + use)
     assert {f.kind for f in findings} == {Kind.CONVERTED}
+    assert "fanwise" not in new
+
+
+def test_one_class_for_several_weights_stays_one_each():
+    """TensorFlow called a class for each weight; the one object that takes its place draws anew."""
+    old = "tf.variable_scope('v', initializer=tf.random_normal_initializer)"
+    new, findings = migrate_code(f"import tensorflow as tf\nx = {old}\n", tf_version=(1, 15))
+    assert "initializer=initializers.RandomNormal(stddev=1.0))" in new
+    assert [(f.kind, f.reason) for f in findings] == [(Kind.CHECK, SHARED)]
+
+
+def test_one_name_for_two_calls_of_which_one_is_shared():
+    code = (
+        "import tensorflow as tf\nxi = tf.contrib.layers.xavier_initializer\n"
+        "init = xi()\na, b, c = g(init), g(init), g(xi())\n"
+    )
+    assert converted(code).endswith(
+        "xi = tf.keras.initializers.GlorotUniform\n"
+        "init = initializers.GlorotUniform()\na, b, c = g(init), g(init), g(xi())\n"
+    )
 
 
 # Layout

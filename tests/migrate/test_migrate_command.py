@@ -1,5 +1,7 @@
 """The command: what it prints, and how it ends."""
 
+import io
+import itertools
 import json
 import re
 import subprocess
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from fanwise.cli.app import migrate as migrate_command
@@ -141,6 +144,44 @@ def test_messages_of_misuse(file):
     assert command("no.py").stderr == (
         "fanwise: no.py does not exist: pass a Python file, a notebook or a folder.\n"
     )
+
+
+def test_each_skipped_name_is_told_once(file, tmp_path):
+    for folder in (".git", ".ipynb_checkpoints", "a/.ipynb_checkpoints"):
+        (tmp_path / folder).mkdir(parents=True)
+    done = command(".", "--write")
+    assert done.output.splitlines()[-2] == "Skipped: .git, 2 × .ipynb_checkpoints."
+    told = json.loads(command(".", "--json").stdout)["skipped"]
+    assert told == [".git", ".ipynb_checkpoints", "a/.ipynb_checkpoints"]
+
+
+@pytest.fixture
+def slow_reading(monkeypatch):
+    """Every file takes long enough for a bar to be shown."""
+    from fanwise.cli import progress
+
+    clock = itertools.count()
+    monkeypatch.setattr(progress, "monotonic", lambda: float(next(clock)))
+
+
+def test_a_terminal_sees_how_far_it_is(file, slow_reading, monkeypatch):
+    for number in range(3):
+        (file.parent / f"b{number}.py").write_text(OLD)
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=80)
+    monkeypatch.setattr("fanwise.cli.console.console", lambda **_: terminal)
+    command(".")
+    assert "reading" in shown.getvalue()
+    assert "4/4" in shown.getvalue()
+
+
+def test_a_pipe_gets_no_progress(file, slow_reading):
+    for number in range(3):
+        (file.parent / f"b{number}.py").write_text(OLD)
+    done = command(".", "--diff")
+    assert done.stderr.startswith("a.py\n")  # A bar that has been would leave an empty line.
+    assert "reading" not in done.output
+    assert "\x1b" not in done.output
 
 
 def test_table_counts_every_kind(tmp_path, monkeypatch):

@@ -74,6 +74,7 @@ PROGRAM = """
 import tensorflow.compat.v1 as tf
 tf.disable_v2_behavior()
 init = tf.constant_initializer(0.25)
+shared = tf.glorot_uniform_initializer()
 with tf.Graph().as_default():
     variables = {
         "xavier": tf.get_variable("w", [40, 60], initializer=tf.glorot_uniform_initializer(seed=1)),
@@ -81,6 +82,8 @@ with tf.Graph().as_default():
         "typed": tf.get_variable("d", [9], tf.float64, tf.zeros_initializer(dtype=tf.float64)),
         "named": tf.get_variable("c", [60], initializer=init),
         "applied": tf.Variable(tf.truncated_normal_initializer(stddev=0.1, seed=2)([30, 40])),
+        "one": tf.get_variable("one", [40, 60], initializer=shared),
+        "other": tf.get_variable("other", [40, 60], initializer=shared),
         "layer": tf.get_variable("k", [3, 3, 4, 8], initializer=tf.initializers.he_normal(seed=3)),
     }
     with tf.Session() as session:
@@ -259,6 +262,8 @@ def test_migrated_program_runs_in_a_graph(answers):
     assert weights["xavier"].std() == pytest.approx(math.sqrt(2 / 100), rel=0.05)
     assert weights["layer"].std() == pytest.approx(math.sqrt(2 / 36), rel=0.2)
     assert np.abs(weights["applied"]).max() <= 0.2
+    assert weights["one"].std() == pytest.approx(math.sqrt(2 / 100), rel=0.05)
+    assert abs(np.corrcoef(weights["one"].ravel(), weights["other"].ravel())[0, 1]) < 0.1
     assert set(weights["class"]) == {1.0}
     assert set(weights["named"]) == {0.25}
     assert weights["typed"].shape == (9,)

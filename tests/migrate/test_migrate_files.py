@@ -29,7 +29,7 @@ def tree(place, paths, content=OLD):
 
 
 def read(place):
-    return sorted(str(path.relative_to(place)) for path in files.source_files([place]))
+    return sorted(str(path.relative_to(place)) for path in files.source_files([place], str))
 
 
 # Which files.
@@ -175,11 +175,30 @@ def test_environments_and_caches_are_left_out(tmp_path):
     assert read(tmp_path) == ["a.py"]
 
 
+def test_skipped_folders_are_named(tmp_path):
+    folders = (
+        ".ipynb_checkpoints b/.ipynb_checkpoints .venv env node_modules __pycache__ own".split()
+    )
+    tree(tmp_path, ["a.py", *(f"{folder}/b.py" for folder in folders)])
+    (tmp_path / "env" / "pyvenv.cfg").write_text("")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".gitignore").write_text("own/\n__pycache__/\n")
+    names = [".git", ".ipynb_checkpoints", ".venv", "b/.ipynb_checkpoints", "env", "node_modules"]
+    report = migrate([tmp_path])
+    assert (report.scanned, report.skipped) == (1, tuple(str(tmp_path / name) for name in names))
+
+
+def test_a_named_folder_is_always_read(tmp_path):
+    tree(tmp_path, [".ipynb_checkpoints/a.py"])
+    report = migrate([tmp_path / ".ipynb_checkpoints"])
+    assert (report.scanned, report.skipped) == (1, ())
+
+
 def test_a_named_file_is_always_read(tmp_path):
     tree(tmp_path, ["a.py", "script"])
     (tmp_path / ".gitignore").write_text("*\n")
     named = [tmp_path / "a.py", tmp_path / "script", tmp_path / "a.py"]
-    assert list(files.source_files(named)) == named[:2]
+    assert list(files.source_files(named, str)) == named[:2]
 
 
 def test_links_are_not_followed_out_of_the_tree(tmp_path):
@@ -287,10 +306,29 @@ NOT_3 = "it can't be read as Python 3"
             "LibCST can't read it: invalid or missing encoding",
         ),
         (b"# coding: klingon\n# tf.zeros_initializer\n", f"{NOT_3}: unknown encoding: klingon"),
-        (b"x = 1\n\x0cy = tf.zeros_initializer()\n", "LibCST can't reproduce it byte for byte"),
+        (
+            b"import tensorflow as tf\n\x0cy = tf.zeros_initializer()\n",
+            "LibCST can't reproduce it byte for byte",
+        ),
         (b"(" * 5000 + b"tf.zeros_initializer()" + b")" * 5000, f"{NOT_3}: too many nested paren"),
         (b"x = tf.zeros_initializer()\nx = 1" + b" + 1" * 1200, "it is nested too deeply"),
         (b"x = tf.zeros_initializer()\nx = 1" + b" + 1" * 20000, "it is nested too deeply"),
+        (
+            b"x = tf.zeros_initializer()\n@f(1" + b"\n+1" * 1200 + b")\ndef f(): pass",
+            "it is nested too",
+        ),
+        (
+            b"x = tf.zeros_initializer()\ntry:\n  f()\nexcept f(1" + b"+1" * 1200 + b"): pass",
+            "it is nested too deeply",
+        ),
+        (
+            b"match tf.zeros_initializer():\n  case 1 if 1" + b"+1" * 1200 + b": pass",
+            "it is nested too deeply",
+        ),
+        (
+            b"x = tf.zeros_initializer()\nif x: 1\n" + b"elif x: 1\n" * 1200,
+            "it is nested too deeply",
+        ),
         (b"x = 'tf.zeros_initializer()'\0", f"{NOT_3}: source code string cannot contain null"),
     ],
 )
@@ -310,7 +348,7 @@ def test_a_fault_of_ours_costs_one_file(tmp_path, monkeypatch):
 
     tree(tmp_path, ["a.py", "b.py"])
     whole = run.rewrite
-    monkeypatch.setattr(run, "rewrite", lambda module, options: monkeypatch.undo() or 1 / 0)
+    monkeypatch.setattr(run, "rewrite", lambda *_: monkeypatch.undo() or 1 / 0)
     report = migrate([tmp_path], write=True)
     assert whole is run.rewrite
     assert report.files[0].findings[0].reason == (
@@ -348,6 +386,22 @@ def test_no_code_is_run(tmp_path):
 def test_workers_agree_with_one(tmp_path):
     tree(tmp_path, [f"m{i}.py" for i in range(60)])
     assert migrate([tmp_path], workers=2) == migrate([tmp_path])
+
+
+def test_a_process_that_dies_is_an_error(tmp_path, monkeypatch):
+    tree(tmp_path, [f"m{i}.py" for i in range(60)])
+    monkeypatch.setattr(run, "SERVE", "import sys; sys.stdin.read()")
+    with pytest.raises(FanwiseError, match="a process of fanwise migrate died; nothing was writ"):
+        migrate([tmp_path], workers=2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_progress_counts_every_file(tmp_path, workers):
+    tree(tmp_path, [f"m{i}.py" for i in range(60)])
+    tree(tmp_path, ["plain.py", "z.py"], content="x = 1\n")
+    told = []
+    migrate([tmp_path], workers=workers, progress=lambda *pair: told.append(pair))
+    assert told == [(done, 62) for done in range(1, 63)]
 
 
 # Misuse.
@@ -397,7 +451,8 @@ def test_output_that_python_cannot_read_never_reaches_the_disk(tmp_path, monkeyp
     """LibCST alone is no judge: it takes what Python refuses."""
     tree(tmp_path, ["a.py"])
     before = (tmp_path / "a.py").read_bytes()
-    refused = libcst.parse_module("x = b'é'\n")
+    refused = "x = b'é'\n"
+    libcst.parse_module(refused)
     monkeypatch.setattr(run, "rewrite", lambda *_: Outcome(refused, (), True))
     found = migrate([tmp_path], write=True).files[0]
     assert found.findings[0].reason.startswith("what it would become doesn't parse, a fault in")

@@ -4,6 +4,7 @@ import pytest
 from migrate import documented
 from migrate.helpers import converted, migrate_code, run
 
+from fanwise.migrate import migrate
 from fanwise.migrate.old_initializers import CONTRIB_MODULES, KERAS_MODULES, OLD_NAMES
 
 # Old program, new program.
@@ -293,3 +294,122 @@ def test_imports_in_all_stay():
         "__all__ = ['xavier_initializer']\nx = xavier_initializer()\n"
     )
     assert migrate_code(code)[0].startswith("from tensorflow.contrib.layers import xavier_init")
+
+
+# Names whose binding leaves open what they mean.
+
+THROUGH = [
+    ("from tensorpack import tfv1 as tf", "tf.zeros_initializer()"),
+    ("from tensorpack import tfv1", "tfv1.zeros_initializer()"),
+    ("from tensorpack.tfv1 import zeros_initializer", "zeros_initializer()"),
+    ("from compat import tf", "tf.contrib.layers.xavier_initializer(uniform=False)"),
+    ("from .compat import tf", "tf.initializers.he_normal()"),
+    ("import mylib.tf_compat as tf", "tf.compat.v1.glorot_normal_initializer()"),
+    ("import mylib.tf_compat as T", "T.zeros_initializer()"),
+    ("import mylib.tf_compat", "mylib.tf_compat.zeros_initializer()"),
+    ("import mylib as m", "m.tensorflow.zeros_initializer()"),
+    ("from compat.tf.contrib import layers", "layers.xavier_initializer()"),
+    ("from nets.compat import slim", "slim.xavier_initializer()"),
+    ("from compat import contrib", "contrib.layers.xavier_initializer()"),
+    ("from compat import init_ops", "init_ops.zeros_initializer()"),
+    (
+        "from frameworks import try_import\ntf1, tf, version = try_import()",
+        "tf.zeros_initializer()",
+    ),
+    ("from compat import tf\nlayers = tf.contrib.layers", "layers.xavier_initializer()"),
+    ("import keras.backend as K\ntf = K.tf", "tf.zeros_initializer()"),
+]
+
+
+@pytest.mark.parametrize(("binding", "use"), THROUGH, ids=[use for _, use in THROUGH])
+def test_tensorflow_through_another_module_is_left(binding, use, tmp_path):
+    code = f"{binding}\nx = {use}\ny = {use}\n"
+    (tmp_path / "a.py").write_text(code)
+    report = migrate([tmp_path])  # whole: no filter before it takes the file for irrelevant
+    (finding,) = report.files[0].findings
+    assert not report.changed
+    assert report.exit_status == 1
+    assert (finding.kind, finding.new) == (
+        "left",
+        "import tensorflow as tf, if it is, and then this again",
+    )
+    assert finding.reason == (
+        f"{use.split('(')[0]}, 2 places: the name comes through another module, and this file "
+        "doesn't show that it is TensorFlow"
+    )
+    assert finding.old in code
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import numpy as tf\nx = tf.zeros_initializer()\n",
+        "from compat import tf\nx = tf.keras.initializers.GlorotUniform()\n",
+        "from compat import tf\nx = tf.zeros([3])\n",
+        "from mine import tf_utils\nx = tf_utils.xavier_initializer()\n",
+        "from mine.layers import xavier_initializer\nx = xavier_initializer()\n",
+        "import mine\nx = mine.xavier_initializer()  # as tf has it\n",
+        "import torch.nn.init as tf\nx = tf.ones_initializer()\n",
+        "from flax import linen as nn\nx = nn.initializers.zeros\n",
+        "from haiku import initializers\nx = initializers.constant(3)\n",
+        "class tf:\n    zeros = 1\nx = tf.zeros\n",
+    ],
+)
+def test_other_modules_are_no_matter(code, tmp_path):
+    (tmp_path / "a.py").write_text(code)
+    assert migrate([tmp_path]).files == ()
+
+
+def test_one_finding_for_one_try():
+    code = (
+        "try:\n    import tensorflow as tf\nexcept ImportError:\n"
+        "    from shim import library as tf\n"
+        + "x = tf.zeros_initializer()\ny = tf.ones_initializer\n"
+        * 30
+    )
+    new, (finding,) = migrate_code(code)
+    assert new == code
+    assert (finding.kind, finding.line, finding.old) == (
+        "left",
+        2,
+        "import tensorflow as tf / from shim import library as tf",
+    )
+    assert finding.reason == (
+        "tf.zeros_initializer, tf.ones_initializer, 60 places: the name means different things in "
+        "this file"
+    )
+
+
+def test_one_finding_for_several_names_of_one_try():
+    names = "zeros_initializer, ones_initializer"
+    code = (
+        f"try:\n    from tensorflow import {names}\nexcept ImportError:\n"
+        f"    from shim import {names}\n"
+        "f = zeros_initializer\nx, y, z = zeros_initializer(), ones_initializer(), f()\n"
+    )
+    (finding,) = migrate_code(code)[1]
+    assert finding.reason.startswith("zeros_initializer, ones_initializer, f, 4 places: ")
+
+
+def test_a_finding_for_each_try():
+    code = "".join(
+        f"try:\n    import tensorflow as {name}\nexcept ImportError:\n    from shim import {name}\n"
+        f"x = {name}.zeros_initializer()\n"
+        for name in ("tf", "tf1")
+    )
+    assert [finding.line for finding in migrate_code(code)[1]] == [2, 7]
+
+
+def test_a_parameter_s_first_use_is_shown():
+    code = "def f(tf):\n    y = 1\n    return tf.zeros_initializer(), tf.ones_initializer()\n"
+    (finding,) = migrate_code(code)[1]
+    assert (finding.line, finding.old) == (3, "tf.zeros_initializer")
+
+
+def test_compat_with_a_fallback_is_version_1():
+    """31 questions for one `try` are none: both ways lead to version 1's interface."""
+    code = (
+        "try:\n    import tensorflow.compat.v1 as tf\nexcept ImportError:\n"
+        "    import tensorflow as tf\nx = tf.random_normal_initializer()\n"
+    )
+    assert converted(code).endswith("keras.initializers.RandomNormal(stddev=1.0)\n")

@@ -1,4 +1,7 @@
-"""A tree of 5,000 files, one in fifty with something to do, in under 60 s on two cores."""
+"""A tree of 5,000 files, one in fifty with something to do; and files that all have something.
+
+`pytest -m slow -s tests/migrate/test_migrate_speed.py` prints the figures.
+"""
 
 import os
 import random
@@ -41,6 +44,30 @@ def make_tree(place, count):
         classes = "".join(PLAIN.format(i=rng.randrange(999)) for _ in range(8))
         head = rng.choice(old) if number % 50 == 0 else b"import tensorflow as tf\n"
         (folder / f"module{number}.py").write_bytes(head + classes.encode())
+
+
+def make_busy_files(place, count, classes):
+    """Files that begin as those of the corpus do, with classes of about 720 bytes behind."""
+    rng = random.Random(0)
+    old = [p.read_bytes() for p in sorted(CORPUS.glob("*.py")) if p.name not in SPECIAL]
+    for number in range(count):
+        rest = "".join(PLAIN.format(i=rng.randrange(999)) for _ in range(classes))
+        (place / f"module{number}.py").write_bytes(old[number % len(old)] + rest.encode())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("classes", "limit"), [(8, 0.06), (24, 0.1)], ids=["7 kB", "18 kB"])
+def test_a_file_with_something_to_do(tmp_path, classes, limit):
+    """At most 0.1 s of CPU for one of 18 kB; the module's own start isn't counted."""
+    make_busy_files(tmp_path, 42, classes)
+    migrate([tmp_path / "module0.py"])
+    start = time.process_time()
+    report = migrate([tmp_path])
+    seconds = (time.process_time() - start) / report.scanned
+    size = sum(path.stat().st_size for path in tmp_path.iterdir()) / report.scanned
+    print(f"\n{report.scanned} files of {size / 1000:.1f} kB: {seconds:.3f} s of CPU each")
+    assert len(report.changed) == report.scanned
+    assert seconds < limit
 
 
 SPECIAL = {"crlf_windows.py", "python2.py", "already_new.py"}

@@ -106,8 +106,8 @@ def init(
     from rich.markup import escape
 
     from fanwise.cli.console import console
+    from fanwise.cli.progress import progress
     from fanwise.planning.designs import check_keep
-    from fanwise.report.terminal import progress
 
     if saved is not None and (policy != "auto" or rule or keep != "designs"):
         raise ArgumentError("--plan says it all: leave --policy, --rule and --keep out.")
@@ -161,8 +161,8 @@ def check(
     from rich.text import Text
 
     from fanwise.cli.console import console, output_width, show
+    from fanwise.cli.progress import progress
     from fanwise.planning.designs import check_keep
-    from fanwise.report.terminal import progress
     from fanwise.report.terminal_tables import signal_table
 
     look = model.measure_histograms if html else model.measure
@@ -244,8 +244,8 @@ def compare(
     own_loss = getattr(module, "loss", None)
     wanted["loss"] = own_loss if loss is None else find_beside(module, target, loss)
     from fanwise.cli.console import console, show
+    from fanwise.cli.progress import progress
     from fanwise.report.comparisons import comparison_table
-    from fanwise.report.terminal import progress
     from fanwise.torch import compare as compare_starts
     from fanwise.torch.comparing.training import OPTIMIZERS
 
@@ -325,17 +325,20 @@ def migrate(
     do, 1 when changes wait for --write or something needs a person, 2 when it was called wrongly.
     """
     from fanwise.cli.console import console
+    from fanwise.cli.progress import progress
     from fanwise.migrate import migrate as migrate_paths
 
     try:
-        report = migrate_paths(
-            paths,
-            to=to.value,
-            tf_version=tf_version,
-            write=write,
-            simplify=simplify,
-            workers=os.cpu_count() or 1,
-        )
+        with progress(console(stderr=True), "reading", None) as advance:
+            report = migrate_paths(
+                paths,
+                to=to.value,
+                tf_version=tf_version,
+                write=write,
+                simplify=simplify,
+                workers=os.cpu_count() or 1,
+                progress=lambda _, of: advance(of),
+            )
     except FanwiseError as error:
         typer.echo(f"fanwise: {error}", err=True)
         raise typer.Exit(2) from error

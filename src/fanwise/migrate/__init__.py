@@ -2,12 +2,16 @@
 
 `run` reads files; `rewrite` converts one module, in this order:
 
-1. `module_names`: what each name in the code stands for, without running it;
+1. `module_names`: what each name in the code stands for, without running it, by its `scopes`, and
+   on which of the `lines` it stands;
 2. `mentions`: the places that name one of `old_initializers`, the table of what each drew;
 3. `arguments` and `version` give the call's `meanings`: its distribution, seed and dtype;
 4. `todays_calls`: the new call that draws the same; `conversion` refuses what wouldn't fit its
    `receivers`;
 5. `imports` and `edits` write it into the code, and `report` says what was done.
+
+Where time goes: LibCST's parser takes most, so a module is parsed once, visited only where it
+changes, and put together of its own text and what changed.
 
 The package needs of fanwise only its errors and the moments of a truncated normal, and is imported
 only when it is called; LibCST is loaded when `migrate` runs.
@@ -22,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from fanwise.errors import ArgumentError, FanwiseError
-from fanwise.migrate.options import Destination, Options
+from fanwise.migrate.options import Destination, Options, Progress, silent
 
 if TYPE_CHECKING:
     from fanwise.migrate.report import Report
@@ -38,6 +42,7 @@ def migrate(
     write: bool = False,
     simplify: bool = False,
     workers: int = 1,
+    progress: Progress = silent,
 ) -> Report:
     """Convert old TensorFlow initializers to today's, distributions kept; write only if asked to.
 
@@ -48,6 +53,7 @@ def migrate(
         write: replace the files; otherwise the report alone tells what would change.
         simplify: write a variance scaling that has a usual name under that name.
         workers: processes to spread many files over.
+        progress: called after each file with (files done, files in all).
 
     Returns:
         What was found, with the new content of every file.
@@ -67,7 +73,8 @@ def migrate(
     from fanwise.migrate.run import run
 
     options = Options(to, version, simplify)
-    return run([Path(path) for path in paths], options, write=write, workers=workers)
+    sources = [Path(path) for path in paths]
+    return run(sources, options, write=write, workers=workers, progress=progress)
 
 
 def _version(text: str) -> tuple[int, int]:

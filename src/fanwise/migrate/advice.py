@@ -238,13 +238,11 @@ def _ranks(shape: cst.BaseExpression, names: ModuleNames) -> list[int]:
     if literal:
         return [literal]
     root = root_name(shape)
-    assignment = None if root is None else names.only_assignment(root)
-    if assignment is None or not isinstance(assignment.node, cst.Param):
+    param = None if root is None else names.only_assignment(root)
+    if not isinstance(param, cst.Param):
         return []
-    function = next(
-        (a for a in names.ancestors(assignment.node) if isinstance(a, cst.FunctionDef)), None
-    )
-    return [] if function is None else list(_ranks_at_calls(function, assignment.node, names))
+    function = next((a for a in names.ancestors(param) if isinstance(a, cst.FunctionDef)), None)
+    return [] if function is None else list(_ranks_at_calls(function, param, names))
 
 
 def _rank(shape: cst.BaseExpression, names: ModuleNames) -> int:

@@ -3,19 +3,51 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Final, TypeAlias, TypeVar
 
 import libcst as cst
+import numpy as np
 
 from fanwise.migrate.meanings import UNKNOWN, Argument, Arguments, Refusal
 from fanwise.migrate.module_names import ModuleNames
 
-NUMERIC_FUNCTIONS = frozenset(
-    f"{module}.{name}"
-    for module in ("math", "numpy")
-    for name in ("sqrt", "log", "log2", "log10", "exp", "log1p", "expm1", "pow", "float32", "abs")
-) | {"builtins.float", "builtins.int", "builtins.abs", "math.pi", "numpy.pi", "math.e"}
+Number: TypeAlias = int | float
+Entry = TypeVar("Entry")
+
+
+def _numeric_functions() -> Mapping[str, Callable[..., object]]:
+    """Return the pure functions of numbers, of Python, `math` and NumPy, that take no long time."""
+    python = {f"builtins.{f.__name__}": f for f in (float, int, abs, round, min, max)}
+    names = """sqrt cbrt exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh
+        arcsin arccos arctan floor ceil trunc hypot fabs absolute abs sign square reciprocal
+        power maximum minimum add subtract multiply divide true_divide negative
+        float16 float32 float64 int32 int64""".split()
+    numpy = {f"numpy.{name}": getattr(np, name) for name in names}
+    names = """sqrt exp expm1 log log2 log10 log1p sin cos tan sinh cosh tanh asin acos atan
+        atan2 floor ceil trunc hypot fabs pow erf erfc""".split()
+    standard = {f"math.{name}": getattr(math, name) for name in names}
+    return python | numpy | standard | {"builtins.pow": math.pow, "numpy.pow": np.power}
+
+
+NUMERIC_FUNCTIONS: Final = _numeric_functions()
+
+NUMERIC_CONSTANTS: Final[Mapping[str, float]] = {
+    f"{module}.{name}": getattr(math, name) for module in ("math", "numpy") for name in ("pi", "e")
+} | {"math.tau": math.tau}
+
+OPERATORS: Final[Mapping[type[cst.BaseBinaryOp], Callable[[Number, Number], Number]]] = {
+    cst.Add: operator.add,
+    cst.Subtract: operator.sub,
+    cst.Multiply: operator.mul,
+    cst.Divide: operator.truediv,
+    cst.FloorDivide: operator.floordiv,
+    cst.Modulo: operator.mod,
+    cst.Power: math.pow,  # Whole powers could take forever.
+}
 
 
 def bind(args: Sequence[cst.Arg], parameters: Sequence[str], names: ModuleNames) -> Arguments:
@@ -83,9 +115,9 @@ def _private_dict(node: cst.Name, names: ModuleNames, hidden: Refusal) -> cst.Ba
     """Return the literal a name was assigned, if every reader of it is a `**name` and no more."""
     assignment = names.only_assignment(node)
     value = names.value(node)
-    if assignment is None or not isinstance(assignment.node, cst.Name) or value is node:
+    if not isinstance(assignment, cst.Name) or value is node:
         raise hidden
-    readers = names.readers(assignment.node)
+    readers = names.readers(assignment)
     if readers is None or not all(_is_double_star(reader, names) for reader in readers):
         raise hidden
     constants = [e.value for e in getattr(value, "elements", ()) if isinstance(e, cst.DictElement)]
@@ -104,7 +136,7 @@ def given(node: cst.BaseExpression, names: ModuleNames, source: int | None) -> A
     """Return an expression as an argument."""
     return Argument(
         names.code(node),
-        literal_value(node),
+        _value(node, names),
         source,
         scalar=is_scalar(node, names),
     )
@@ -123,6 +155,64 @@ def literal_value(node: cst.BaseExpression) -> object:
     return value
 
 
+def _value(node: cst.BaseExpression, names: ModuleNames) -> object:
+    """Return what an expression is: a literal, or a number computed of constants alone."""
+    value = literal_value(node)
+    if value is UNKNOWN:
+        try:
+            value = _computed(node, names)
+        except (ArithmeticError, ValueError, TypeError):
+            return UNKNOWN
+    return value
+
+
+def _computed(node: cst.BaseExpression, names: ModuleNames) -> object:
+    """Return the number that arithmetic and pure functions make of constants; else `UNKNOWN`.
+
+    Raises:
+        ArithmeticError, ValueError, TypeError: they make none.
+    """
+    match node:
+        case cst.Integer() | cst.Float():
+            return node.evaluated_value
+        case cst.UnaryOperation(operator=cst.Minus() | cst.Plus() as sign, expression=inner):
+            number = _computed(inner, names)
+            return _finite(number) * (-1 if isinstance(sign, cst.Minus) else 1)
+        case cst.BinaryOperation(left=left, operator=operation, right=right):
+            compute = OPERATORS.get(type(operation))
+            operands = [_finite(_computed(side, names)) for side in (left, right)]
+            return UNKNOWN if compute is None else _finite(compute(*operands))
+        case cst.Call(func=func, args=args):
+            function = _known(func, NUMERIC_FUNCTIONS, names)
+            if function is None or any(arg.star or arg.keyword is not None for arg in args):
+                return UNKNOWN
+            with np.errstate(all="raise"):
+                result = function(*(_finite(_computed(arg.value, names)) for arg in args))
+            return _finite(result.item() if isinstance(result, np.generic) else result)
+        case cst.Name() | cst.Attribute():
+            return _known(node, NUMERIC_CONSTANTS, names) or UNKNOWN
+    return UNKNOWN
+
+
+def _finite(value: object) -> Number:
+    """Return a number.
+
+    Raises:
+        ValueError: it is none, or infinite.
+    """
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return value
+    raise ValueError(f"{value!r} is no finite number")
+
+
+def _known(
+    node: cst.BaseExpression, table: Mapping[str, Entry], names: ModuleNames
+) -> Entry | None:
+    """Return the entry of a table that an expression names, where it names just one."""
+    dotted = names.dotted(node)
+    return table.get(next(iter(dotted))) if len(dotted) == 1 else None
+
+
 def is_scalar(node: cst.BaseExpression, names: ModuleNames) -> bool:
     """Whether an expression is provably one number."""
     node = names.value(node)
@@ -137,12 +227,12 @@ def is_scalar(node: cst.BaseExpression, names: ModuleNames) -> bool:
             return is_scalar(left, names) and is_scalar(right, names)
         case cst.Call(func=func, args=args):
             known = names.dotted(func)
-            return bool(known) and known <= NUMERIC_FUNCTIONS and _all_scalar(args, names)
+            return bool(known) and known <= NUMERIC_FUNCTIONS.keys() and _all_scalar(args, names)
         case cst.Name():
             return _is_numeric_parameter(node, names)
         case cst.Attribute():
             known = names.dotted(node)
-            return bool(known) and known <= NUMERIC_FUNCTIONS
+            return bool(known) and known <= NUMERIC_CONSTANTS.keys()
     return False
 
 
@@ -151,10 +241,9 @@ def _all_scalar(args: Sequence[cst.Arg], names: ModuleNames) -> bool:
 
 
 def _is_numeric_parameter(name: cst.Name, names: ModuleNames) -> bool:
-    assignment = names.only_assignment(name)
-    if assignment is None or not isinstance(assignment.node, cst.Param):
+    parameter = names.only_assignment(name)
+    if not isinstance(parameter, cst.Param):
         return False
-    parameter = assignment.node
     if parameter.annotation is not None:
         return names.code(parameter.annotation.annotation) in ("float", "int")
     return isinstance(parameter.default, (cst.Integer, cst.Float))

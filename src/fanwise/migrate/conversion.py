@@ -9,11 +9,19 @@ from typing import Final
 import libcst as cst
 
 from fanwise.migrate.arguments import bind
-from fanwise.migrate.meanings import Arguments, KnownVersion, Meaning, NewCall, Refusal
+from fanwise.migrate.meanings import (
+    Arguments,
+    ConstantLaw,
+    IdentityLaw,
+    KnownVersion,
+    Meaning,
+    NewCall,
+    Refusal,
+)
 from fanwise.migrate.mentions import Mention
 from fanwise.migrate.module_names import ModuleNames, dotted_text
 from fanwise.migrate.options import Options
-from fanwise.migrate.receivers import Receiver, ReceiverKind, receiver_of
+from fanwise.migrate.receivers import Receiver, ReceiverKind, is_shared, receiver_of
 from fanwise.migrate.todays_calls import TODAYS_CALLS, tf1_call
 
 BIAS_KEYWORDS: Final = frozenset({"bias_initializer", "biases_initializer"})
@@ -32,6 +40,8 @@ class Conversion:
     meaning: Meaning
     found: Receiver
     dtypes: Mapping[cst.CSTNode, str] = field(default_factory=dict)
+    shared: bool = False
+    """It may serve several weights, so it went to an initializer that draws anew for each."""
 
 
 class Converter:
@@ -50,6 +60,8 @@ class Converter:
             return KnownVersion(api1=False)
         if self.options.tf_version is not None:
             return KnownVersion(self.options.tf_version)
+        if mention.fallback:  # tf.compat.v1 has version 1's interface, and so has what lacks it.
+            return KnownVersion(api1=True, modern=True)
         return self.file_version
 
     def is_old(self, mention: Mention) -> bool:
@@ -72,9 +84,11 @@ class Converter:
             return Conversion(mention, tf1_call(mention.old.name), meaning, found)
         arguments = bind(mention.args, mention.old.parameters, self.names)
         meaning = mention.old.meaning(arguments, self.version(mention))
-        new = TODAYS_CALLS[self.options.to](meaning, self.options.simplify)
+        shared = not mention.partial and self._serves_several(meaning, mention.whole)
+        new = self._todays(meaning, shared)
         self._refuse_misfits(mention, new, found)
-        conversion = Conversion(mention, new, meaning, found, self._dtypes(meaning, found))
+        dtypes = self._dtypes(meaning, found)
+        conversion = Conversion(mention, new, meaning, found, dtypes, shared)
         return conversion if self._is_news(conversion) else None
 
     def uncalled(self, mention: Mention) -> NewCall:
@@ -104,6 +118,9 @@ class Converter:
                 f"uncalled, today's {new.callee.rsplit('.', 1)[-1]} has other defaults",
                 f"functools.partial({new.callee}{spelled(new)})",
             )
+        if new.parameters:  # A class made one for each weight; what replaces it is one for all.
+            meaning = self._default_meaning(mention)
+            return self._todays(meaning, self._serves_several(meaning, mention.node))
         return new
 
     def default(self, mention: Mention) -> NewCall:
@@ -114,8 +131,23 @@ class Converter:
         """
         if self.keeps_name(mention):
             return tf1_call(mention.old.name)
-        meaning = mention.old.meaning(Arguments({}), self.version(mention))
-        return TODAYS_CALLS[self.options.to](meaning, self.options.simplify)
+        return self._todays(self._default_meaning(mention), shared=False)
+
+    def _default_meaning(self, mention: Mention) -> Meaning:
+        return mention.old.meaning(Arguments({}), self.version(mention))
+
+    def _todays(self, meaning: Meaning, shared: bool) -> NewCall:
+        return TODAYS_CALLS["fanwise" if shared else self.options.to](
+            meaning, self.options.simplify
+        )
+
+    def _serves_several(self, meaning: Meaning, node: cst.CSTNode) -> bool:
+        """Whether one Keras initializer would give several weights the same values.
+
+        A seeded one gave them the same in TensorFlow 1 too; fanwise's and PyTorch's draw anew.
+        """
+        random = not isinstance(meaning.law, (ConstantLaw, IdentityLaw)) and meaning.seed is None
+        return self.options.to == "keras" and random and is_shared(node, self.names)
 
     def _is_news(self, conversion: Conversion) -> bool:
         """Whether a call under today's name has to change at all."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import libcst as cst
 
 from fanwise.migrate.imports import LineEdit, local_name
 from fanwise.migrate.meanings import Argument, NewArgument
-from fanwise.migrate.module_names import ImportStatement
+from fanwise.migrate.module_names import ModuleNames
 from fanwise.migrate.report import one_line
+from fanwise.migrate.scopes import ImportStatement
 
 PRAGMA = re.compile(r"#\s*(noqa|pylint|type:|isort|pyright|ruff|flake8)")
 """Comments that speak to a tool about one line; they go with the line."""
@@ -62,15 +64,62 @@ class ModuleEdits:
         return bool(self.calls or self.names or self.dtypes or self.lines)
 
 
-def apply_edits(module: cst.Module, edits: ModuleEdits) -> cst.Module:
-    """Return the module with the edits carried out; nothing else changes."""
-    return module.visit(_Editor(edits))
+Piece: TypeAlias = tuple[cst.BaseStatement, list[cst.BaseStatement]]
+"""A statement, and what stands in its place."""
+
+
+class IrreproducibleError(Exception):
+    """LibCST would write more of the module otherwise than it stood than has to change."""
+
+
+def apply_edits(names: ModuleNames, edits: ModuleEdits) -> str:
+    """Return the module's text with the edits carried out; nothing else changes.
+
+    Only the top-level statements that change are written anew, and put in the place of the old.
+
+    Raises:
+        IrreproducibleError: LibCST can't write them as they stood.
+    """
+    editor = _Editor(edits, names.parents)
+    module, source = names.module, names.source
+    new = cst.ensure_type(module.visit(editor), cst.Module)
+    if new.footer is not module.footer or module.footer or re.search(r"\x0c|\r(?!\n)", source):
+        if module.code != source:
+            raise IrreproducibleError
+        return new.code
+    kept: list[str] = []
+    at = 0
+    ends = [*(names.start(statement) for statement in module.body[1:]), len(source)]
+    for (original, statements), end in zip(editor.pieces, ends, strict=True):
+        if len(statements) == 1 and statements[0] is original:
+            continue
+        written = "".join(module.code_for_node(statement) for statement in statements)
+        if end == len(source) and not module.has_trailing_newline:
+            written = written.removesuffix(module.default_newline)
+        kept += [source[at : names.start(original)], written]
+        at = end
+    return "".join([*kept, source[at:]])
 
 
 class _Editor(cst.CSTTransformer):
-    def __init__(self, edits: ModuleEdits) -> None:
+    """Carries out edits; comes only to what is edited and to what that is part of."""
+
+    def __init__(self, edits: ModuleEdits, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> None:
         super().__init__()
         self.edits = edits
+        self.pieces: list[Piece] = []
+        """What became of each top-level statement."""
+        self._touched: set[cst.CSTNode] = set()
+        for edited in (edits.calls, edits.names, edits.dtypes, edits.lines):
+            for node in edited:
+                at: cst.CSTNode | None = node
+                while at is not None and at not in self._touched:
+                    self._touched.add(at)
+                    at = parents.get(at)
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        """Enter only what changes."""
+        return node in self._touched
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
         new = self.edits.calls.get(original_node)
@@ -169,35 +218,34 @@ class _Editor(cst.CSTTransformer):
     # Lines.
 
     def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> cst.Module:
-        body, footer = self._body(original_node.body, updated_node.body, updated_node.footer)
+        self.pieces, left = self._pieces(original_node.body, updated_node.body)
+        body = [statement for _, statements in self.pieces for statement in statements]
+        footer = [*left, *updated_node.footer] if left else original_node.footer
         return updated_node.with_changes(body=body, footer=footer)
 
     def leave_IndentedBlock(
         self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
     ) -> cst.IndentedBlock:
-        body, footer = self._body(original_node.body, updated_node.body, updated_node.footer)
+        pieces, left = self._pieces(original_node.body, updated_node.body)
+        body = [statement for _, statements in pieces for statement in statements]
         if not body:
             body = [cst.SimpleStatementLine([cst.Pass()])]
-        return updated_node.with_changes(body=body, footer=footer)
+        return updated_node.with_changes(body=body, footer=[*left, *updated_node.footer])
 
-    def _body(
-        self,
-        originals: Sequence[cst.CSTNode],
-        updated: Sequence[cst.BaseStatement],
-        footer: Sequence[cst.EmptyLine],
-    ) -> tuple[list[cst.BaseStatement], Sequence[cst.EmptyLine]]:
-        if not any(original in self.edits.lines for original in originals):
-            return list(updated), footer
-        body: list[cst.BaseStatement] = []
+    def _pieces(
+        self, originals: Sequence[cst.BaseStatement], updated: Sequence[cst.BaseStatement]
+    ) -> tuple[list[Piece], list[cst.EmptyLine]]:
+        """Return what becomes of each statement of a body, and comments left over at its end."""
+        pieces: list[Piece] = []
         left: list[cst.EmptyLine] = []
         for original, statement in zip(originals, updated, strict=True):
             lines, over = self._edited(original, statement)
             if lines and left:
                 lines = [_with_leading(lines[0], left), *lines[1:]]
                 left = []
-            body += lines
+            pieces.append((original, lines))
             left += over
-        return body, [*left, *footer]
+        return pieces, left
 
     def _edited(
         self, original: cst.CSTNode, statement: cst.BaseStatement
@@ -316,6 +364,8 @@ class _Comments(cst.CSTVisitor):
 
 def comments(node: cst.CSTNode) -> list[str]:
     """Return the comments inside a node, in order."""
+    if "#" not in cst.Module([]).code_for_node(node):  # in less time than it takes to visit it
+        return []
     visitor = _Comments()
     node.visit(visitor)
     return visitor.found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,16 +16,18 @@ from fanwise.migrate.gitignore import IgnoreFile, is_ignored
 SUFFIXES: Final = frozenset({".py", ".ipynb"})
 
 SKIPPED: Final = frozenset(
-    {".git", ".hg", ".svn", "__pycache__", ".ipynb_checkpoints", "node_modules", "site-packages"}
+    ".git .hg .svn .venv .tox .nox .eggs __pycache__ .ipynb_checkpoints node_modules "
+    "site-packages".split()
 )
-"""Directories that hold nobody's own source."""
+"""Directories that hold nobody's own source, or a copy of it."""
 
 
-def source_files(paths: Iterable[Path]) -> Iterator[Path]:
+def source_files(paths: Iterable[Path], skip: Callable[[Path], None]) -> Iterator[Path]:
     """Yield the Python files and notebooks under the paths, each once, in sorted order.
 
-    What .gitignore excludes is left out, and so are virtual environments and version control's own
-    folders. A file that is named itself is always taken.
+    What .gitignore excludes is left out, and so are virtual environments, version control's own
+    folders and the like, with each of which `skip` is called. A path that is named itself is always
+    taken.
 
     Raises:
         TargetError: a path that doesn't exist.
@@ -34,7 +36,7 @@ def source_files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if not path.exists():
             raise TargetError(f"{path} does not exist: pass a Python file, a notebook or a folder.")
-        found = [path] if path.is_file() else _walk(path, _ignore_files_above(path))
+        found = [path] if path.is_file() else _walk(path, _ignore_files_above(path), skip)
         for file in found:
             real = file.resolve()
             if real not in seen:
@@ -55,7 +57,7 @@ def _ignore_files_above(folder: Path) -> list[IgnoreFile]:
     return [file for file in found if file is not None]
 
 
-def _walk(folder: Path, above: list[IgnoreFile]) -> Iterator[Path]:
+def _walk(folder: Path, above: list[IgnoreFile], skip: Callable[[Path], None]) -> Iterator[Path]:
     real = folder.resolve()
     own = IgnoreFile.read(folder / ".gitignore", real)
     ignores = above if own is None else [*above, own]
@@ -65,8 +67,10 @@ def _walk(folder: Path, above: list[IgnoreFile]) -> Iterator[Path]:
         path, is_folder = folder / entry.name, entry.is_dir(follow_symlinks=False)
         if is_ignored(real / entry.name, ignores, is_folder=is_folder):
             continue
-        if is_folder and not _is_foreign(path):
-            yield from _walk(path, ignores)
+        if is_folder and _is_foreign(path):
+            skip(path)
+        elif is_folder:
+            yield from _walk(path, ignores, skip)
         elif path.suffix in SUFFIXES and entry.is_file(follow_symlinks=False):
             yield path
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import libcst as cst
-from libcst.metadata import ImportAssignment
 
-from fanwise.migrate.module_names import ImportStatement, ModuleNames, dotted_text, root_name
+from fanwise.migrate.module_names import ModuleNames, dotted_text, root_name
 from fanwise.migrate.old_initializers import OLD_NAMES, without_compat
+from fanwise.migrate.scopes import ImportStatement
 
 GONE = ("tensorflow.contrib", "tensorflow.python.ops.init_ops", "tf_slim")
 """Modules whose imports go once nothing reads them; contrib is not in TensorFlow 2 at all."""
@@ -135,8 +135,7 @@ class Imports:
     def is_swapped(self, node: cst.CSTNode) -> bool:
         """Whether a name keeps its spelling because its import was swapped."""
         return isinstance(node, cst.Name) and any(
-            isinstance(assignment, ImportAssignment)
-            and (assignment.node, node.value) in self.swapped
+            (assignment.node, node.value) in self.swapped
             for assignment in self.names.assignments(node)
         )
 
@@ -146,13 +145,9 @@ class Imports:
         """Return the dotted expressions that read what an import binds to a name."""
         return [
             node
-            for node in self.names.expressions
+            for node in self.names.read_from(name)
             if (root := root_name(node)) is not None
-            and root.value == name
-            and any(
-                isinstance(assignment, ImportAssignment) and assignment.node is statement
-                for assignment in self.names.assignments(root)
-            )
+            and any(binding.node is statement for binding in self.names.assignments(root))
         ]
 
     def drop_unread(self, converted: set[cst.CSTNode]) -> list[tuple[ImportStatement, str]]:

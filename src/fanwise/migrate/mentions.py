@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
+from typing import Final
 
 import libcst as cst
 
 from fanwise.migrate.arguments import literal_value
 from fanwise.migrate.meanings import Refusal
 from fanwise.migrate.module_names import ModuleNames, dotted_text, root_name
-from fanwise.migrate.old_initializers import NO_EQUAL, OLD_NAMES, OldInitializer, without_compat
-from fanwise.migrate.receivers import is_compat_only
+from fanwise.migrate.old_initializers import (
+    NO_EQUAL,
+    NO_TENSORFLOW,
+    OLD_NAMES,
+    OldInitializer,
+    old_through_another,
+    without_compat,
+)
+from fanwise.migrate.relevance import OLD_MODULES
 
 DottedExpression = cst.Name | cst.Attribute
 
@@ -26,6 +35,7 @@ class Mention:
         old: what is named.
         name: its last part, resolved.
         compat: it is named through `tf.compat.v1` only.
+        fallback: it is named through `tf.compat.v1` or, where that is missing, TensorFlow itself.
         alias: it is named through a name that was assigned the function itself.
     """
 
@@ -34,6 +44,7 @@ class Mention:
     old: OldInitializer
     name: str
     compat: bool
+    fallback: bool
     alias: bool
 
     @property
@@ -58,22 +69,56 @@ class Mention:
         return tuple(self.whole.args[1:] if self.partial else self.whole.args)
 
 
-def find_mentions(names: ModuleNames) -> Iterator[Mention | tuple[cst.CSTNode, Refusal]]:
+@dataclass(frozen=True)
+class Unclear:
+    """A place that may name an old initializer, by a name whose binding doesn't show it.
+
+    Args:
+        node: the dotted expression.
+        bindings: what binds the name that it begins with.
+        cause: why that isn't enough.
+    """
+
+    node: DottedExpression
+    bindings: frozenset[cst.CSTNode]
+    cause: Cause
+
+
+class Cause(Enum):
+    """Why a name's binding doesn't show what it means, and the remedy."""
+
+    SEVERAL = ("the name means different things in this file", "one import for it")
+    ANOTHER_MODULE = (
+        "the name comes through another module, and this file doesn't show that it is TensorFlow",
+        "import tensorflow as tf, if it is, and then this again",
+    )
+
+
+def find_mentions(
+    names: ModuleNames,
+) -> Iterator[Mention | Unclear | tuple[cst.CSTNode, Refusal]]:
     """Yield every place that names an old initializer, and with a reason what only looks so."""
-    for node in names.expressions:
+    for node in names.expressions(names.named_like(LAST_PARTS)):
         dotted = names.dotted(node)
         known = {OLD_NAMES.get(without_compat(name)[0]) for name in dotted}
         if len(known) == 1 and (old := next(iter(known))) is not None:
             alias = isinstance(node, cst.Name) and names.is_alias(node)
             name = min(dotted).rsplit(".", 1)[-1]
-            yield Mention(node, _whole(node, names), old, name, is_compat_only(dotted), alias)
+            compat = {without_compat(name)[1] for name in dotted}
+            only, either = compat == {True}, len(compat) == 2
+            yield Mention(node, _whole(node, names), old, name, only, either, alias)
             continue
-        refusal = _suspect(node, dotted, names)
-        if refusal is not None:
-            yield node, refusal
+        suspect = _suspect(node, dotted, names)
+        if isinstance(suspect, Unclear):
+            yield suspect
+        elif suspect is not None:
+            yield node, suspect
     for call in names.calls:
         if (refusal := _by_getattr(call, names)) is not None:
             yield call, refusal
+
+
+LAST_PARTS: Final = frozenset(dotted.rsplit(".", 1)[-1] for dotted in OLD_NAMES) | NO_EQUAL.keys()
 
 
 def _whole(node: DottedExpression, names: ModuleNames) -> cst.BaseExpression:
@@ -88,7 +133,9 @@ def _whole(node: DottedExpression, names: ModuleNames) -> cst.BaseExpression:
     return node
 
 
-def _suspect(node: DottedExpression, dotted: frozenset[str], names: ModuleNames) -> Refusal | None:
+def _suspect(
+    node: DottedExpression, dotted: frozenset[str], names: ModuleNames
+) -> Unclear | Refusal | None:
     """Return why a name that isn't resolved to one old initializer deserves a look, if it does."""
     for name in dotted:
         module, _, last = name.rpartition(".")
@@ -97,13 +144,24 @@ def _suspect(node: DottedExpression, dotted: frozenset[str], names: ModuleNames)
             return Refusal("Keras has no counterpart", NO_EQUAL[last])
         if old is not None and not old.today:
             return Refusal(f"its .{last} is read; only calls are converted", "today's by hand")
+    root = root_name(node)
+    if root is None:
+        return None
     resolved = {OLD_NAMES.get(without_compat(name)[0]) for name in names.possible(node)}
     if resolved - {None}:
-        return Refusal("its name means different things in this file", "one import for it")
-    root = root_name(node)
-    if not dotted and root is not None and not names.assignments(root) and _looks_old(node):
+        return Unclear(node, names.origins(root), Cause.SEVERAL)
+    if not dotted and not names.assignments(root) and _looks_old(node):
         return Refusal(f"{root.value!r} is not imported in this file", "the import it needs")
+    if names.assignments(root) and _through_another(node, dotted):
+        return Unclear(node, names.origins(root), Cause.ANOTHER_MODULE)
     return None
+
+
+def _through_another(node: DottedExpression, dotted: frozenset[str]) -> bool:
+    """Whether an expression names an old initializer of what only seems to be TensorFlow."""
+    if {name.split(".", 1)[0] for name in dotted} & (NO_TENSORFLOW | OLD_MODULES):
+        return False
+    return any(old_through_another(text.split(".")) for text in (*dotted, dotted_text(node)))
 
 
 def _looks_old(node: DottedExpression) -> bool:

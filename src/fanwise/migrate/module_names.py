@@ -6,82 +6,79 @@ leads to a dotted name.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-from functools import cache, cached_property
-from typing import TypeAlias, cast
+import ast
+import itertools
+from collections.abc import Iterator, Sequence, Set
+from functools import cached_property
 
 import libcst as cst
-from libcst.metadata import (
-    Assignment,
-    BaseAssignment,
-    BuiltinAssignment,
-    ClassScope,
-    CodeRange,
-    GlobalScope,
-    ImportAssignment,
-    MetadataWrapper,
-    PositionProvider,
-    Scope,
-    ScopeProvider,
-)
 
+from fanwise.migrate.lines import Lines
 from fanwise.migrate.old_initializers import exported_by
-
-ImportStatement: TypeAlias = cst.Import | cst.ImportFrom
+from fanwise.migrate.scopes import Binding, ImportStatement, Scopes, Statement
 
 LOOPS = (cst.For, cst.While, cst.ListComp, cst.SetComp, cst.DictComp, cst.GeneratorExp)
 
 
 class ModuleNames:
-    """A parsed module: its nodes by kind and by parent, and what each of its names stands for."""
+    """A parsed module: its nodes by kind and by parent, and what each of its names stands for.
 
-    def __init__(self, module: cst.Module) -> None:
-        self.wrapper = MetadataWrapper(module, unsafe_skip_copy=True)
+    Args:
+        module: as LibCST reads it.
+        source: its text, where that is at hand.
+        tree: as Python reads it, where that is at hand.
+    """
+
+    def __init__(
+        self, module: cst.Module, source: str | None = None, tree: ast.Module | None = None
+    ) -> None:
         self.module = module
-        self.parents: dict[cst.CSTNode, cst.CSTNode] = {}
+        self.source = module.code if source is None else source
+        self._tree = tree
         self.calls: list[cst.Call] = []
         self.bound: dict[cst.CSTNode, cst.BaseExpression] = {}
+        self.unpacked: dict[cst.CSTNode, cst.Name] = {}
         self.imports: dict[tuple[ImportStatement, str], str] = {}
         self.statements: list[ImportStatement] = []
         self.stars: list[tuple[str, cst.ImportFrom]] = []
         self._expressions: list[cst.Name | cst.Attribute] = []
         self._known: dict[cst.CSTNode, frozenset[str]] = {}
-        self._walk(module)
-        self.scopes = self.wrapper.resolve(ScopeProvider)
+        self.scopes = Scopes(
+            module,
+            {
+                cst.Name: self._expressions.append,
+                cst.Attribute: self._expressions.append,
+                cst.Call: self.calls.append,
+                cst.Assign: self._note_assign,
+                cst.AnnAssign: self._note_annotated,
+                cst.Import: self._note_import,
+                cst.ImportFrom: self._note_import,
+            },
+        )
+        self.parents = self.scopes.parents
 
-    def _walk(self, root: cst.CSTNode) -> None:
-        stack: list[cst.CSTNode] = [root]
-        while stack:
-            node = stack.pop()
-            children = list(_children(node))
-            for child in children:
-                self.parents[child] = node
-            stack.extend(children)
-            self._note(node)
+    def _note_assign(self, node: cst.Assign) -> None:
+        if len(node.targets) > 1:
+            return
+        target = node.targets[0].target
+        if isinstance(target, cst.Name):
+            self.bound[target] = node.value
+        elif isinstance(target, cst.Tuple):
+            self._unpack(target, node.value)
 
-    def _note(self, node: cst.CSTNode) -> None:
-        match node:
-            case cst.Name() | cst.Attribute():
-                self._expressions.append(node)
-            case cst.Call():
-                self.calls.append(node)
-            case cst.Assign(targets=[cst.AssignTarget(target=cst.Name() as target)]):
-                self.bound[target] = node.value
-            case cst.Assign(targets=[cst.AssignTarget(target=cst.Tuple() as target)]):
-                self._unpack(target, node.value)
-            case cst.AnnAssign(target=cst.Name() as target, value=cst.BaseExpression() as value):
-                self.bound[target] = value
-            case cst.Import() | cst.ImportFrom():
-                self.statements.append(node)
-                self._note_import(node)
+    def _note_annotated(self, node: cst.AnnAssign) -> None:
+        if isinstance(node.target, cst.Name) and node.value is not None:
+            self.bound[node.target] = node.value
 
     def _unpack(self, target: cst.Tuple, value: cst.BaseExpression) -> None:
         if isinstance(value, cst.Tuple) and len(value.elements) == len(target.elements):
             for left, right in zip(target.elements, value.elements, strict=True):
                 self.bound[left.value] = right.value
+                if isinstance(left.value, cst.Name):
+                    self.unpacked[right.value] = left.value
 
     def _note_import(self, node: ImportStatement) -> None:
+        self.statements.append(node)
         module = import_module(node)
         if isinstance(node.names, cst.ImportStar):
             assert isinstance(node, cst.ImportFrom)
@@ -99,10 +96,20 @@ class ModuleNames:
 
     # Expressions and where they stand.
 
-    @cached_property
-    def expressions(self) -> list[cst.Name | cst.Attribute]:
-        """Every dotted expression that is read, whole."""
-        return [node for node in self._expressions if self._is_read(node)]
+    def expressions(self, called: Set[str] | None = None) -> Iterator[cst.Name | cst.Attribute]:
+        """Yield every dotted expression that is read, whole; those with such a part, where told."""
+        for node in self._expressions:
+            if (called is None or _has_part(node, called)) and self._is_read(node):
+                yield node
+
+    def read_from(self, name: str) -> Iterator[cst.Name | cst.Attribute]:
+        """Yield every dotted expression that begins with a name and is read, whole."""
+        for root in self.scopes.read[name]:
+            node: cst.Name | cst.Attribute = root
+            while isinstance(parent := self.parents[node], cst.Attribute):
+                node = parent
+            if self._is_read(node):
+                yield node
 
     def _is_read(self, node: cst.CSTNode) -> bool:
         parent = self.parents.get(node)
@@ -144,20 +151,32 @@ class ModuleNames:
         return any(isinstance(outer, cst.FormattedString) for outer in self.ancestors(node))
 
     @cached_property
-    def _positions(self) -> dict[cst.CSTNode, CodeRange]:
-        return dict(self.wrapper.resolve(PositionProvider))
+    def _lines(self) -> Lines:
+        tree = ast.parse(self.source) if self._tree is None else self._tree
+        return Lines(self.scopes.statements, tree, self.source.split("\n"), self.code)
 
     def line(self, node: cst.CSTNode) -> int:
-        """Return the node's line, counted from 1."""
-        return self._positions[node].start.line
+        """Return the line of a statement, or of a part of one, counted from 1."""
+        around = (node, *self.ancestors(node))
+        return self._lines.line(node, next(n for n in around if isinstance(n, Statement)))
 
     @cached_property
-    def _lines(self) -> list[str]:
-        return self.module.code.splitlines()
+    def _offsets(self) -> list[int]:
+        """Where each line begins; only a line feed ends one."""
+        lengths = (len(line) + 1 for line in self.source.split("\n"))
+        return [0, *itertools.accumulate(lengths)]
+
+    def start(self, statement: cst.BaseStatement) -> int:
+        """Return where in the source a statement begins, its comments and decorators included."""
+        inner = statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else statement
+        assert isinstance(inner, Statement)
+        above: Sequence[cst.EmptyLine] = getattr(statement, "leading_lines", ())
+        return self._offsets[self._lines.first_line(inner) - 1 - len(above)]
 
     def source_line(self, node: cst.CSTNode) -> str:
         """Return the whole line that a node begins on, without its end."""
-        return self._lines[self.line(node) - 1]
+        line = self.line(node)
+        return self.source[self._offsets[line - 1] : self._offsets[line]].rstrip("\r\n")
 
     def code(self, node: cst.CSTNode) -> str:
         """Return the node's source text."""
@@ -165,46 +184,62 @@ class ModuleNames:
 
     # Bindings.
 
-    def assignments(self, name: cst.Name) -> set[BaseAssignment]:
+    def assignments(self, name: cst.Name) -> list[Binding]:
         """Return the bindings that a name may mean where it stands."""
-        scope = self.scopes.get(name)
-        return set() if scope is None else set(scope[name.value])
+        scope = self.scopes.of(name)
+        return [] if scope is None else scope.find(name.value)
 
-    def only_assignment(self, name: cst.Name) -> Assignment | None:
-        """Return a name's binding where it has just one, by a statement of this file."""
+    def only_assignment(self, name: cst.Name) -> cst.CSTNode | None:
+        """Return what binds a name where just one node of this file does."""
         assignments = self.assignments(name)
-        if len(assignments) == 1:
-            (assignment,) = assignments
-            if isinstance(assignment, Assignment):
-                return assignment
-        return None
+        return assignments[0].node if len(assignments) == 1 else None
 
     def value(self, node: cst.BaseExpression) -> cst.BaseExpression:
         """Return the expression that a name was assigned, through names; else the node itself."""
         seen: set[cst.CSTNode] = set()
         while isinstance(node, cst.Name):
-            assignment = self.only_assignment(node)
-            if assignment is None or assignment.node not in self.bound or assignment.node in seen:
+            target = self.only_assignment(node)
+            if target is None or target not in self.bound or target in seen:
                 break
-            seen.add(assignment.node)
-            node = self.bound[assignment.node]
+            seen.add(target)
+            node = self.bound[target]
         return node
 
     def readers(self, target: cst.Name) -> list[cst.Name] | None:
         """Return every place that reads an assigned name; None where it has other bindings too."""
-        scope = self.scopes.get(target)
-        if scope is None:
-            return None
-        own = [a for a in scope[target.value] if isinstance(a, Assignment)]
+        own = self.assignments(target)
         if len(own) != 1 or own[0].node is not target:
             return None
-        return [root_name(access.node) for access in own[0].references]  # type: ignore[misc]
+        return [name for name in self.scopes.read[target.value] if self._may_read(name, own)]
+
+    def _may_read(self, name: cst.Name, own: list[Binding]) -> bool:
+        scope = self.scopes.of(name)
+        if scope is None or scope.find(name.value) == own:
+            return scope is not None
+        outer = scope.visible_parent() if scope.kind == "class" else None
+        return outer is not None and outer.find(name.value) == own  # `x = x` in a class
 
     def in_class(self, node: cst.CSTNode) -> bool:
         """Whether a binding stands in a class body, so that it is read as an attribute."""
-        return isinstance(self.scopes.get(node), ClassScope)
+        scope = self.scopes.of(node)
+        return scope is not None and scope.kind == "class"
 
     # Dotted names.
+
+    def named_like(self, last_parts: Set[str]) -> Set[str]:
+        """Return the names that may stand for a dotted name that ends so: aliases too."""
+        found = {name for (_, name), dotted in self.imports.items() if _last(dotted) in last_parts}
+        found |= last_parts
+        assigned = [
+            (target.value, dotted_text(value))
+            for target, value in self.bound.items()
+            if isinstance(target, cst.Name) and isinstance(value, (cst.Name, cst.Attribute))
+        ]
+        count = 0
+        while count < len(found):
+            count = len(found)
+            found |= {name for name, text in assigned if _last(text) in found}
+        return found
 
     def dotted(self, node: cst.CSTNode) -> frozenset[str]:
         """Return the full dotted names that an expression may stand for; none where unknown."""
@@ -232,7 +267,7 @@ class ModuleNames:
         found: set[str] = set()
         assignments = self.assignments(name)
         for assignment in assignments:
-            if isinstance(assignment, BuiltinAssignment):
+            if assignment.node is None:
                 found.add(f"builtins.{name.value}")
                 continue
             step = self._step(assignment, name.value, seen)
@@ -243,14 +278,13 @@ class ModuleNames:
             found = {f"{m}.{name.value}" for m, _ in self.stars if exported_by(m, name.value)}
         return frozenset(found)
 
-    def _step(
-        self, assignment: BaseAssignment, name: str, seen: frozenset[cst.CSTNode]
-    ) -> frozenset[str]:
-        if isinstance(assignment, ImportAssignment):
-            dotted = self.imports.get((cast(ImportStatement, assignment.node), name))
+    def _step(self, assignment: Binding, name: str, seen: frozenset[cst.CSTNode]) -> frozenset[str]:
+        node = assignment.node
+        if isinstance(node, ImportStatement):
+            dotted = self.imports.get((node, name))
             return frozenset() if dotted is None else frozenset({dotted})
-        if isinstance(assignment, Assignment) and assignment.node in self.bound:
-            return self._dotted(self.bound[assignment.node], seen)
+        if node is not None and node in self.bound:
+            return self._dotted(self.bound[node], seen)
         return frozenset()
 
     def importers(self, node: cst.CSTNode) -> list[ImportStatement]:
@@ -263,43 +297,55 @@ class ModuleNames:
             return [star for module, star in self.stars if exported_by(module, root.value)]
         found: list[ImportStatement] = []
         for assignment in assignments:
-            if isinstance(assignment, ImportAssignment):
-                found.append(cast(ImportStatement, assignment.node))
-            elif isinstance(assignment, Assignment) and assignment.node in self.bound:
+            if isinstance(assignment.node, ImportStatement):
+                found.append(assignment.node)
+            elif assignment.node is not None and assignment.node in self.bound:
                 found += self.importers(self.bound[assignment.node])
         return found
+
+    def origins(self, name: cst.Name) -> frozenset[cst.CSTNode]:
+        """Return what binds a name: import statements, or what is assigned to; through aliases."""
+        return self._origins(name, frozenset())
+
+    def _origins(self, name: cst.Name, seen: frozenset[cst.CSTNode]) -> frozenset[cst.CSTNode]:
+        found: set[cst.CSTNode] = set()
+        for assignment in self.assignments(name):
+            node = assignment.node
+            if node is None or node in seen:
+                continue
+            value = self.bound.get(node)
+            root = None if value is None else root_name(value)
+            seen |= {node}
+            found |= (root is not None and self._origins(root, seen)) or {node}
+        return frozenset(found)
 
     def is_alias(self, node: cst.CSTNode) -> bool:
         """Whether an expression's root is a name that was assigned, not imported."""
         root = root_name(node)
         return root is not None and any(
-            not isinstance(assignment, ImportAssignment) for assignment in self.assignments(root)
+            not assignment.imported for assignment in self.assignments(root)
         )
 
-    @cached_property
-    def taken(self) -> frozenset[str]:
+    @property
+    def taken(self) -> set[str]:
         """Every name that is bound anywhere in the module."""
-        scopes = {scope for scope in self.scopes.values() if scope is not None}
-        return frozenset(a.name for scope in scopes for a in scope.assignments)
+        return self.scopes.taken
 
     @cached_property
     def global_imports(self) -> dict[str, tuple[str, ImportStatement]]:
         """Names that the module binds once, by a top-level import: what they mean, and where."""
-        scope = self.scopes.get(self.module)
         found: dict[str, tuple[str, ImportStatement]] = {}
         for (statement, name), dotted in self.imports.items():
-            owners = [] if scope is None else list(scope[name])
-            if len(owners) == 1 and isinstance(owners[0].scope, GlobalScope):
-                assert isinstance(owners[0], ImportAssignment)
-                if owners[0].node is statement:
-                    found[name] = (dotted, statement)
+            owners = self.scopes.module.bindings.get(name, ())
+            if len(owners) == 1 and owners[0].node is statement:
+                found[name] = (dotted, statement)
         return found
 
     def sees_global(self, name: str, node: cst.CSTNode) -> bool:
-        """Whether a global name is visible, unshadowed, where a node stands."""
-        scope: Scope | None = self.scopes.get(node)
+        """Whether a global name is visible, unshadowed, where a name stands."""
+        scope = self.scopes.of(node)
         return scope is not None and all(
-            isinstance(assignment.scope, GlobalScope) for assignment in scope[name]
+            binding.scope is self.scopes.module for binding in scope.find(name)
         )
 
     @cached_property
@@ -313,29 +359,6 @@ class ModuleNames:
                     if isinstance(element.value, cst.SimpleString)
                 )
         return frozenset()
-
-
-TRIVIA = frozenset(
-    "comma colon semicolon equal dot indent newline header footer leading_lines "
-    "trailing_whitespace lines_after_decorators lpar rpar lbracket rbracket lbrace rbrace".split()
-)
-"""Fields that hold no expression and no statement."""
-
-
-@cache
-def _fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
-    names = (field.name for field in dataclasses.fields(kind))
-    return tuple(n for n in names if n not in TRIVIA and not n.startswith("whitespace"))
-
-
-def _children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    # `CSTNode.children` goes through LibCST's visitor and costs five times as much.
-    for name in _fields(type(node)):
-        value = getattr(node, name)
-        if isinstance(value, cst.CSTNode):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from (item for item in value if isinstance(item, cst.CSTNode))
 
 
 def import_module(node: ImportStatement) -> str:
@@ -357,6 +380,18 @@ def dotted_text(node: cst.BaseExpression) -> str:
         trail.append(node.attr.value)
         node = node.value
     return ".".join([node.value, *reversed(trail)]) if isinstance(node, cst.Name) else ""
+
+
+def _has_part(node: cst.BaseExpression, called: Set[str]) -> bool:
+    while isinstance(node, cst.Attribute):
+        if node.attr.value in called:
+            return True
+        node = node.value
+    return isinstance(node, cst.Name) and node.value in called
+
+
+def _last(dotted: str) -> str:
+    return dotted.rsplit(".", 1)[-1]
 
 
 def root_name(node: cst.CSTNode) -> cst.Name | None:

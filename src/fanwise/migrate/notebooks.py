@@ -6,8 +6,10 @@ byte.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -68,9 +70,10 @@ def rewrite_notebook(text: str, options: Options) -> tuple[str, tuple[Finding, .
             reason, instead = "the cell can't be read as Python 3 and was left", "Python 3"
             unread = Finding(Kind.UNREAD, 1, reason=reason, new=instead, cell=cell.index)
             findings.append(unread)
-    outcome = rewrite(cst.parse_module(_joined(readable)), options)
+    joined = _joined(readable)
+    outcome = rewrite(cst.parse_module(joined), options, joined)
     findings += _by_cell(outcome.findings, readable)
-    new = _split(outcome.module.code, magics) if outcome.changed else {}
+    new = _split(outcome.code, magics) if outcome.changed else {}
     for cell, code in reversed(readable):
         if cell.index in new and new[cell.index] != _shown(code, magics):
             value = _encoded(text[cell.start : cell.end], new[cell.index])
@@ -185,9 +188,13 @@ def _shown(code: str, magics: list[str]) -> str:
 
 
 def _parses(code: str) -> bool:
+    """Whether both parsers read a cell: Python's tells lines, LibCST's all else."""
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Old escapes are no concern of ours.
+            ast.parse(code)
         cst.parse_module(code)
-    except (cst.ParserSyntaxError, RecursionError):
+    except (cst.ParserSyntaxError, SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
 

@@ -7,7 +7,9 @@ defaults of tf.keras) and its issue 18706 (1.10: the truncation correction).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
@@ -365,3 +367,36 @@ def without_compat(dotted: str) -> tuple[str, bool]:
 def exported_by(module: str, name: str) -> bool:
     """Whether `from module import *` brings an old initializer of this name."""
     return f"{without_compat(module)[0]}.{name}" in OLD_NAMES
+
+
+TENSORFLOW_LIKE: Final = re.compile(
+    r"_*(?:compat_)?(?:tf|tensorflow)(?:_?v?\d(?:_?x)?)?(?:_?compat(?:_?v?\d)?)?_*"
+)
+"""What TensorFlow itself is called where it comes through another module: tf, tfv1, tf_compat."""
+
+NO_TENSORFLOW: Final = sys.stdlib_module_names | {"jax", "numpy", "scipy", "torch"}
+"""Packages that bring no TensorFlow, whatever they are called where they are imported."""
+
+PARTS_OF_TENSORFLOW: Final = {
+    "contrib": "tensorflow.contrib",
+    "init_ops": "tensorflow.python.ops.init_ops",
+    "slim": "tensorflow.contrib.slim",
+    "tf_slim": "tensorflow.contrib.slim",
+}
+
+
+def old_through_another(parts: Sequence[str]) -> bool:
+    """Whether a dotted name would be an old initializer if what is called TensorFlow is it.
+
+    >>> old_through_another(["tensorpack", "tfv1", "zeros_initializer"])
+    True
+    >>> old_through_another(["mine", "tf_utils", "zeros_initializer"])
+    False
+    """
+    for index, part in enumerate(parts[:-1]):
+        like = "tensorflow" if TENSORFLOW_LIKE.fullmatch(part) else PARTS_OF_TENSORFLOW.get(part)
+        if like is not None:
+            old = OLD_NAMES.get(without_compat(".".join([like, *parts[index + 1 :]]))[0])
+            if old is not None and not old.today:
+                return True
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -22,3 +23,11 @@ class Options:
     to: Destination = "keras"
     tf_version: tuple[int, int] | None = None
     simplify: bool = False
+
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (files done, files in all) after each file."""
+
+
+def silent(done: int, of: int) -> None:
+    """Tell nobody."""

@@ -8,7 +8,6 @@ from enum import Enum, auto
 import libcst as cst
 
 from fanwise.migrate.module_names import LOOPS, ModuleNames
-from fanwise.migrate.old_initializers import without_compat
 
 
 class ReceiverKind(Enum):
@@ -48,8 +47,10 @@ class Receiver:
 METHODS = frozenset({"add_weight", "add_variable", "get_variable"})
 """Methods of layers and cells that create a weight."""
 
-SHARING = frozenset({"variable_scope", "arg_scope", "set_initializer", "argscope"})
-"""Functions that hand one initializer to many weights."""
+SHARING = frozenset(
+    {"variable_scope", "arg_scope", "set_initializer", "argscope", "repeat", "stack"}
+)
+"""Functions that hand one initializer to many weights; so do recurrent cells, by `initializer`."""
 
 FRAMEWORKS = ("tensorflow", "keras", "tf_slim", "tensorlayer", "tflearn")
 
@@ -78,6 +79,8 @@ def receiver_of(node: cst.CSTNode, names: ModuleNames) -> Receiver:
             return _named(target, names)
         case cst.AnnAssign(target=cst.Name() as target):
             return _named(target, names)
+        case cst.Element() if node in names.unpacked:
+            return _named(names.unpacked[node], names)
     return Receiver(ReceiverKind.KEPT)
 
 
@@ -110,21 +113,53 @@ def callee_name(call: cst.Call, names: ModuleNames) -> str:
 
 
 def is_shared(node: cst.CSTNode, names: ModuleNames) -> bool:
-    """Whether one initializer object visibly serves several weights."""
+    """Whether one initializer object may serve several weights, as far as the file shows."""
+    return _is_shared(node, names, frozenset())
+
+
+def _is_shared(node: cst.CSTNode, names: ModuleNames, seen: frozenset[cst.CSTNode]) -> bool:
     found = receiver_of(node, names)
     if found.kind in (ReceiverKind.TENSORFLOW, ReceiverKind.ARGUMENT):
         assert found.call is not None
-        return callee_name(found.call, names) in SHARING
+        name = callee_name(found.call, names)
+        return name in SHARING or (name.endswith("Cell") and found.keyword == "initializer")
     if found.kind is ReceiverKind.NAMED:
         assert found.target is not None
         return len(found.readers) > 1 or any(
-            is_shared(reader, names) or _runs_more_often(reader, found.target, names)
+            _is_shared(reader, names, seen) or _runs_more_often(reader, found.target, names)
             for reader in found.readers
         )
     parent = names.parents.get(node)
-    if isinstance(parent, cst.Param):
-        return True
-    return isinstance(parent, cst.Assign) and _attribute_is_shared(parent, names)
+    while isinstance(parent, (cst.IfExp, cst.BooleanOperation)):
+        parent = names.parents.get(parent)
+    if isinstance(parent, cst.Element):  # `return a, b`
+        result = names.parents[names.parents[parent]]
+        parent = result if isinstance(result, cst.Return) else parent
+    match parent:
+        case cst.Param() | cst.BaseElement() | cst.BaseDictElement():
+            return True
+        case cst.Assign(targets=[cst.AssignTarget(target=target), *_]):
+            return _attribute_is_shared(target, names)
+        case cst.AnnAssign(target=target):
+            return _attribute_is_shared(target, names)
+        case cst.Return():
+            return _result_is_shared(parent, names, seen)
+    return False
+
+
+def _result_is_shared(
+    statement: cst.Return, names: ModuleNames, seen: frozenset[cst.CSTNode]
+) -> bool:
+    """Whether what one call of a function returns may serve several weights."""
+    outer = names.ancestors(statement)
+    function = next((node for node in outer if isinstance(node, cst.FunctionDef)), None)
+    if function is None or function in seen:
+        return False
+    return any(
+        _is_shared(call, names, seen | {function})
+        for call in names.calls
+        if callee_name(call, names) == function.name.value
+    )
 
 
 def _runs_more_often(reader: cst.CSTNode, target: cst.CSTNode, names: ModuleNames) -> bool:
@@ -136,20 +171,14 @@ def _runs_more_often(reader: cst.CSTNode, target: cst.CSTNode, names: ModuleName
     )
 
 
-def _attribute_is_shared(assign: cst.Assign, names: ModuleNames) -> bool:
-    target = assign.targets[0].target
-    if isinstance(target, cst.Attribute):
-        target = target.attr
-    if not isinstance(target, cst.Name):
-        return False
+def _attribute_is_shared(target: cst.BaseExpression, names: ModuleNames) -> bool:
+    """Whether what is assigned may serve several weights; so it may where nothing here reads it."""
+    name = target.attr if isinstance(target, cst.Attribute) else target
+    if not isinstance(name, cst.Name):
+        return True
     readers = [
         node
-        for node in names.expressions
-        if isinstance(node, cst.Attribute) and node.attr.value == target.value
+        for node in names.expressions({name.value})
+        if isinstance(node, cst.Attribute) and node.attr.value == name.value
     ]
-    return len(readers) > 1 or any(_runs_more_often(node, assign, names) for node in readers)
-
-
-def is_compat_only(dotted: frozenset[str]) -> bool:
-    """Whether every reading of a name goes through `tensorflow.compat.v1`."""
-    return bool(dotted) and all(without_compat(name)[1] for name in dotted)
+    return len(readers) != 1 or _runs_more_often(readers[0], target, names)

@@ -13,7 +13,7 @@ OLD_PATTERN: Final = re.compile(
     rb"|truncated_normal|uniform_unit_scaling|orthogonal)_initializer|\binitializers\b|\binit_ops\b"
     rb"|convolutional_\w*orthogonal|glorot_|Glorot"
 )
-FRAMEWORK_PATTERN: Final = re.compile(rb"tensorflow|keras|\btf\b|\bslim\b|tf_slim")
+FRAMEWORK_PATTERN: Final = re.compile(rb"tensorflow|keras|(?<![a-zA-Z])tf|slim|contrib|init_ops")
 ROOT_PATTERN: Final = re.compile(rb"sqrt|\*\*\s*\(?-?0?\.5")
 TWO_AXES_PATTERN: Final = re.compile(
     rb"(\w+(?:\(\))?)\s*\[\s*0\s*\][^\n]{0,40}\+[^\n]{0,40}\b\1\s*\[\s*1\s*\]"
@@ -41,6 +41,12 @@ UNMISTAKABLE: Final = frozenset(
 """Last parts of old names that are reported even where nothing is imported."""
 
 
+IN_INITIALIZERS: Final = frozenset(
+    dotted.rsplit(".", 1)[-1] for dotted, old in OLD_NAMES.items() if not old.today
+)
+"""Last parts of old names that are looked into behind `.initializers`."""
+
+
 def names_old(tree: ast.AST, source: bytes) -> bool:
     """Whether a parsed file may name an old initializer, or may deserve advice."""
     if ROOT_PATTERN.search(source) and TWO_AXES_PATTERN.search(source):
@@ -53,6 +59,9 @@ def names_old(tree: ast.AST, source: bytes) -> bool:
                     return True
             case ast.ImportFrom(module=str(module), level=0):
                 if module.split(".", 1)[0] in OLD_MODULES:
+                    return True
+            case ast.Attribute(attr=name, value=ast.Attribute(attr="initializers")):
+                if name in IN_INITIALIZERS or (advised and name.startswith("Glorot")):
                     return True
             case ast.Name(id=name) | ast.Attribute(attr=name):
                 if name in UNMISTAKABLE or (advised and name.startswith("Glorot")):

@@ -116,12 +116,14 @@ class Report:
         scanned: how many files were looked at.
         written: whether the changes are on disk.
         problems: paths that could not be read or written, with the reason.
+        skipped: folders that were not entered, for they hold nobody's own source.
     """
 
     files: tuple[FileResult, ...]
     scanned: int
     written: bool
     problems: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def counts(self) -> Counter[Kind]:
@@ -153,6 +155,7 @@ class Report:
                 "changed": len(self.changed),
                 "written": self.written,
                 "counts": {kind.value: counts[kind] for kind in Kind},
+                "skipped": self.skipped,
                 "problems": [{"path": path, "reason": reason} for path, reason in self.problems],
                 "files": [
                     {
@@ -175,7 +178,15 @@ class Report:
             console.print(f"[red]{escape(path)}[/]: {escape(reason)}")
         if self.files:
             console.print(self._table())
+        if self.skipped:
+            console.print(escape(self._skipped()), soft_wrap=True)
         console.print(self._conclusion(), soft_wrap=True)
+
+    def _skipped(self) -> str:
+        """Return the folders that were skipped, each name once."""
+        counts = Counter(Path(path).name for path in self.skipped)
+        named = (name if n == 1 else f"{n} × {name}" for name, n in sorted(counts.items()))
+        return f"Skipped: {', '.join(named)}."
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -14,54 +15,72 @@ from fanwise.migrate.conversion import Conversion, Converter, spelled
 from fanwise.migrate.edits import ModuleEdits, NewCode, apply_edits
 from fanwise.migrate.imports import GONE, Imports
 from fanwise.migrate.meanings import (
-    ConstantLaw,
-    IdentityLaw,
     NewCall,
     Question,
     Refusal,
     Unconverted,
 )
-from fanwise.migrate.mentions import Mention, find_mentions
-from fanwise.migrate.module_names import ModuleNames, root_name
+from fanwise.migrate.mentions import Cause, Mention, Unclear, find_mentions
+from fanwise.migrate.module_names import ModuleNames, dotted_text, root_name
 from fanwise.migrate.old_initializers import OLD_NAMES, exported_by
 from fanwise.migrate.options import Options
-from fanwise.migrate.receivers import ReceiverKind, is_shared, receiver_of
+from fanwise.migrate.receivers import ReceiverKind, receiver_of
 from fanwise.migrate.report import Finding, Kind, one_line
-from fanwise.migrate.todays_calls import FANWISE_TF1_MODULE
+from fanwise.migrate.todays_calls import FANWISE_KERAS_MODULE, FANWISE_TF1_MODULE
 from fanwise.migrate.version import version_by_names
 
 LONGEST_LINE: Final = 100
 """A line that a longer call would make longer than this is broken behind the parenthesis."""
 
 SHARED_REASON: Final = (
-    "It may serve several weights: one Keras initializer draws the same values at every call, so "
-    "weights of one shape would start identical; TensorFlow 1 drew anew. Make one for each weight."
+    "It may serve several weights. One Keras initializer draws the same values at every call; "
+    "fanwise's draws anew, as TensorFlow 1 did. This code needs fanwise now, or one initializer "
+    "for each weight."
 )
 PASSED_ON_REASON: Final = (
     "Passed on uncalled: see that its callers give only what today's class takes, no dtype and no "
     "uniform among it."
 )
+MOST_NAMED: Final = 4
+"""So many names are told of those that one binding leaves unclear."""
+
+STATEMENTS_AROUND: Final = (cst.BaseSmallStatement, cst.BaseCompoundStatement, cst.Module)
+
 IN_PLACE_REASON: Final = "It fills a tensor in place now: init(weight), not init(shape)."
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one module."""
+    """What became of one module: its text, what was found, and whether anything was edited."""
 
-    module: cst.Module
+    code: str
     findings: tuple[Finding, ...]
     changed: bool
 
 
-def rewrite(module: cst.Module, options: Options) -> Outcome:
+def rewrite(
+    module: cst.Module,
+    options: Options,
+    source: str | None = None,
+    tree: ast.Module | None = None,
+) -> Outcome:
     """Return the module with every old call converted that can be, and what was found.
 
     The result parses; comments and layout stay; a second run changes nothing.
+
+    Args:
+        module: as LibCST reads it.
+        options: what was asked for.
+        source: the module's text, where that is at hand.
+        tree: the module as Python reads it, where that is at hand.
+
+    Raises:
+        IrreproducibleError: LibCST can't write the text as it stood.
     """
-    migration = _Migration(ModuleNames(module), options)
+    migration = _Migration(ModuleNames(module, source, tree), options)
     migration.run()
     edits = migration.edits
-    new = apply_edits(module, edits) if edits else module
+    new = apply_edits(migration.names, edits) if edits else migration.names.source
     findings = sorted(migration.findings(), key=lambda finding: finding.line)
     return Outcome(new, tuple(findings), bool(edits))
 
@@ -81,7 +100,7 @@ class _Migration:
     def __post_init__(self) -> None:
         self.imports = Imports(self.names)
         self.converter = Converter(self.names, self.options, version_by_names(self.names))
-        code = self.names.module.code
+        code = self.names.source
         self.edits.single_quotes = code.count("'") > code.count('"')
 
     def run(self) -> None:
@@ -108,11 +127,41 @@ class _Migration:
         yield from advice(self.names)
 
     def _mentions(self) -> Iterator[Mention]:
+        unclear: dict[tuple[Cause, frozenset[cst.CSTNode]], list[Unclear]] = {}
         for found in find_mentions(self.names):
             if isinstance(found, Mention):
                 yield found
+            elif isinstance(found, Unclear):
+                unclear.setdefault((found.cause, found.bindings), []).append(found)
             else:
                 self._leave(*found)
+        for uses in unclear.values():
+            self._leave_unclear(uses)
+
+    def _leave_unclear(self, uses: Sequence[Unclear]) -> None:
+        """Say once of all uses of one binding that it doesn't show what they mean."""
+        reason, instead = uses[0].cause.value
+        texts = list(dict.fromkeys(dotted_text(use.node) for use in uses))
+        more = f" and {len(texts) - MOST_NAMED} more" if len(texts) > MOST_NAMED else ""
+        places = f", {len(uses)} places" if len(uses) > 1 else ""
+        reason = f"{', '.join(texts[:MOST_NAMED])}{more}{places}: {reason}"
+        shown = self._binding_statements(uses[0].bindings) or [uses[0].node]
+        code = " / ".join(one_line(self.names.code(statement)) for statement in shown)
+        finding = Finding(Kind.LEFT, self.names.line(shown[0]), code, reason, instead)
+        self.found.append((shown[0], finding))
+
+    def _binding_statements(self, bindings: frozenset[cst.CSTNode]) -> list[cst.CSTNode]:
+        """Return the statements that bind a name; none where it is bound otherwise too."""
+        statements = {self._small_statement(binding) for binding in bindings}
+        if None in statements:  # A parameter, say: the use of it tells more.
+            return []
+        return sorted((s for s in statements if s is not None), key=self.names.line)
+
+    def _small_statement(self, binding: cst.CSTNode) -> cst.CSTNode | None:
+        """Return the small statement that a binding is, or is part of; None within no such one."""
+        around = (binding, *self.names.ancestors(binding))
+        nearest = next(n for n in around if isinstance(n, STATEMENTS_AROUND))
+        return nearest if isinstance(nearest, cst.BaseSmallStatement) else None
 
     def _convert(self, mention: Mention) -> None:
         try:
@@ -155,6 +204,8 @@ class _Migration:
         seen = found.kind is ReceiverKind.TENSORFLOW or bool(found.readers)
         known = seen or self.converter.keeps_name(mention)
         kind, reason = (Kind.CONVERTED, "") if known else (Kind.CHECK, PASSED_ON_REASON)
+        if self.options.to == "keras" and new.callee.startswith(FANWISE_KERAS_MODULE):
+            kind, reason = Kind.CHECK, SHARED_REASON
         self._find(kind, mention.node, reason, "")
 
     def _only_called(self, mention: Mention) -> bool:
@@ -219,8 +270,8 @@ class _Migration:
         if self.imports.is_swapped(node):
             return cst.ensure_type(node, cst.Name).value
         if conversion.mention.alias and isinstance(node, cst.Name):
-            assignment = self.names.only_assignment(node)
-            if assignment and self.aliases.get(assignment.node) == conversion.new.callee:
+            target = self.names.only_assignment(node)
+            if target is not None and self.aliases.get(target) == conversion.new.callee:
                 return node.value
         return self.imports.spell(conversion.new.callee, node)
 
@@ -230,15 +281,8 @@ class _Migration:
         return ""
 
     def _judge(self, conversion: Conversion) -> tuple[Kind, str]:
-        reasons = list(conversion.new.notes)
-        random = not isinstance(conversion.meaning.law, (ConstantLaw, IdentityLaw))
-        unseeded = random and conversion.meaning.seed is None and not conversion.mention.partial
-        kind = Kind.CONVERTED
-        if (
-            self.options.to == "keras"
-            and unseeded
-            and is_shared(conversion.mention.whole, self.names)
-        ):
+        kind, reasons = Kind.CONVERTED, list(conversion.new.notes)
+        if conversion.shared:
             kind, reasons = Kind.CHECK, [*reasons, SHARED_REASON]
         if self.options.to == "torch":
             kind, reasons = Kind.CHECK, [*reasons, IN_PLACE_REASON]

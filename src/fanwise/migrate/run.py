@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import pickle
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import libcst as cst
 
 from fanwise.errors import FanwiseError, TargetError
+from fanwise.migrate.edits import IrreproducibleError
 from fanwise.migrate.files import replace_file, source_files
 from fanwise.migrate.notebooks import NotebookError, rewrite_notebook
-from fanwise.migrate.options import Options
+from fanwise.migrate.options import Options, Progress, silent
 from fanwise.migrate.relevance import is_relevant, names_old
 from fanwise.migrate.report import FileResult, Finding, Kind, Report
 from fanwise.migrate.rewrite import rewrite
@@ -28,39 +32,70 @@ FEW_FILES = 48
 DEEPEST = 1000
 """So many nodes within each other LibCST reads with a usual stack; it crashes at some thousands."""
 
+BLOCKS = ("body", "handlers", "cases", "orelse", "finalbody")
+"""Fields of Python's statements that hold others, or the clauses that do."""
+
 SERVE = "from fanwise.migrate.run import serve; serve()"
 
 NOT_PYTHON_3 = "it can't be read as Python 3"
 TO_PYTHON_3 = "Python 3: for Python 2, run 2to3, then this again"
 
 
-def run(paths: Iterable[Path], options: Options, *, write: bool, workers: int) -> Report:
+def run(
+    paths: Iterable[Path],
+    options: Options,
+    *,
+    write: bool,
+    workers: int,
+    progress: Progress = silent,
+) -> Report:
     """Return the report over all source files under the paths; with `write`, replace what changes.
 
     Raises:
         TargetError: a path that doesn't exist.
     """
-    scanned = 0
+    skipped: list[Path] = []
+    sources = list(source_files(paths, skipped.append))
     relevant: list[Path] = []
     problems: list[tuple[str, str]] = []
-    for path in source_files(paths):
-        scanned += 1
+    tell = _Teller(progress, len(sources))
+    for path in sources:
         try:
             if is_relevant(path.read_bytes()):
                 relevant.append(path)
+                continue
         except OSError as error:
             problems.append((str(path), f"it can't be read: {error.strerror}"))
-    results = [result for result in _all(relevant, options, workers) if result is not None]
+        tell()
+    results = [result for result in _all(relevant, options, workers, tell) if result is not None]
     if write:
         problems += _write(results)
     failed = {path for path, _ in problems}
     kept = tuple(result for result in results if result.path not in failed)
-    return Report(kept, scanned, write, tuple(problems))
+    return Report(kept, len(sources), write, tuple(problems), tuple(map(str, skipped)))
 
 
-def _all(paths: Sequence[Path], options: Options, workers: int) -> Iterable[FileResult | None]:
+class _Teller:
+    """Tells how many files are done; may be called by several threads."""
+
+    def __init__(self, progress: Progress, of: int) -> None:
+        self._progress, self._of, self._done = progress, of, 0
+        self._lock = Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self._done += 1
+            self._progress(self._done, self._of)
+
+
+def _all(
+    paths: Sequence[Path], options: Options, workers: int, tell: _Teller
+) -> Iterable[FileResult | None]:
     if workers < 2 or len(paths) < FEW_FILES:
-        return [migrate_file(path, options) for path in paths]
+        for path in paths:
+            yield migrate_file(path, options)
+            tell()
+        return
     # multiprocessing would import the caller's main module again, or copy its threads' locks.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", SERVE]
@@ -74,21 +109,36 @@ def _all(paths: Sequence[Path], options: Options, workers: int) -> Iterable[File
         server.stdin.write(pickle.dumps((share, options)))
         server.stdin.close()
     results: dict[Path, FileResult | None] = {}
-    for server, share in zip(servers, shares, strict=True):
-        assert server.stdout is not None
-        with server.stdout:
-            answer = server.stdout.read()
-        if server.wait():
-            raise FanwiseError("a process of fanwise migrate died; nothing was written.")
-        results |= zip(share, pickle.loads(answer), strict=True)
-    return [results[path] for path in paths]
+    with ThreadPoolExecutor(workers) as readers:
+        for answers in readers.map(_answers, servers, shares, [tell] * workers):
+            results |= answers
+    yield from (results[path] for path in paths)
+
+
+def _answers(
+    server: subprocess.Popen[bytes], share: Sequence[Path], tell: _Teller
+) -> dict[Path, FileResult | None]:
+    """Return what one process makes of its files, told as they come."""
+    assert server.stdout is not None
+    results: dict[Path, FileResult | None] = {}
+    with server.stdout:
+        for path in share:
+            try:
+                results[path] = pickle.load(server.stdout)
+            except (EOFError, pickle.UnpicklingError):
+                break
+            tell()
+    if server.wait() or len(results) < len(share):
+        raise FanwiseError("a process of fanwise migrate died; nothing was written.")
+    return results
 
 
 def serve() -> None:
-    """Answer one request for files to migrate: pickled on stdin, pickled to stdout."""
+    """Answer one request for files to migrate: pickled on stdin, each pickled to stdout."""
     paths, options = pickle.load(sys.stdin.buffer)
-    answer = [migrate_file(path, options) for path in paths]
-    sys.stdout.buffer.write(pickle.dumps(answer))
+    for path in paths:
+        pickle.dump(migrate_file(path, options), sys.stdout.buffer)
+        sys.stdout.buffer.flush()
 
 
 def _write(results: Sequence[FileResult]) -> list[tuple[str, str]]:
@@ -111,10 +161,14 @@ def migrate_file(path: Path, options: Options) -> FileResult | None:
         return FileResult(str(path), b"", b"", (Finding(Kind.UNREAD, 1, reason=reason),))
     try:
         read = _notebook if path.suffix == ".ipynb" else _python
-        with _deep_recursion():
+        with _deep_recursion(), _no_collection():
             after, findings = read(before, options)
     except _Unreadable as unreadable:
         return FileResult(str(path), before, before, (unreadable.finding,))
+    except IrreproducibleError:
+        reason = "LibCST can't reproduce it byte for byte: a form feed, or a lone \\r"
+        finding = Finding(Kind.UNREAD, 1, reason=reason, new="it without them")
+        return FileResult(str(path), before, before, (finding,))
     except Exception as fault:  # One file must not keep the others from being read.
         reason = f"fanwise failed on it: {fault!r}"
         finding = Finding(Kind.UNREAD, 1, reason=reason, new="a report to fanwise; it was left")
@@ -134,18 +188,12 @@ class _Unreadable(Exception):
 
 def _parse(source: bytes) -> cst.Module:
     try:
-        module = cst.parse_module(source)
+        return cst.parse_module(source)
     except (cst.ParserSyntaxError, SyntaxError, ValueError, LookupError) as error:
         raise _Unreadable(f"LibCST can't read it: {error}") from error
-    if module.bytes != source:
-        raise _Unreadable(
-            "LibCST can't reproduce it byte for byte: a form feed, or a lone \\r",
-            "it without them",
-        )
-    return module
 
 
-def _checked(source: bytes) -> ast.AST:
+def _checked(source: bytes) -> ast.Module:
     """Let CPython's parser judge first: LibCST's dies of nesting that is too deep."""
     try:
         with warnings.catch_warnings():
@@ -155,12 +203,39 @@ def _checked(source: bytes) -> ast.AST:
         raise _Unreadable(f"{NOT_PYTHON_3}: {error.msg}", TO_PYTHON_3, error.lineno or 1) from error
     except ValueError as error:
         raise _Unreadable(f"{NOT_PYTHON_3}: {error}", TO_PYTHON_3) from error
-    level: list[ast.AST] = [tree]
+    if not _is_shallow(tree, source):
+        raise RecursionError
+    return tree
+
+
+def _is_shallow(tree: ast.Module, source: bytes) -> bool:
+    """Whether no more than `DEEPEST` nodes stand within each other.
+
+    Blocks are followed; an expression is looked into only where it is written long enough for that,
+    a character for each level.
+    """
+    lengths = [len(line) + 1 for line in source.splitlines()]
+    block: list[ast.AST] = [*tree.body]
+    long: list[ast.AST] = []
     for _ in range(DEEPEST):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-        if not level:
-            return tree
-    raise RecursionError
+        if not block:
+            break
+        inner: list[ast.AST] = []
+        for node in block:
+            nested = [child for field in BLOCKS for child in getattr(node, field, ())]
+            if isinstance(node, ast.stmt):
+                start = min(d.lineno for d in (node, *getattr(node, "decorator_list", ())))
+                head = nested and isinstance(nested[0], ast.stmt) and not hasattr(node, "handlers")
+                end = nested[0].lineno if head else node.end_lineno
+                if sum(lengths[start - 1 : end]) > DEEPEST:
+                    long.append(node)
+            inner += nested
+        block = inner
+    for _ in range(DEEPEST):
+        if not long:
+            break
+        long = [child for node in long for child in ast.iter_child_nodes(node)]
+    return not block and not long
 
 
 @contextmanager
@@ -176,11 +251,25 @@ def _deep_recursion() -> Iterator[None]:
         sys.setrecursionlimit(limit)
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Put off the garbage collector: a tree of 100,000 nodes keeps it busy for nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _python(source: bytes, options: Options) -> tuple[bytes, tuple[Finding, ...]]:
-    if not names_old(_checked(source), source):
+    tree = _checked(source)
+    if not names_old(tree, source):
         return source, ()
-    outcome = rewrite(_parse(source), options)
-    after = outcome.module.bytes
+    module = _parse(source)
+    outcome = rewrite(module, options, source.decode(module.encoding), tree)
+    after = outcome.code.encode(module.encoding)
     if after != source:
         _check(after)
     return after, outcome.findings
@@ -199,13 +288,12 @@ def _notebook(source: bytes, options: Options) -> tuple[bytes, tuple[Finding, ..
 def _check(after: bytes) -> None:
     """Refuse output that wouldn't parse: a fault of ours that must not reach the disk.
 
-    CPython judges as well: LibCST reads newer f-strings than the Python that runs.
+    Python judges: LibCST reads newer f-strings than the Python that runs.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ast.parse(after)
-        cst.parse_module(after)
-    except (cst.ParserSyntaxError, SyntaxError) as error:
+    except (SyntaxError, ValueError) as error:
         reason = f"what it would become doesn't parse, a fault in fanwise: {error}"
         raise _Unreadable(reason) from error

@@ -26,10 +26,16 @@ SINCE_1_13: Final = frozenset({"compat.v1", "compat.v2", "function", "config"})
 """Names under `tensorflow` that came with 1.13 or later."""
 
 
+TELLING: Final = frozenset(
+    part for name in ONLY_IN_1 | ONLY_IN_2 | SINCE_1_13 for part in name.split(".")
+)
+"""Parts of names that tell a version."""
+
+
 def version_by_names(names: ModuleNames) -> KnownVersion:
     """Return what a file tells of its TensorFlow: the API, and whether it is from after 1.10."""
     seen = {module for module, _ in names.stars} | set(names.imports.values())
-    for node in names.expressions:
+    for node in names.expressions(TELLING):
         if isinstance(node, cst.Attribute):
             seen |= names.dotted(node)
     under = [name.split(".")[1:] for name in seen if name.startswith("tensorflow.")]

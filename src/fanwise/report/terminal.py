@@ -1,14 +1,10 @@
-"""A terminal: anything that Rich renders, as plain text; and how far some work is."""
+"""Anything that Rich renders, as plain text."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from time import monotonic
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 TEXT_WIDTH = 160
 """Columns of a table that is printed as plain text."""
@@ -20,23 +16,3 @@ def plain_text(renderable: RenderableType, width: int = TEXT_WIDTH) -> str:
     console.print(renderable)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
-
-
-@contextmanager
-def progress(console: Console, what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on a terminal while work takes more than a second; yield what advances it."""
-    columns = TextColumn(what), BarColumn(), TextColumn("{task.completed}/{task.total}")
-    bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
-    task = bar.add_task(what, total=total)
-    started = monotonic()
-
-    def advance() -> None:
-        bar.advance(task)
-        if console.is_terminal and monotonic() - started > 1.0:
-            bar.start()
-
-    try:
-        yield advance
-    finally:
-        if bar.live.is_started:  # else it would print an empty line
-            bar.stop()
