@@ -37,7 +37,7 @@ SNIPPETS = {
     "lines": "x = [\n  f(\n    a),\n  '''\n''', b]; y = (\n c)\nif (a or\n    b): d\n"
     "elif (\n  e): f\n",
 }
-FILES = [*sorted(CORPUS.glob("[!p]*.py")), *(STDLIB / name for name in ("ast.py", "typing.py"))]
+FILES = [*sorted(CORPUS.glob("[!p]*.py")), STDLIB / "functools.py"]
 SOURCES = SNIPPETS | {f.name: f.read_bytes() for f in FILES}
 
 
