@@ -121,6 +121,7 @@ class EquationSampler:
     constants: Mapping[Value, Array]
     kept: Callable[[str], Any]
     _found: dict[Feeds, Statistics | None] = field(default_factory=dict)
+    _gradients: dict[Feeds, tuple[float | None, ...]] = field(default_factory=dict)
 
     def forward(
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
@@ -154,6 +155,14 @@ class EquationSampler:
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
     ) -> tuple[float | None, ...]:
         """Return E[g²] at each input for a unit gradient at the result, independent throughout."""
+        key = tuple(feeds), tuple(weights)
+        if key not in self._gradients:  # a prediction's spread asks again
+            self._gradients[key] = self._backward(feeds, weights)
+        return self._gradients[key]
+
+    def _backward(
+        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
+    ) -> tuple[float | None, ...]:
         totals = [0.0] * len(feeds)
         count = seen = 0
         generator = np.random.default_rng(1)

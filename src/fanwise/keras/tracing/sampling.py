@@ -125,6 +125,7 @@ class Region:
     parameters: Sequence[Symbol]
     constants: dict[int, Array]
     _found: dict[SampleInputs, Statistics | None] = field(default_factory=dict)
+    _gradients: dict[SampleInputs, tuple[float | None, ...]] = field(default_factory=dict)
 
     @property
     def work(self) -> int:
@@ -144,6 +145,14 @@ class Region:
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
     ) -> tuple[float | None, ...]:
         """Return E[g²] at each input for a unit gradient at the result, independent throughout."""
+        key = tuple(feeds), tuple(weights)
+        if key not in self._gradients:  # a prediction's spread asks again
+            self._gradients[key] = self._backward(feeds, weights)
+        return self._gradients[key]
+
+    def _backward(
+        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
+    ) -> tuple[float | None, ...]:
         values = self._sample(feeds, weights, _generator(1))
 
         def forward(watch: Any) -> Any:

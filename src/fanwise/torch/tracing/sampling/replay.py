@@ -123,6 +123,7 @@ class Replay:
     constants: dict[int, torch.Tensor]
     kept: Callable[[str], torch.Tensor | None]
     _found: dict[ReplayInputs, Statistics | None] = field(default_factory=dict)
+    _gradients: dict[ReplayInputs, tuple[float | None, ...]] = field(default_factory=dict)
 
     def forward(
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
@@ -137,6 +138,14 @@ class Replay:
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
     ) -> tuple[float | None, ...]:
         """Return E[g²] at each input for a unit gradient at the result, independent throughout."""
+        key = tuple(feeds), tuple(weights)
+        if key not in self._gradients:  # a prediction's spread asks again
+            self._gradients[key] = self._backward(feeds, weights)
+        return self._gradients[key]
+
+    def _backward(
+        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
+    ) -> tuple[float | None, ...]:
         totals = [0.0] * len(feeds)
         count = seen = 0
         generator = torch.Generator().manual_seed(1)
