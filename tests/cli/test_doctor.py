@@ -124,7 +124,9 @@ def test_missing_and_old_packages(here):
     assert findings["jax"]["state"] == "works"  # 0.10 is newer than 0.7
 
 
-def test_keras_wants_a_backend_that_is_here(monkeypatch, tmp_path):
+def test_keras_wants_a_backend_that_is_here(here, monkeypatch, tmp_path):
+    here(keras="3.15.1")
+    monkeypatch.setattr(doctor, "find_spec", {"torch": 1, "tensorflow": 1, "jax": 1}.get)
     monkeypatch.setenv("KERAS_BACKEND", "mxnet")
     keras = found()[2]["keras"]
     assert keras["detail"].endswith("backend mxnet, which isn't installed")
