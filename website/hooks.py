@@ -14,6 +14,14 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Take the repository's address from where it is set."""
+    from website.repository import repository_address
+
+    config.repo_url = repository_address() or ""
+    return config
+
+
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the pages that fanwise itself writes."""
     from website.commands import commands_page
@@ -33,6 +41,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, *, page: Any, config: MkDocsConfig, **_: Any) -> str:
     """Turn links to the repository's files into links there, or into their paths without one."""
+    from website.repository import file_address
+
     folder = (Path(config.docs_dir) / page.file.src_uri).parent
 
     def elsewhere(link: re.Match[str]) -> str:
@@ -41,7 +51,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: MkDocsConfig, **_: Any
             return link[0]
         path = file.relative_to(ROOT).as_posix()
         if config.repo_url:
-            return f"[{link['text']}]({config.repo_url.rstrip('/')}/blob/main/{path})"
+            return f"[{link['text']}]({file_address(config.repo_url, path)})"
         return link["text"] if link["text"].strip("`") == path else f"{link['text']} (`{path}`)"
 
     return re.sub(r"(?<!!)\[(?P<text>[^]]+)\]\((?P<path>\.\./[^)#]+)\)", elsewhere, markdown)

@@ -417,7 +417,9 @@ def test_the_version_says_what_is_here_and_what_gives_the_rest(run, monkeypatch)
     assert missing in run("--version")[1].splitlines()
 
 
-@pytest.mark.parametrize("command", ["plan", "init", "check", "compare", "explain", "migrate"])
+@pytest.mark.parametrize(
+    "command", ["plan", "init", "check", "compare", "explain", "migrate", "doctor"]
+)
 def test_help_shows_an_example(run, command):
     assert f"Example: fanwise {command} " in run(command, "--help")[1]
 

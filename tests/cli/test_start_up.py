@@ -58,6 +58,13 @@ def test_explain_loads_no_framework():
     assert not loaded & (ONLY_MIGRATE | {"torch", "fanwise.network", "fanwise.planning"})
 
 
+def test_doctor_imports_no_framework():
+    for how in (command("doctor"), command("doctor", "--json")):
+        loaded = modules_after(how)
+        assert "numba" in loaded  # it draws
+        assert not loaded & (HEAVY - {"numba", "scipy"} | ONLY_MIGRATE | ONLY_WORK | {"triton"})
+
+
 def test_migrate_is_loaded_when_it_runs(tmp_path):
     (tmp_path / "old.py").write_text("import tensorflow as tf\nx = tf.zeros_initializer()\n")
     loaded = modules_after(command("migrate", str(tmp_path)))

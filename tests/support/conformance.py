@@ -146,6 +146,7 @@ class Bits:
             for case, array in zip(cases, self.draw_all(cases), strict=True):
                 assert array.dtype.name == case.dtype, case
                 assert array.shape == LAYOUTS[layout], case
+                assert array.flags.c_contiguous, case  # safetensors' NumPy writer reads no strides
                 assert digest(array) == known[case], case
 
 
@@ -170,6 +171,13 @@ class Draws(Bits):
         where = {"seed": SEED, "name": NAME, "layout": layout, "dtype": "bfloat16"}
         part = self.draw(Normal(0.02), shape, region=region, **where)
         assert digest(part) == digest(by_reference(DrawCase("normal", layout, "bfloat16"))[region])
+
+    @pytest.mark.parametrize("layout", ["IO", "OI", "KKIO", "BIO", "IOO"])
+    def test_what_is_drawn_as_a_whole_is_c_contiguous_too(self, layout):
+        for scheme in ("orthogonal", "zeros"):
+            for dtype in ("float32", "float16", "bfloat16"):
+                drawn = self.draw(scheme, LAYOUTS[layout], seed=0, layout=layout, dtype=dtype)
+                assert drawn.flags.c_contiguous, (scheme, dtype)
 
     @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (2, 0, 3)])
     def test_empty_shapes(self, shape):

@@ -352,22 +352,18 @@ def migrate(
     raise typer.Exit(report.exit_status)
 
 
-def _versions() -> list[str]:
-    """Return fanwise's version, and of each package that it can work with; none is imported."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as version_of
+@app.command(epilog="Example: fanwise doctor --json")
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what works here: engines, frameworks, Triton, threads, cache; and the remedies.
 
-    extras = {name: name for name in ("torch", "jax", "keras")}
-    extras |= {"matplotlib": "report", "libcst": "migrate"}
-    lines = [f"fanwise {fanwise.__version__}"]
-    for package in ("numpy", "numba", "triton", *extras):
-        try:
-            lines.append(f"{package} {version_of(package)}")
-        except PackageNotFoundError:
-            if package in extras:
-                extra = extras[package]
-                lines.append(f'{package} is missing: pip install ".[{extra}]" in fanwise\'s folder')
-    return lines
+    Exit status: 0, and 1 where fanwise itself can't draw. No framework is imported.
+    """
+    from fanwise.cli import doctor as found_here
+
+    findings = found_here.examine()
+    print(found_here.as_json(findings) if as_json else found_here.as_text(findings))
+    if not found_here.can_draw(findings):
+        raise typer.Exit(1)
 
 
 @app.callback(invoke_without_command=True)
@@ -377,12 +373,14 @@ def _root(
     ] = False,
 ) -> None:
     if version:
-        print("\n".join(_versions()))
+        from fanwise.cli.doctor import versions
+
+        print("\n".join(versions()))
         raise typer.Exit
 
 
 def main() -> None:
-    """Run the command line: exit status 0; 1 with check --strict and a defect; 2 for misuse."""
+    """Run the command line: exit status 0; 1 for a defect that was asked for; 2 for misuse."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a pipe on Windows knows no arrows
             stream.reconfigure(errors="replace")

@@ -32,6 +32,8 @@ def draw(
 ) -> npt.NDArray[Any]:
     """Return an array drawn by `scheme`: the same bits for one (seed, name) everywhere.
 
+    A new array is C-contiguous, whatever the layout.
+
     Args:
         scheme: a value from `fanwise.schemes`, or a name such as ``"xavier_uniform"``.
         shape: of the whole tensor as stored.

@@ -9,11 +9,14 @@ True
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Literal
 
-from fanwise.errors import ArgumentError
-from fanwise.schemes.distributions import truncated_moments
-from fanwise.schemes.named import Mode, VarianceScaling
+from fanwise.errors import ArgumentError, did_you_mean
+from fanwise.schemes.distributions import Constant, Normal, truncated_moments
+from fanwise.schemes.fans import Fans
+from fanwise.schemes.named import Mode, Ones, Scheme, VarianceScaling, Xavier
 
 __all__ = [
     "equinox",
@@ -30,6 +33,30 @@ TRUNCATED_VARIANCE = truncated_moments(-2.0, 2.0)[1] ** 2
 CONTRIB_CORRECTION = 1.3
 """Contrib's rounded correction for it; the exact one is 1/TRUNCATED_VARIANCE = 1.2924."""
 MODE_OF: dict[str, Mode] = {"in": "fan_in", "out": "fan_out", "avg": "fan_avg"}
+TORCH_GATES = {"RNN": 1, "LSTM": 4, "GRU": 3, "RNNCell": 1, "LSTMCell": 4, "GRUCell": 3}
+"""Gates that PyTorch's recurrent layers pack along a weight's first axis."""
+TORCH_SCALED: dict[str, VarianceScaling] = {
+    **dict.fromkeys(
+        ("Linear", "Bilinear", "Conv1d", "Conv2d", "Conv3d"),
+        VarianceScaling(1.0 / 3.0, "fan_in", "uniform"),
+    ),
+    **dict.fromkeys(
+        ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", *TORCH_GATES),
+        VarianceScaling(1.0 / 3.0, "fan_out", "uniform"),
+    ),
+    **dict.fromkeys(("MultiheadAttention", "Transformer"), Xavier("uniform")),
+}
+"""What torch.nn's layers draw by their weight's shape, in terms of its true fans."""
+TORCH_FIXED: dict[str, Scheme] = {
+    **dict.fromkeys(("Embedding", "EmbeddingBag"), Normal(1.0)),
+    **dict.fromkeys(
+        "BatchNorm1d BatchNorm2d BatchNorm3d GroupNorm InstanceNorm1d InstanceNorm2d "
+        "InstanceNorm3d LayerNorm RMSNorm SyncBatchNorm".split(),
+        Ones(),
+    ),
+    "PReLU": Constant(0.25),
+}
+"""What they draw whatever the shape."""
 
 
 def tensorflow_contrib(
@@ -89,15 +116,65 @@ def equinox() -> VarianceScaling:
     return VarianceScaling(1.0 / 3.0, "fan_in", "uniform")
 
 
-def torch_default() -> VarianceScaling:
-    """Return the default of PyTorch's Linear and Conv: uniform on ±1/√fan_in.
+def torch_default(layer: str = "Linear", shape: Sequence[int] | None = None) -> Scheme:
+    """Return what a layer of torch.nn draws in its `reset_parameters`.
 
-    There written as kaiming_uniform_ with a = √5, hence gain √(2/(1 + 5)). For a bias, draw it
-    with the kernel's fans.
+    Uniform on ±1/√n, for the weights and the bias alike:
 
-    Source: torch/nn/modules/linear.py and conv.py, reset_parameters; pytorch/pytorch#18182.
+    ==================================== ==========================================
+    layer                                n
+    ==================================== ==========================================
+    Linear, Conv1d to 3d                 ∏shape[1:], the fan_in
+    ConvTranspose1d to 3d                ∏shape[1:], the fan_out of (I, O/g, K…)
+    Bilinear                             shape[1], the first input's features
+    RNN, LSTM, GRU and their cells       hidden_size: the fan_out of one gate
+    ==================================== ==========================================
+
+    There the first three rows are kaiming_uniform_ with a = √5, hence gain √(2/(1 + 5)). Embedding
+    and EmbeddingBag are standard normal; MultiheadAttention and Transformer Xavier-uniform by the
+    stored shape, packed or not; normalizations ones, and PReLU ¼. Their biases are zeros.
+
+    Args:
+        layer: the type's name in torch.nn.
+        shape: of its first weight as stored. Without it the fans say n; a plan's count the taps
+            that touch data and each packed block, and PyTorch doesn't, so give the shape there.
+
+    Raises:
+        ArgumentError: an unknown layer; Bilinear without a shape, whose n no fan is; a shape of
+            fewer than two axes for a layer whose n it says.
+
+    >>> round(torch_default("ConvTranspose2d", (16, 64, 4, 4)).high, 12)  # 1/√(64·4·4)
+    0.03125
+
+    Source: torch/nn/modules, each layer's reset_parameters; pytorch/pytorch#18182.
     """
-    return VarianceScaling(1.0 / 3.0, "fan_in", "uniform")
+    name = layer.removeprefix("Lazy")
+    if name in TORCH_FIXED:
+        return TORCH_FIXED[name]
+    if name not in TORCH_SCALED:
+        raise ArgumentError(
+            f"torch_default: unknown layer {layer!r}: pass the name of a type of torch.nn, such as "
+            f"'Linear'.{did_you_mean(name, (*TORCH_SCALED, *TORCH_FIXED))}"
+        )
+    scheme = TORCH_SCALED[name]
+    if shape is None:
+        if name == "Bilinear":
+            raise ArgumentError(
+                "torch_default: Bilinear's bound is 1/√in1_features, which its fans don't say: "
+                "pass shape=layer.weight.shape."
+            )
+        return scheme
+    if len(shape) < 2:
+        raise ArgumentError(
+            f"torch_default: shape {tuple(shape)} is no weight of {layer}, which has at least 2 "
+            "axes. A bias is drawn as the layer's weight: pass the weight's shape."
+        )
+    if name in TORCH_GATES:
+        return scheme.resolve(Fans(1, shape[0] // TORCH_GATES[name]))
+    inputs = shape[1] if name == "Bilinear" else prod(shape[1:])
+    if scheme.mode == "fan_avg":
+        return scheme.resolve(Fans(inputs, shape[0]))
+    return scheme.resolve(Fans(inputs, inputs))
 
 
 def mxnet_xavier(

@@ -56,6 +56,11 @@ def _jit(function: Any) -> Any:
         return njit(**options)(function)
 
 
+def cache_folder() -> str | None:
+    """Return the folder that compiled kernels are kept in; None where none can be written to."""
+    return fill_rows.stats.cache_path
+
+
 @intrinsic
 def _pointer(typingctx: Any, address: Any) -> Any:
     """An address as a pointer that `carray` takes."""
