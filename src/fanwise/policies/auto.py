@@ -16,14 +16,16 @@ from fanwise.policies.papers import (
     GPT2,
     DeepNorm,
     Fixup,
-    MuP,
+    Mitchell,
     NeoX,
     ReZero,
     SmallInit,
     SubLN,
     TFixup,
+    Wang2,
     ZerO,
 )
+from fanwise.policies.parametrizations import CompleteP, DepthMuP, Everett, MuP, Spectral
 from fanwise.schemes.distributions import Normal
 
 MAX_DRIFT = 3.0
@@ -161,6 +163,12 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "zero": ZerO,
     "mup": MuP,
     "critical": Critical,
+    "wang2": Wang2,
+    "mitchell": Mitchell,
+    "completep": CompleteP,
+    "depth_mup": DepthMuP,
+    "spectral": Spectral,
+    "everett": Everett,
 }
 """Policies that need no argument, by name."""
 
