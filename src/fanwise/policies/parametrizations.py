@@ -130,7 +130,7 @@ class _WidthAndDepth:
             )
         if done:
             said += f" The model's code multiplies branches by {_listed(done)}, as it should."
-        return changes, said + _demands(must, _tied_factor(uses, width))
+        return changes, said + _demands(must, _tied_factor(uses, width), bool(structure.parts))
 
     def _depth(self, structure: ResidualStructure, branch: Branch) -> float:
         """Return m_L of a branch's stream."""
@@ -447,14 +447,16 @@ def _listed(factors: list[float]) -> str:
     return " and ".join(sorted({f"{factor:.3g}" for factor in factors}))
 
 
-def _demands(branches: list[float], logits: float) -> str:
-    """Return what the model's code must do, in a sentence."""
+def _demands(branches: list[float], logits: float, attention: bool) -> str:
+    """Return what the model's code must do, in a sentence; empty for nothing."""
     n = len(branches)
     count = f"{n} branch{'es' * (n > 1)}"
     demands = [f"multiply {count} by {_listed(branches)}"] if branches else []
     if not math.isclose(logits, 1.0):
         demands.append(f"multiply the logits by {logits:.3g}, since the output is tied")
-    return f" The model's code must {'; '.join([*demands, ATTENTION])}."
+    if attention:
+        demands.append(ATTENTION)
+    return f" The model's code must {'; '.join(demands)}." if demands else ""
 
 
 def _model_width(structure: ResidualStructure, uses: Uses) -> float:
