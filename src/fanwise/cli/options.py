@@ -84,6 +84,17 @@ class NamesOf(StrEnum):
     fanwise = "fanwise"
 
 
+def integers_from(option: str, text: str) -> list[int]:
+    """Return the integers of a text such as 64,128,256.
+
+    Raises:
+        ArgumentError: a text of something else.
+    """
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise ArgumentError(f"{option}: write integers, commas between, got {text!r}.")
+    return [int(number) for number in text.split(",")]
+
+
 def inputs_from(texts: list[str] | None, framework: str = "torch") -> Any:
     """Return example inputs from SHAPE[:DTYPE] texts: normal floats, small integers.
 

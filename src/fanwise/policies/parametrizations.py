@@ -338,6 +338,12 @@ class Everett:
         )
 
 
+def shape_of(structure: ResidualStructure, uses: Uses) -> tuple[float, float]:
+    """Return a model's (width, depth), as base shapes are given; a depth of 0 without branches."""
+    depths = [structure.depth(branch.stream) for branch in structure.branches]
+    return _model_width(structure, uses), float(max(depths, default=0))
+
+
 # — what they have in common —
 
 

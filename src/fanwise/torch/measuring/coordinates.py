@@ -74,7 +74,7 @@ class CoordinateCheck:
         return asdict(self) | {"passed": self.passed}
 
 
-class _Outputs(TorchTracer):
+class Outputs(TorchTracer):
     """A tracer that keeps every kernel's output."""
 
     with_values: ClassVar[bool] = False
@@ -92,9 +92,10 @@ class _Outputs(TorchTracer):
         self.outputs[name + call] = result.detach().clone()
 
 
-def _outputs(model: nn.Module, batch: Inputs) -> dict[str, Tensor]:
+def outputs_of(kind: type[Outputs], model: nn.Module, batch: Inputs) -> dict[str, Tensor]:
+    """Return what a tracer of this kind keeps of one run, by layer; the model isn't trained."""
     args, kwargs = as_call(batch)
-    tracer = _Outputs(model, dict(model.named_parameters()))
+    tracer = kind(model, dict(model.named_parameters()))
     with torch.no_grad():
         try:
             run_traced(tracer, model, args, kwargs)
@@ -164,9 +165,9 @@ def coordinate_check(
             with torch.random.fork_rng():
                 torch.manual_seed(repeat)
                 model = build(width)
-                before = _outputs(model, inputs)
+                before = outputs_of(Outputs, model, inputs)
                 _train(model, inputs, loss, optimizer, steps)
-                after = _outputs(model, inputs)
+                after = outputs_of(Outputs, model, inputs)
             for name, output in after.items():
                 sizes[-1].setdefault(name, Tally()).add(output)
                 changes[-1].setdefault(name, Tally()).add(output - before[name])
