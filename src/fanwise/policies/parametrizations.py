@@ -81,10 +81,11 @@ class MuP:
                 reason = f"hidden: 1/fan_in, learning rate × {rate:.3g} (μP)"
                 corrections = Corrections(adam=scaled, sgd=narrow(use) and Correction())
                 changes[name] = Change(reason, scheme=_kept(use), corrections=corrections)
-        return changes, (
+        said = (
             f"mup: a learning rate found at width {self.base:g} holds: "
             "optimize plan.parameter_groups(model, lr)."
         )
+        return changes, said + _demands([], 1.0, bool(structure.parts))
 
 
 @dataclass(frozen=True)

@@ -118,17 +118,23 @@ def test_what_the_code_multiplies_counts():
 
 
 def test_the_base_is_the_first_shape_as_traced():
-    found = check("completep", widths=WIDTHS)
-    assert found.widths == WIDTHS
-    seen = []
+    """Units of the stream and the branches it sums, whatever unit `build` counts in."""
 
-    class Noted(policies.MuP):
-        def changes(self, structure, uses):
-            seen.append(policies.parametrizations.shape_of(structure, uses))
-            return super().changes(structure, uses)
+    def doubled(width, depth):
+        return Net(2 * width, 3 * depth), X, loss
 
-    check(Noted(32), depths=DEPTHS, seeds=1)
-    assert seen == [(32.0, float(depth)) for depth in DEPTHS]
+    def exponents(policy):
+        how = {"widths": (8, 16, 32), "depths": (1,), "seeds": 1, "steps": (1,)}
+        return fwt.transfer(doubled, policy=policy, **how).layers
+
+    for name, value in (
+        ("completep", policies.CompleteP(16, 3)),
+        ("depth_mup", policies.DepthMuP(16, 3)),
+        ("mup", policies.MuP(16)),
+        ("spectral", policies.Spectral(16)),
+        ("everett", policies.Everett(16)),
+    ):
+        assert exponents(name) == exponents(value), name
 
 
 def test_the_random_state_is_as_before():

@@ -192,6 +192,7 @@ def test_what_the_model_s_code_must_do_is_said():
 
     heads = "divide attention's scores by d, not √d, if heads are wider than the base's."
     assert said().endswith(f"so that the model's code needn't. The model's code must {heads}")
+    assert planned("mup")[1].policy.endswith(f"The model's code must {heads}")
     assert "must multiply the logits by 0.25, since the output is tied;" in said(tied=True)
     for branch in (1.0 / 3.0, 0.3333):
         assert "The model's code multiplies branches by 0.333, as it should." in said(branch=branch)

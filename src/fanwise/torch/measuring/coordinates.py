@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fanwise.comparing.transfer import fit_power
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.network.trace import Contraction
 from fanwise.torch.measuring.statistics import Tally
@@ -110,12 +111,8 @@ def exponent_of(widths: Sequence[int], sizes: Sequence[float]) -> float:
     >>> round(exponent_of([64, 128, 256], [2.0, 4.0, 8.0]), 6)
     1.0
     """
-    if not all(size > 0 for size in sizes):
-        return 0.0
-    x, y = [math.log(w) for w in widths], [math.log(s) for s in sizes]
-    mx, my = sum(x) / len(x), sum(y) / len(y)
-    spread = sum((a - mx) ** 2 for a in x)
-    return sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / spread
+    found = fit_power(zip(widths, sizes, strict=True))
+    return 0.0 if found is None else found.exponent
 
 
 def coordinate_check(
