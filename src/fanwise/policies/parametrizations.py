@@ -1,8 +1,8 @@
 """Parametrizations: scales and rates with which hyperparameters hold at every width and depth.
 
 Each gives the start of a weight and, in `Corrections`, what its steps are to be. A base shape, two
-numbers, is that of the model on which hyperparameters were found: there all factors are 1. In the
-formulas m_N is the width over the base's, m_L the depth over the base's.
+numbers, is that of the model on which hyperparameters were found. In the formulas m_N is the width
+over the base's, m_L the depth over the base's: 1 at the base.
 """
 
 from __future__ import annotations
