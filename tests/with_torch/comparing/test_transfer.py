@@ -59,7 +59,7 @@ def check(policy, *, build=build, widths=(32,), depths=(2,), **how):
 
 @pytest.mark.parametrize("policy", ["completep", "mup", "spectral", "everett"])
 def test_parametrizations_hold_in_width(policy):
-    found = check(policy, widths=WIDTHS)
+    found = check(policy, widths=WIDTHS, seeds=1)
     kernels = [x for x in found.layers if x.layer != "head"]
     assert {x.layer for x in kernels} >= {"first", "blocks.*.up", "blocks.*.down"}
     assert not any(x.problem for x in kernels)
@@ -77,7 +77,7 @@ def test_parametrizations_hold_in_depth(policy):
 
 
 def test_the_standard_start_fails_in_both_and_mup_in_depth():
-    standard = check("none", widths=WIDTHS, depths=DEPTHS)
+    standard = check("none", widths=WIDTHS, depths=DEPTHS, seeds=1)
     assert {x.axis for x in standard.layers if x.problem} == {"width", "depth"}
     deep = check("mup", depths=DEPTHS)
     stream = next(x for x in deep.layers if x.layer == "residual stream" and x.step == 10)
@@ -113,7 +113,7 @@ def test_what_the_code_multiplies_counts():
         def _residual_factors(self, structure, uses):
             return {}, [], []
 
-    found = check(Trusting(32, 2), depths=DEPTHS)
+    found = check(Trusting(32, 2), depths=DEPTHS, seeds=1)
     assert any(text.startswith("residual stream grows as depth") for text in found.problems)
 
 
