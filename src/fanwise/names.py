@@ -30,6 +30,9 @@ from fanwise.errors import ArgumentError
 
 __all__ = ["JAX", "KERAS", "PACKED_ATTENTION", "TORCH", "NameMap", "Rename", "Stream"]
 
+BLOCK_INDEX = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
+"""The first index in a qualified name: of a block, where blocks are numbered."""
+
 
 class Stream(NamedTuple):
     """Where a parameter's words are: the stream of this name, or one of its stacked blocks.

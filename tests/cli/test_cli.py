@@ -418,7 +418,8 @@ def test_the_version_says_what_is_here_and_what_gives_the_rest(run, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "command", ["plan", "init", "check", "compare", "explain", "migrate", "doctor"]
+    "command",
+    ["plan", "init", "check", "compare", "transfer", "explain", "migrate", "doctor"],
 )
 def test_help_shows_an_example(run, command):
     assert f"Example: fanwise {command} " in run(command, "--help")[1]
@@ -572,6 +573,59 @@ def test_a_terminal_gets_colours(here):
     assert child.returncode == 0
     assert b"\x1b[" in out
     assert "Xavier" in out.decode("utf-8")
+
+
+# --- transfer -----------------------------------------------------------------------------------
+
+SIZED = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.inner = nn.LayerNorm(width), nn.Linear(width, width)
+    def forward(self, x): return x + torch.tanh(self.inner(self.norm(x)))
+
+def build(width, depth):
+    blocks = [Block(width) for _ in range(depth)]
+    model = nn.Sequential(nn.Linear(4, width), *blocks, nn.LayerNorm(width), nn.Linear(width, 3))
+    return model, torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+def narrow(width): return build(width, 1)
+"""
+
+
+@pytest.fixture
+def sized(here):
+    (here / "sized.py").write_text(SIZED, encoding="utf-8")
+    yield "sized.py"
+    sys.modules.pop("sized", None)
+
+
+def test_transfer_passes_or_fails_by_its_exit_status(run, sized):
+    shape = "--widths", "32,64,128", "--depths", "2", "--steps", "1,5"
+    status, out, err = run("transfer", f"{sized}:build", "--policy", "mup", *shape)
+    assert (status, err) == (0, "")
+    assert out.startswith("mup, adamw, learning rate 0.00390625 at the base\n")
+    assert out.endswith("\npass\n")
+    deep = "--widths", "32", "--depths", "2,4,16", "--steps", "5", "--seeds", "1"
+    status, out, err = run("transfer", f"{sized}:build", "--policy", "none", *deep, "--json")
+    assert (status, err) == (1, "")
+    found = json.loads(out)
+    assert not found["passed"]
+    assert found["problems"][0].startswith("residual stream ")
+
+
+def test_transfer_says_what_is_wrong(run, sized):
+    def error(name, *more):
+        return fanwise_error(run, "transfer", f"{sized}:{name}", *more)
+
+    assert error("narrow").startswith("build must take width= and depth=: ")
+    assert error("build", "--widths", "8,x") == (
+        "--widths: write integers, commas between, got '8,x'."
+    )
+    assert error("build", "--optimizer", "sgd") == "optimizer 'sgd': pass one of adamw, adam."
+    assert error("none").startswith("sized.py has no 'none'; it has ")
 
 
 # --- compare ------------------------------------------------------------------------------------

@@ -321,7 +321,7 @@ def test_json_there_and_back(draws, name, reason):
 
 def test_json_says_what_a_reader_wants():
     data = json.loads(Plan(rows_of(DENSE)).to_json())
-    assert data["fanwise_plan"] == 2
+    assert data["fanwise_plan"] == 3
     (row,) = data["rows"]
     assert row["name"] == "p0"
     assert row["draws"] == [{"draw": "Normal", "std": 0.25, "mean": 0.0}]
@@ -343,12 +343,12 @@ def changed(**rows):
         ("[]", "this is no fanwise plan: TypeError("),
         ("{}", "this is no fanwise plan: KeyError('fanwise_plan')"),
         (
-            json.dumps({**GOOD, "fanwise_plan": 3}),
-            "this plan has version 3, and this fanwise reads 2: update fanwise.",
+            json.dumps({**GOOD, "fanwise_plan": 4}),
+            "this plan has version 4, and this fanwise reads 3: update fanwise.",
         ),
         (
-            json.dumps({**GOOD, "fanwise_plan": 1}),
-            "this plan has version 1, and this fanwise reads 2: plan the model anew.",
+            json.dumps({**GOOD, "fanwise_plan": 2}),
+            "this plan has version 2, and this fanwise reads 3: plan the model anew.",
         ),
         (json.dumps({**GOOD, "rows": [{}]}), "this is no fanwise plan: KeyError('name')"),
         (json.dumps({**GOOD, "rows": ["w"]}), "this is no fanwise plan: TypeError("),

@@ -26,11 +26,13 @@ from fanwise.cli.options import (
     RuleOption,
     SeedOption,
     TargetArgument,
+    integers_from,
     rules_from,
 )
 from fanwise.cli.target import (
     find_beside,
     find_builder,
+    find_object,
     load_model,
     load_module,
     load_object,
@@ -264,6 +266,54 @@ def compare(
     else:
         show(comparison_table(found))
         print(found.summary)
+
+
+@app.command(
+    epilog="Example: fanwise transfer train.py:build --policy completep --widths 64,128,256"
+)
+def transfer(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="file.py:name or package.module:name; a function that takes width= and depth= and "
+            "returns (model, inputs) or (model, inputs, loss).",
+        ),
+    ],
+    policy: PolicyOption = "completep",
+    widths: Annotated[
+        str, typer.Option(help="Three or more, the base first, commas between; or one.")
+    ] = "64,128,256",
+    depths: Annotated[str, typer.Option(help="Likewise, as TARGET counts them.")] = "2,4,8",
+    optimizer: Annotated[str, typer.Option(help="adamw or adam.")] = "adamw",
+    rate: Annotated[float | None, typer.Option(help="The learning rate at the base.")] = None,
+    steps: Annotated[str, typer.Option(help="After which to look at what changed.")] = "1,3,10",
+    seeds: Annotated[int, typer.Option(help="Models of each shape.")] = 2,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that layers, and what training changes, are as large at every width and depth.
+
+    Exit status: 0 where that is so, 1 where it isn't.
+    """
+    module = load_module(target)
+    build = find_object(module, target)
+    from fanwise.cli.console import console
+    from fanwise.report.terminal import progress
+    from fanwise.torch import transfer as check_transfer
+
+    sizes = {
+        "widths": integers_from("--widths", widths),
+        "depths": integers_from("--depths", depths),
+    }
+    models = seeds * len({*sizes["widths"], *sizes["depths"]})
+    with progress(console(stderr=True), "training", models) as advance:
+        found = check_transfer(
+            build, policy=policy, **sizes, optimizer=optimizer, rate=rate,
+            steps=integers_from("--steps", steps), seeds=seeds, progress=lambda *_: advance(),
+        )  # fmt: skip
+    print(found.to_json() if as_json else found)
+    if not found.passed:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: fanwise explain --fan-in 128 --fan-out 256 --activation tanh")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 POLICY_NAMES = (
     "auto none gpt2 neox small_init deepnorm t_fixup fixup skip_init rezero sub_ln zero "
-    "mup critical"
+    "mup critical wang2 mitchell completep depth_mup spectral everett"
 ).split()
 """`fanwise.policies.auto.POLICIES`, which costs a tenth of a second to import for a help text."""
 
@@ -82,6 +82,17 @@ class NamesOf(StrEnum):
     keras = "keras"
     torch = "torch"
     fanwise = "fanwise"
+
+
+def integers_from(option: str, text: str) -> list[int]:
+    """Return the integers of a text such as 64,128,256.
+
+    Raises:
+        ArgumentError: a text of something else.
+    """
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise ArgumentError(f"{option}: write integers, commas between, got {text!r}.")
+    return [int(number) for number in text.split(",")]
 
 
 def inputs_from(texts: list[str] | None, framework: str = "torch") -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from inspect import signature
 from typing import Any
@@ -121,7 +122,5 @@ def scale_corrections(trace: KerasTrace, rows: Sequence[Row], changes: Changes) 
         change = changes.get(row.name, Change(""))
         reason = f"{change.reason}; " if change.reason else ""
         reason += f"× {factor:.3g}: the weight in use is {1.0 / factor:.3g} times what is drawn"
-        result[row.name] = Change(
-            reason, change.factor * factor, change.scheme, change.parts, change.rate
-        )
+        result[row.name] = replace(change, reason=reason, factor=change.factor * factor)
     return result

@@ -17,7 +17,8 @@ import numpy as np
 from fanwise.network.chains import Chain
 from fanwise.network.graph import Graph
 from fanwise.network.steps.attention import AttentionOutput, Scores
-from fanwise.network.steps.base import Source, Step
+from fanwise.network.steps.base import Sampled, Source, Step
+from fanwise.network.steps.recurrence import Recurrence
 from fanwise.network.steps.signals import Normalization, Pointwise, Product, Sum, View
 from fanwise.network.steps.weights import Kernel, Lookup, Scale, Shift
 
@@ -49,6 +50,9 @@ class Branch:
         output: the node of the branch's output.
         factor: a constant that the model multiplies it by, relative to the stream.
         closed: whether it starts at nothing: weights that are kept at zero close it.
+        parameters: all that its steps use, in execution order.
+        shifts: the parameters that are added after its last kernels, where a factor on these
+            kernels and on what is added is one on the branch; None where it isn't.
     """
 
     kernels: tuple[int, ...]
@@ -61,6 +65,8 @@ class Branch:
     output: int = -1
     factor: float = 1.0
     closed: bool = False
+    parameters: tuple[str, ...] = ()
+    shifts: tuple[str, ...] | None = None
 
 
 class Beginning(NamedTuple):
@@ -180,6 +186,8 @@ def structure_of(
                 reads,
                 found.branch,
                 _constant_factor(graph, i, found),
+                parameters=_parameters_of(graph, found.nodes),
+                shifts=_linear_shifts(graph, found.branch),
             )
         )
     return ResidualStructure(
@@ -258,6 +266,45 @@ def _last_of_branch(graph: Graph, found: _ResidualSum) -> list[KernelPart]:
     nodes = [i for i in last if i in depends] or last
     kernels = [graph.nodes[i].step for i in nodes]
     return [(k.contraction, k.part) for k in kernels if isinstance(k, Kernel)]
+
+
+def _parameters_of(graph: Graph, nodes: Collection[int]) -> tuple[str, ...]:
+    """Return the parameters that these nodes use, in execution order."""
+    names: list[str] = []
+    for i in sorted(nodes):
+        step = graph.nodes[i].step
+        if isinstance(step, Kernel | Lookup | Scale | Shift):
+            names.append(step.parameter)
+        elif isinstance(step, Recurrence | Sampled):
+            names += [name for name, _ in step.needs if name]
+    return tuple(dict.fromkeys(names))
+
+
+def _linear_shifts(graph: Graph, node: int) -> tuple[str, ...] | None:
+    """Return the parameters added on the way to a node from the last kernels before it.
+
+    None where something on that way isn't linear, or a kernel there is made of its parameter, so
+    that a factor on parameters is none on the node.
+    """
+    shifts: list[str] = []
+    pending = [node]
+    while pending:
+        i = pending.pop()
+        step, inputs = graph.nodes[i].step, graph.nodes[i].inputs
+        if isinstance(step, Kernel):
+            if step.generated:
+                return None
+            continue
+        if isinstance(step, Shift):
+            if step.generated or step.affine[1]:
+                return None
+            shifts.append(step.parameter)
+        elif not isinstance(step, Sum | Scale) and _scale_of(graph, i) is None:
+            return None
+        if not inputs:
+            return None
+        pending += inputs if isinstance(step, Sum) else inputs[:1]
+    return tuple(dict.fromkeys(shifts))
 
 
 def _constant_factor(graph: Graph, sum_node: int, found: _ResidualSum) -> float:

@@ -72,7 +72,7 @@ def decide(
         else:
             change = changes.get(name, UNCHANGED)
             choice = choose(use) if change is UNCHANGED else _apply_change(choose(use), use, change)
-            row = make_row(name, shape, use, _halved(choice, parameter, use), change.rate)
+            row = make_row(name, shape, use, _halved(choice, parameter, use))
             row = _with_parts(row) if parameter.is_complex else row
             rows[name] = row if parameter.design is None else _with_zeros(row, parameter.design)
     for parameter in lengths:
@@ -88,7 +88,12 @@ def decide(
             raise ArgumentError(
                 f"the rule {rule.where!r} matches no parameter of this model.{hint}"
             )
-    return tuple(rows.values())
+    return tuple(_with_corrections(row, changes.get(row.name)) for row in rows.values())
+
+
+def _with_corrections(row: Row, change: Change | None) -> Row:
+    """Return the row with what a policy asks of the optimizer, whoever decides what is drawn."""
+    return row if change is None else replace(row, corrections=change.corrections)
 
 
 def _halved(choice: Choice, parameter: Parameter, use: Use) -> Choice:
@@ -160,7 +165,8 @@ def _apply_change(choice: Choice, use: Use, change: Change) -> Choice:
             schemes = schemes[:1]
     else:
         schemes = tuple(scale_scheme(scheme, change.factor) for scheme in base)
-    reason = change.reason if change.scheme is not None else f"{choice.reason}; {change.reason}"
+    kept = "" if change.scheme is not None else choice.reason
+    reason = "; ".join(filter(None, (kept, change.reason)))
     return Choice(schemes, reason)
 
 

@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 from fanwise.errors import ArgumentError
 from fanwise.network.predictions import Prediction
 from fanwise.planning.rows import Row
+from fanwise.policies.corrections import Optimizer
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Plan:
     predicted: tuple[Prediction, ...] = ()
     trained: str = ""
     buffers: tuple[str, ...] = ()
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __getitem__(self, name: str) -> Row:
         """Return the row of the parameter of this name.
@@ -49,6 +50,17 @@ class Plan:
             hint = f"; near it: {', '.join(near)}" if near else ""
             raise KeyError(f"no parameter {name!r} in this plan{hint}")
         return found[name]
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the policy says how an optimizer's hyperparameters carry over."""
+        return any(row.corrections is not None for row in self.rows)
+
+    @property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """The optimizers that the policy says it of."""
+        found = {o for row in self.rows if row.corrections for o in row.corrections.optimizers}
+        return tuple(optimizer for optimizer in Optimizer if optimizer in found)
 
     def to_json(self, indent: int | None = 2) -> str:
         """Return the plan as JSON, which `from_json` reads back."""
@@ -128,10 +140,19 @@ class Plan:
 
 
 def _drawn_values(row: Row) -> tuple[object, ...]:
-    return row.shape, row.view, row.layout, row.draws, row.rate, row.zeros, row.like, row.kept
+    return (
+        row.shape,
+        row.view,
+        row.layout,
+        row.draws,
+        row.corrections,
+        row.zeros,
+        row.like,
+        row.kept,
+    )
 
 
 def _described(row: Row) -> str:
     std = "" if row.std is None else f", std {row.std:.3g}"
-    rate = "" if row.rate == 1.0 else f", learning rate × {row.rate:.3g}"
-    return f"{row.shape} {row.scheme}{std}{rate}"
+    rate = str(row.corrections or "")
+    return f"{row.shape} {row.scheme}{std}{', ' if rate else ''}{rate}"

@@ -12,6 +12,7 @@ from fanwise.errors import ArgumentError
 from fanwise.network.uses import Use
 from fanwise.planning.choose import Choice
 from fanwise.planning.designs import Design, ZeroLines
+from fanwise.policies.corrections import Corrections
 from fanwise.schemes import Scheme, VarianceScaling
 from fanwise.schemes import distributions as _draws
 from fanwise.schemes.distributions import Constant, Draw, EntrywiseDraw, Orthogonal
@@ -39,7 +40,7 @@ class Row:
         backward: of a kernel, std·√(fan_out·E[f′(z)²]), f the activation that follows: the factor
             on the rms of a gradient on its way back through f and the kernel.
         reason: why, in words.
-        rate: factor on the optimizer's learning rate, where the policy says one.
+        corrections: factors on the optimizer's hyperparameters, where the policy says some.
         seen: how the use is known; see `fanwise.network.uses.Use`.
         zeros: lines of the parameter, as it is stored, that are zeros, whatever is drawn.
         is_complex: whether the parameter is complex: the last axis of `view` is its two parts.
@@ -60,7 +61,7 @@ class Row:
     forward: float | None
     backward: float | None
     reason: str
-    rate: float = 1.0
+    corrections: Corrections | None = None
     seen: str = "traced"
     zeros: tuple[ZeroLines, ...] = ()
     is_complex: bool = False
@@ -86,6 +87,7 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "draws"}
+        values["corrections"] = None if self.corrections is None else asdict(self.corrections)
         values["draws"] = [{"draw": type(d).__name__, **asdict(d)} for d in self.draws]
         return {**values, "std": self.std, "gain": self.gain}
 
@@ -96,6 +98,7 @@ class Row:
         for name in ("shape", "view"):
             known[name] = tuple(known[name])
         known["zeros"] = tuple(ZeroLines(*lines) for lines in known["zeros"])
+        known["corrections"] = Corrections.from_dict(known["corrections"])
         drawn = []
         for entry in values["draws"]:
             parameters = dict(entry)
@@ -116,7 +119,7 @@ def entry_std(draw: Draw, view: tuple[int, ...], layout: str | None) -> float | 
     return None
 
 
-def make_row(name: str, shape: tuple[int, ...], use: Use, choice: Choice, rate: float = 1.0) -> Row:
+def make_row(name: str, shape: tuple[int, ...], use: Use, choice: Choice) -> Row:
     """Return the row of a parameter with this use, drawn by the chosen schemes."""
     fans = use.fans
     if len(choice.schemes) > 1 and use.blocks > 1:
@@ -158,7 +161,6 @@ def make_row(name: str, shape: tuple[int, ...], use: Use, choice: Choice, rate: 
         forward=forward,
         backward=backward,
         reason=reason,
-        rate=rate,
         seen=use.seen,
     )
 

@@ -8,19 +8,22 @@ are normalized.
 
 from fanwise.policies.auto import POLICIES, Auto, get
 from fanwise.policies.base import Change, Changes, Plain, Policy
+from fanwise.policies.corrections import Correction, Corrections, Optimizer
 from fanwise.policies.critical import Critical
 from fanwise.policies.papers import (
     GPT2,
     DeepNorm,
     Fixup,
-    MuP,
+    Mitchell,
     NeoX,
     ReZero,
     SmallInit,
     SubLN,
     TFixup,
+    Wang2,
     ZerO,
 )
+from fanwise.policies.parametrizations import CompleteP, DepthMuP, Everett, MuP, Spectral
 
 __all__ = [
     "GPT2",
@@ -28,17 +31,26 @@ __all__ = [
     "Auto",
     "Change",
     "Changes",
+    "CompleteP",
+    "Correction",
+    "Corrections",
     "Critical",
     "DeepNorm",
+    "DepthMuP",
+    "Everett",
     "Fixup",
+    "Mitchell",
     "MuP",
     "NeoX",
+    "Optimizer",
     "Plain",
     "Policy",
     "ReZero",
     "SmallInit",
+    "Spectral",
     "SubLN",
     "TFixup",
+    "Wang2",
     "ZerO",
     "get",
 ]

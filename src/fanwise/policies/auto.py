@@ -16,14 +16,16 @@ from fanwise.policies.papers import (
     GPT2,
     DeepNorm,
     Fixup,
-    MuP,
+    Mitchell,
     NeoX,
     ReZero,
     SmallInit,
     SubLN,
     TFixup,
+    Wang2,
     ZerO,
 )
+from fanwise.policies.parametrizations import CompleteP, DepthMuP, Everett, MuP, Spectral
 from fanwise.schemes.distributions import Normal
 
 MAX_DRIFT = 3.0
@@ -161,6 +163,12 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "zero": ZerO,
     "mup": MuP,
     "critical": Critical,
+    "wang2": Wang2,
+    "mitchell": Mitchell,
+    "completep": CompleteP,
+    "depth_mup": DepthMuP,
+    "spectral": Spectral,
+    "everett": Everett,
 }
 """Policies that need no argument, by name."""
 
@@ -185,3 +193,22 @@ def get(policy: Policy | str) -> Policy:
             f"{policy!r} is no policy: pass a name, or a value from fanwise.policies."
         )
     return policy
+
+
+def at_base(policy: str, width: float, depth: float) -> Policy:
+    """Return the policy of this name; one that has a base shape with this one.
+
+    Raises:
+        ArgumentError: an unknown name, or a base that the policy can't have.
+
+    >>> at_base("completep", 64.0, 4.0)
+    CompleteP(base_width=64.0, base_depth=4.0, std=None)
+    """
+    based: dict[str, Callable[[], Policy]] = {
+        "mup": lambda: MuP(width),
+        "completep": lambda: CompleteP(width, depth),
+        "depth_mup": lambda: DepthMuP(width, depth),
+        "spectral": lambda: Spectral(width),
+        "everett": lambda: Everett(width),
+    }
+    return based[policy]() if policy in based else get(policy)

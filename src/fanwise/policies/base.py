@@ -10,12 +10,14 @@ from typing import NamedTuple, Protocol, TypeAlias
 from fanwise.errors import ArgumentError
 from fanwise.network.branches import Branch, KernelPart, ResidualStructure
 from fanwise.network.uses import Role, Use
+from fanwise.policies.corrections import Corrections
 from fanwise.schemes import Scheme, VarianceScaling, Xavier
 from fanwise.schemes.distributions import (
     Constant,
     DeltaOrthogonal,
     Normal,
     Orthogonal,
+    TruncatedNormal,
 )
 
 MAX_OWN_FACTOR = 0.5
@@ -31,14 +33,14 @@ class Change:
         factor: on the standard deviation.
         scheme: in place of the chosen one; `factor` then holds for it.
         parts: factors of single kernels, where the parameter packs several.
-        rate: factor on the optimizer's learning rate.
+        corrections: factors on the optimizer's hyperparameters; None where it says nothing.
     """
 
     reason: str
     factor: float = 1.0
     scheme: Scheme | None = None
     parts: Mapping[int, float] = field(default_factory=dict)
-    rate: float = 1.0
+    corrections: Corrections | None = None
 
     def factor_of(self, part: int | None) -> float:
         """Return the factor on one part's standard deviation; 0 where it is drawn as zeros."""
@@ -87,6 +89,8 @@ def scale_scheme(scheme: Scheme, factor: float) -> Scheme:
         return replace(scheme, gain=scheme.gain * factor)
     if isinstance(scheme, Normal):
         return replace(scheme, std=scheme.std * factor, mean=scheme.mean * factor)
+    if isinstance(scheme, TruncatedNormal):
+        return replace(scheme, parent_std=scheme.parent_std * factor, mean=scheme.mean * factor)
     if isinstance(scheme, Constant):
         return Constant(scheme.value * factor)
     raise ArgumentError(f"{scheme!r} has no scale that a policy could change.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fanwise.errors import ArgumentError
 from fanwise.network.branches import ResidualStructure
 from fanwise.network.uses import KERNEL_ROLES, NeighbourKind, Role
 from fanwise.policies.base import (
@@ -21,13 +20,13 @@ from fanwise.policies.base import (
     stream_width,
     zero_last,
 )
-from fanwise.schemes import VarianceScaling
 from fanwise.schemes.distributions import (
     Constant,
     Dirac,
     Hadamard,
     Identity,
     Normal,
+    TruncatedNormal,
 )
 from fanwise.schemes.fans import sizes
 
@@ -86,14 +85,63 @@ class NeoX:
     def changes(self, structure: ResidualStructure, uses: Uses) -> tuple[Changes, str]:
         """See `Policy`."""
         changes, _ = SmallInit().changes(structure, uses)
+        changes |= Wang2().changes(structure, uses)[0]
+        return changes, "neox: std √(2/(5d)) within branches, 2/(L√d) for their last kernels."
+
+
+@dataclass(frozen=True)
+class Wang2:
+    """2/(L√d) for the last kernels of the branches of L blocks, every other kernel by its own use.
+
+    The half of `NeoX` that GPT-NeoX's code calls `wang_init`, after Wang and Komatsuzaki (2021),
+    Mesh Transformer JAX. A block has two branches: L is half their number.
+    """
+
+    def changes(self, structure: ResidualStructure, uses: Uses) -> tuple[Changes, str]:
+        """See `Policy`."""
+        check_branches("wang2", structure)
         blocks = max(len(structure.branches) / 2.0, 1.0)
         d = stream_width(structure, uses)
         std = 2.0 / (blocks * math.sqrt(d))
-        for branch in structure.branches:
-            for contraction, _ in branch.last:
-                change = Change(f"2/({blocks:g}·√{d:g}) (GPT-NeoX)", scheme=Normal(std))
-                changes[structure.parameters[contraction]] = change
-        return changes, "neox: std √(2/(5d)) within branches, 2/(L√d) for their last kernels."
+        change = Change(f"2/({blocks:g}·√{d:g}) (GPT-NeoX)", scheme=Normal(std))
+        last = [structure.parameters[c] for branch in structure.branches for c, _ in branch.last]
+        return dict.fromkeys(last, change), "wang2: std 2/(L√d) for the last kernels of branches."
+
+
+@dataclass(frozen=True)
+class Mitchell:
+    """Std 1/√fan_in, and 1/√(2·fan_in·(l+1)) for the last kernels of block l, the first being 0.
+
+    OLMo's init of that name, by Mitchell Wortsman: Groeneveld et al. (2024), "OLMo: accelerating
+    the science of language models", as their code has it. Kernels and embeddings (there with the
+    model's width for fan_in) are normal, truncated at three times that std, which is the one
+    *before* truncation. A block has two branches.
+    """
+
+    def changes(self, structure: ResidualStructure, uses: Uses) -> tuple[Changes, str]:
+        """See `Policy`."""
+        check_branches("mitchell", structure)
+        blocks = {
+            structure.parameters[contraction]: (branch.index - 1) // 2
+            for branch in structure.branches
+            for contraction, _ in branch.last
+        }
+        changes: Changes = {}
+        for name, use in uses.items():
+            if use.fans is None and use.role != Role.EMBEDDING:
+                continue
+            fan_in = use.view[-1] if use.fans is None else use.fans.fan_in
+            reason, std = "1/√fan_in", fan_in**-0.5
+            if name in blocks:
+                reason, std = (
+                    f"1/√(2·fan_in·{blocks[name] + 1})",
+                    std / math.sqrt(2.0 * blocks[name] + 2.0),
+                )
+            scheme = TruncatedNormal(std, low=-3.0, high=3.0)
+            changes[name] = Change(f"{reason}, cut at 3σ (OLMo's mitchell)", scheme=scheme)
+        return changes, (
+            "mitchell: std 1/√fan_in, and 1/√(2·fan_in·(l+1)) for the last kernels of block l."
+        )
 
 
 @dataclass(frozen=True)
@@ -266,49 +314,3 @@ class ZerO:
         if structure.branches:
             changes |= zero_last(structure, "zero: the last of a branch (ZerO)")
         return changes, f"zero: {len(changes)} kernels without chance."
-
-
-@dataclass(frozen=True)
-class MuP:
-    """Maximal update parametrization for Adam: a learning rate that holds at every width.
-
-    Hidden kernels have variance 1/fan_in and a learning rate of base/fan_in; the last kernel has
-    variance base/fan_in² and that learning rate too; vectors and embeddings keep theirs. Yang et
-    al. (2022), "Tensor programs V", table 3. `Plan.parameter_groups` gives the groups. Attention's
-    scores are to be divided by d there, not by √d: the model's code must do that.
-
-    Args:
-        base: the width at which the learning rate was found.
-
-    Raises:
-        ArgumentError: a base that isn't positive.
-    """
-
-    base: float = 128.0
-
-    def __post_init__(self) -> None:
-        if not self.base > 0:
-            raise ArgumentError(f"MuP: base must be a positive width, got {self.base}.")
-
-    def changes(self, structure: ResidualStructure, uses: Uses) -> tuple[Changes, str]:
-        """See `Policy`."""
-        changes: Changes = {}
-        for name, use in uses.items():
-            fans = use.fans
-            if fans is None or use.feeds.kind == NeighbourKind.INPUT:
-                continue
-            rate = self.base / fans.fan_in
-            if use.follows.kind == NeighbourKind.OUTPUT or use.logits:
-                scheme = VarianceScaling(self.base / fans.fan_in, "fan_in", "normal")
-                changes[name] = Change(
-                    f"an output: {self.base:g}/fan_in² (μP)", 1.0, scheme, rate=rate
-                )
-            else:
-                moment = use.feeds.moment if use.feeds.kind == NeighbourKind.RECTIFIER else 1.0
-                scheme = VarianceScaling(round(1.0 / moment, 12), "fan_in", "normal")
-                reason = f"hidden: 1/fan_in, learning rate × {rate:.3g} (μP)"
-                changes[name] = Change(reason, scheme=scheme, rate=rate)
-        return changes, (
-            f"mup: a learning rate found at width {self.base:g} holds: "
-            "optimize plan.parameter_groups(model, lr)."
-        )

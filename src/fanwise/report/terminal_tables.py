@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
+from fanwise.names import BLOCK_INDEX
 from fanwise.report.numbers import shape_text, short_number
 from fanwise.report.sentences import plan_counts
 from fanwise.report.terminal import TEXT_WIDTH
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from fanwise.planning.rows import Row
     from fanwise.signal import Layer, Signal
 
-BLOCK_INDEX = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
-"""The first index in a qualified name: of a block, where blocks are numbered."""
 WIDE_TERMINAL, MEDIUM_TERMINAL = 140, 105
 """Terminal widths from which tables show all their columns, and most of them."""
 

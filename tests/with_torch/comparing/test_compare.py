@@ -173,7 +173,27 @@ def test_a_policy_s_learning_rates_are_the_optimizer_s():
     compare(starts=("own", "mup"), optimizer=optimizer, rate=0.01, seeds=1)
     groups = [p for p in seen if isinstance(p[0], dict)]
     assert groups
-    assert len({group["lr"] for group in groups[0]}) == 2
+    rates = sorted({group["lr"] for group in groups[0]})  # 16 units, of base 128
+    assert rates == pytest.approx([0.01 / 8, 0.01, 0.01 * 8])
+
+
+def test_a_plan_scales_the_optimizer_s_own_weight_decay_and_epsilon():
+    seen = []
+
+    def optimizer(parameters, rate):
+        seen.append(parameters)
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=0.3, eps=1e-6)
+
+    compare(starts=("own", "mup"), optimizer=optimizer, rate=0.01, seeds=1)
+    groups = next(p for p in seen if isinstance(p[0], dict))
+    assert {group["eps"] for group in groups} == {1e-6}
+    assert [g["lr"] * g["weight_decay"] for g in groups] == pytest.approx([0.003] * len(groups))
+
+
+def test_a_policy_that_isn_t_for_the_optimizer_is_a_dash_with_its_reason():
+    found = compare(starts=("own", "everett"), optimizer="sgd", seeds=1)
+    assert found["everett"].reason.startswith("this plan's policy isn't for sgd: it says what")
+    assert found["own"].rate is not None
 
 
 def test_models_that_return_their_loss_and_figures_to_be_judged_by():

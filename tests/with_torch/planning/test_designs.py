@@ -544,7 +544,10 @@ def tower():
     )  # fmt: skip
 
 
-POLICIES = "auto none gpt2 neox small_init deepnorm t_fixup fixup rezero sub_ln zero mup".split()
+POLICIES = (
+    "auto none gpt2 neox small_init deepnorm t_fixup fixup rezero sub_ln zero mup wang2 mitchell "
+    "completep depth_mup spectral everett"
+).split()
 
 
 @pytest.mark.parametrize("policy", POLICIES)

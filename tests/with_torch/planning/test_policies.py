@@ -356,7 +356,7 @@ def test_zero_leaves_nothing_to_chance():
 def test_mup_gives_learning_rates_as_parameter_groups():
     model = tower("pre")
     plan = fwt.plan(model, sequence(), policy=policies.MuP(base=16.0))
-    assert plan["0.down.weight"].rate == pytest.approx(16.0 / (4 * WIDTH))
+    assert plan["0.down.weight"].corrections.adam.rate == pytest.approx(16.0 / (4 * WIDTH))
     assert plan[f"{DEPTH}.weight"].std == pytest.approx(math.sqrt(16.0) / WIDTH)
     groups = plan.parameter_groups(model, lr=1e-3, weight_decay=0.1)
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))

@@ -16,8 +16,13 @@ from fanwise.errors import ArgumentError, ModelError, with_article
 from fanwise.planning.progress import Progress, silent
 from fanwise.report.shown import ShownComparison
 from fanwise.torch.comparing.data import Batches, Loss, check_batches, seeded, split, stream
-from fanwise.torch.comparing.starts import Initialize, find_starts
-from fanwise.torch.comparing.training import OPTIMIZERS, MakeOptimizer, Task, train
+from fanwise.torch.comparing.starts import (
+    Initialize,
+    MakeOptimizer,
+    find_starts,
+    for_optimizer,
+)
+from fanwise.torch.comparing.training import OPTIMIZERS, Task, train
 
 
 def compare(
@@ -92,6 +97,7 @@ def compare(
         model = new()
         inputs, _ = split(next(stream(batches, 0, 1)), loss)
         found = find_starts(starts, model, inputs)
+        found = [for_optimizer(start, model, base, make) for start in found]
     task = Task(new, batches, loss, make, base, steps)
     about = {
         "steps": steps,

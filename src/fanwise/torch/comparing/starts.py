@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -17,7 +17,11 @@ from fanwise.torch.undisturbed import Inputs
 
 Initialize: TypeAlias = Callable[[nn.Module, Inputs, int], object]
 """(model, inputs of its first batch, seed) → nothing; the model is initialized in place."""
+MakeOptimizer: TypeAlias = Callable[[Any, float], Any]
+"""(parameters or groups of them, learning rate) → an optimizer."""
 OWN, DEFAULT, PLANNED = "own", "default", "init_"
+SCALED = ("weight_decay", "eps")
+"""Hyperparameters that a plan may scale, beside the learning rate."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Start:
         """The `Trial.start` of its trials: a digest of what its plan draws, else its name."""
         if self.plan is None:
             return self.name
-        rows = [(row.name, row.draws, row.rate) for row in self.plan.rows]
+        rows = [(row.name, row.draws, row.corrections) for row in self.plan.rows]
         return "plan " + blake2b(repr(rows).encode(), digest_size=8).hexdigest()
 
     def applied(self, model: nn.Module, inputs: Inputs, seed: int) -> None:
@@ -51,11 +55,34 @@ class Start:
         elif self.initialize is not None:
             self.initialize(model, inputs, seed)
 
-    def parameters(self, model: nn.Module, rate: float) -> list[Any]:
-        """Return what the optimizer is given: groups where the plan varies the learning rate."""
-        if self.plan is not None and any(row.rate != 1.0 for row in self.plan.rows):
-            return self.plan.parameter_groups(model, rate)
-        return [p for p in model.parameters() if p.requires_grad]
+    def parameters(self, model: nn.Module, rate: float, make: MakeOptimizer) -> list[Any]:
+        """Return what the optimizer is given: groups where the plan varies its hyperparameters.
+
+        Args:
+            model: as `build` returned it.
+            rate: the learning rate.
+            make: from parameters and a rate to the optimizer, whose own weight decay and ε are what
+                the plan scales.
+
+        Raises:
+            ArgumentError: the plan's policy isn't for this optimizer.
+        """
+        plain = [p for p in model.parameters() if p.requires_grad]
+        if self.plan is None or not self.plan.corrected:
+            return plain
+        like = make(plain, rate)
+        defaults = getattr(like, "defaults", {})
+        own = {name: defaults[name] for name in SCALED if name in defaults}
+        return self.plan.parameter_groups(model, rate, optimizer=type(like), **own)
+
+
+def for_optimizer(start: Start, model: nn.Module, rate: float, make: MakeOptimizer) -> Start:
+    """Return a start; with a reason where its plan's policy isn't for the optimizer."""
+    try:
+        start.parameters(model, rate, make)
+    except ArgumentError as error:
+        return replace(start, reason=str(error).rstrip("."))
+    return start
 
 
 def find_starts(

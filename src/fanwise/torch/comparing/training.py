@@ -6,17 +6,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import nn
 
 from fanwise.comparing.trials import Setting, Trial
 from fanwise.torch.comparing.data import Batches, Loss, loss_of, seeded, split, stream
-from fanwise.torch.comparing.starts import Start
-
-MakeOptimizer: TypeAlias = Callable[[Any, float], Any]
-"""(parameters or groups of them, learning rate) → an optimizer."""
+from fanwise.torch.comparing.starts import MakeOptimizer, Start
 
 
 def adamw(parameters: Any, rate: float) -> torch.optim.Optimizer:
@@ -69,7 +66,7 @@ def train(task: Task, start: Start, setting: Setting) -> Trial:
             first = next(stream(task.batches, setting.seed, 1))
         with seeded(setting.seed):
             start.applied(model, split(first, task.loss)[0], setting.seed)
-        optimizer = task.optimizer(start.parameters(model, rate), rate)
+        optimizer = task.optimizer(start.parameters(model, rate, task.optimizer), rate)
         model.train()
         with seeded(setting.seed), torch.enable_grad():
             for step, batch in enumerate(stream(task.batches, setting.seed, task.steps)):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fanwise.comparing.transfer import fit_power
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.network.trace import Contraction
 from fanwise.torch.measuring.statistics import Tally
@@ -74,7 +75,7 @@ class CoordinateCheck:
         return asdict(self) | {"passed": self.passed}
 
 
-class _Outputs(TorchTracer):
+class Outputs(TorchTracer):
     """A tracer that keeps every kernel's output."""
 
     with_values: ClassVar[bool] = False
@@ -92,9 +93,10 @@ class _Outputs(TorchTracer):
         self.outputs[name + call] = result.detach().clone()
 
 
-def _outputs(model: nn.Module, batch: Inputs) -> dict[str, Tensor]:
+def outputs_of(kind: type[Outputs], model: nn.Module, batch: Inputs) -> dict[str, Tensor]:
+    """Return what a tracer of this kind keeps of one run, by layer; the model isn't trained."""
     args, kwargs = as_call(batch)
-    tracer = _Outputs(model, dict(model.named_parameters()))
+    tracer = kind(model, dict(model.named_parameters()))
     with torch.no_grad():
         try:
             run_traced(tracer, model, args, kwargs)
@@ -109,12 +111,8 @@ def exponent_of(widths: Sequence[int], sizes: Sequence[float]) -> float:
     >>> round(exponent_of([64, 128, 256], [2.0, 4.0, 8.0]), 6)
     1.0
     """
-    if not all(size > 0 for size in sizes):
-        return 0.0
-    x, y = [math.log(w) for w in widths], [math.log(s) for s in sizes]
-    mx, my = sum(x) / len(x), sum(y) / len(y)
-    spread = sum((a - mx) ** 2 for a in x)
-    return sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / spread
+    found = fit_power(zip(widths, sizes, strict=True))
+    return 0.0 if found is None else found.exponent
 
 
 def coordinate_check(
@@ -164,9 +162,9 @@ def coordinate_check(
             with torch.random.fork_rng():
                 torch.manual_seed(repeat)
                 model = build(width)
-                before = _outputs(model, inputs)
+                before = outputs_of(Outputs, model, inputs)
                 _train(model, inputs, loss, optimizer, steps)
-                after = _outputs(model, inputs)
+                after = outputs_of(Outputs, model, inputs)
             for name, output in after.items():
                 sizes[-1].setdefault(name, Tally()).add(output)
                 changes[-1].setdefault(name, Tally()).add(output - before[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache, lru_cache
 
 import torch
@@ -146,7 +147,5 @@ def scale_corrections(
         change = changes.get(row.name, Change(""))
         reason = f"{change.reason}; " if change.reason else ""
         reason += f"× {factor:.3g}: the weight in use is {1.0 / factor:.3g} times what is drawn"
-        result[row.name] = Change(
-            reason, change.factor * factor, change.scheme, change.parts, change.rate
-        )
+        result[row.name] = replace(change, reason=reason, factor=change.factor * factor)
     return result

@@ -34,6 +34,7 @@ from fanwise.report.shown import ShownPlan
 from fanwise.torch.memory import TORCH_DTYPES
 from fanwise.torch.planning.buffers import empty_buffers, fill_buffers
 from fanwise.torch.planning.copies import copied_kernels, frozen_copies
+from fanwise.torch.planning.groups import parameter_groups
 from fanwise.torch.planning.held import (
     drawn_before,
     padding_rows,
@@ -150,20 +151,36 @@ class Plan(ShownPlan):
         what = repr((version("fanwise"), seed, rows, streams))
         return blake2b(what.encode(), digest_size=16).digest()
 
-    def parameter_groups(self, model: nn.Module, lr: float, **options: Any) -> list[dict[str, Any]]:
-        """Return an optimizer's parameter groups, each with the learning rate that the policy says.
+    def parameter_groups(
+        self,
+        model: nn.Module,
+        lr: float,
+        *,
+        optimizer: str | type[torch.optim.Optimizer] = "adamw",
+        without: str | type[torch.optim.Optimizer] | None = None,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """Return an optimizer's parameter groups, with what the policy says of its hyperparameters.
+
+        Each group has its learning rate; where the policy scales weight decay or ε, those too: what
+        `options` has of them, else PyTorch's default, times the factor.
 
         Args:
             model: the model that the plan is for.
             lr: the learning rate of what the policy leaves alone.
+            optimizer: ``"adamw"``, ``"adam"``, ``"sgd"`` or ``"muon"``, or its class. Muon's groups
+                hold only the hidden kernels, the matrices that it is for.
+            without: another optimizer, whose parameters are left out: ``optimizer="adamw",
+                without="muon"`` gives what Muon leaves to AdamW.
             options: for every group, such as ``weight_decay``.
+
+        Raises:
+            ArgumentError: an optimizer that isn't known, or that the policy isn't for; weight decay
+                for Adam, under a policy that scales it.
         """
         with without_wrappers(model) as plain:
             parameters = dict(plain.named_parameters())
-        groups: dict[float, list[torch.Tensor]] = {}
-        for row in self.rows:
-            groups.setdefault(row.rate, []).append(parameters[row.name])
-        return [{"params": group, "lr": lr * rate, **options} for rate, group in groups.items()]
+        return parameter_groups(self, parameters, lr, optimizer, without, options)
 
 
 def _helper_fans(shape: tuple[int, ...]) -> tuple[float, float]:

@@ -1,0 +1,230 @@
+"""Run what a transfer check compares: small models of several shapes, trained for some steps."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from fanwise.comparing.transfer import Axis, Reading, TransferCheck, judge_readings
+from fanwise.errors import ArgumentError, ModelError
+from fanwise.names import BLOCK_INDEX
+from fanwise.network.branches import ResidualStructure
+from fanwise.planning.progress import Progress, silent
+from fanwise.policies import Changes, Policy, get
+from fanwise.policies.auto import at_base
+from fanwise.policies.base import Uses
+from fanwise.policies.parametrizations import shape_of
+from fanwise.torch.comparing.data import seeded
+from fanwise.torch.measuring.coordinates import Outputs, outputs_of
+from fanwise.torch.planning.plan import plan
+from fanwise.torch.tracing.aten.operation import base_name
+from fanwise.torch.undisturbed import Inputs, as_call
+
+Build: TypeAlias = Callable[..., Any]
+"""(width=, depth=) → (model, inputs) or (model, inputs, loss)."""
+
+OPTIMIZERS: dict[str, tuple[Any, float]] = {
+    "adamw": (torch.optim.AdamW, 2.0**-8),
+    "adam": (torch.optim.Adam, 2.0**-8),
+}
+"""By name, each with the learning rate that is taken where none is given.
+
+Steps of SGD are as large as the gradient, which goes with the output's size at the start; that
+falls with the width under μP, so that powers fitted at small widths are off.
+"""
+MIN_SIZES, MIN_FACTOR = 3, 4
+"""Sizes that a fit needs, and the factor between the first and the last."""
+STREAM = "residual stream"
+
+
+class _Signals(Outputs):
+    """A tracer that keeps every kernel's output, and the last sum of two tensors of one shape."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation; keep what a residual stream becomes."""
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        if base_name(func) in ("add", "add_") and isinstance(result, Tensor) and result.dim() > 1:
+            terms = [term for term in args[:2] if isinstance(term, Tensor)]
+            if len(terms) == 2 and all(term.shape == result.shape for term in terms):
+                self.outputs[STREAM] = result.detach().clone()
+        return result
+
+
+@dataclass
+class _Shape:
+    """A policy that changes nothing and learns the shape of a model, as policies count it."""
+
+    width: float = 0.0
+    depth: float = 0.0
+
+    def changes(self, structure: ResidualStructure, uses: Uses) -> tuple[Changes, str]:
+        """See `Policy`."""
+        self.width, self.depth = shape_of(structure, uses)
+        return {}, ""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What all runs have in common."""
+
+    build: Build
+    policy: Policy
+    optimizer: str
+    rate: float
+    steps: tuple[int, ...]
+
+
+def transfer(
+    build: Build,
+    *,
+    policy: Policy | str = "completep",
+    widths: Sequence[int],
+    depths: Sequence[int],
+    optimizer: str = "adamw",
+    rate: float | None = None,
+    steps: Sequence[int] = (1, 3, 10),
+    seeds: int = 2,
+    progress: Progress = silent,
+) -> TransferCheck:
+    """Return whether layers, and what training changes in them, are as large at every shape.
+
+    The widths are taken at the first depth, the depths at the first width. Each model is planned
+    and drawn by the policy, and trained on its one batch with the rates that the policy gives. A
+    layer fails where its rms or its change grows with the size, or where its change comes to a halt
+    (`fanwise.comparing.transfer.LIMIT`). The random state is as before.
+
+    Args:
+        build: from ``width=`` and ``depth=`` to a new (model, inputs), or (model, inputs, loss),
+            the loss a function of the output. Without one, the output itself where it is one
+            number, else its mean square distance to normal numbers.
+        policy: a name, whose base is then the first shape; or a value, with its own.
+        widths: three or more, a factor 4 between the first and the last; or one.
+        depths: likewise.
+        optimizer: ``"adamw"`` or ``"adam"``.
+        rate: the learning rate at the base; by default 2⁻⁸.
+        steps: after which the changes are taken.
+        seeds: models of each shape.
+        progress: called after each model with (models done, models in all).
+
+    Raises:
+        ArgumentError: sizes that no fit can be made of, an optimizer that isn't known or that the
+            policy isn't for, steps or seeds that aren't positive.
+        ModelError: `build` takes or gives something else; what isn't finite after training.
+    """
+    sizes = _checked("widths", widths), _checked("depths", depths)
+    if all(len(given) == 1 for given in sizes):
+        raise ArgumentError("one width and one depth leave nothing to compare: give more of one.")
+    if optimizer not in OPTIMIZERS:
+        raise ArgumentError(f"optimizer {optimizer!r}: pass one of {', '.join(OPTIMIZERS)}.")
+    if seeds < 1 or not steps or min(steps) < 1:
+        raise ArgumentError(f"got steps={list(steps)} and seeds={seeds}: take 1 at least.")
+    rate = OPTIMIZERS[optimizer][1] if rate is None else rate
+    first = sizes[0][0], sizes[1][0]
+    name = policy if isinstance(policy, str) else type(policy).__name__
+    chosen = _based(build, policy, *first) if isinstance(policy, str) else get(policy)
+    task = _Task(build, chosen, optimizer, rate, tuple(sorted(set(steps))))
+    shapes = [(width, first[1]) for width in sizes[0]] + [(first[0], depth) for depth in sizes[1]]
+    todo = [(shape, seed) for shape in dict.fromkeys(shapes) for seed in range(seeds)]
+    runs: dict[tuple[tuple[int, int], int], list[Reading]] = {}
+    for shape, seed in todo:
+        with seeded(seed):
+            runs[shape, seed] = list(_readings(task, shape, seed))
+        progress(len(runs), len(todo))
+    found = []
+    for i, axis in enumerate(Axis):
+        if len(sizes[i]) > 1:
+            along = [s for s in dict.fromkeys(shapes) if s[1 - i] == first[1 - i]]
+            found += judge_readings(axis, [(s[i], runs[s, n]) for s in along for n in range(seeds)])
+    return TransferCheck(name, *sizes, optimizer, rate, task.steps, seeds, tuple(found))
+
+
+def _checked(what: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    found = tuple(sizes)
+    whole = all(isinstance(n, int) and n > 0 for n in found)
+    if not found or not whole or len(set(found)) < len(found):
+        raise ArgumentError(f"{what}: give positive integers, each once, got {list(found)}.")
+    if len(found) > 1 and (len(found) < MIN_SIZES or max(found) < MIN_FACTOR * min(found)):
+        raise ArgumentError(
+            f"{what}: a fit needs three or more, and a factor {MIN_FACTOR} between them; got "
+            f"{list(found)}."
+        )
+    return tuple(sorted(found))
+
+
+def _based(build: Build, policy: str, width: int, depth: int) -> Policy:
+    """Return the policy of this name, whose base is the shape that a model of this size has."""
+    shape = _Shape()
+    with seeded(0):
+        model, inputs, _ = _built(build, width, depth)
+        plan(model, inputs, policy=shape)
+    return at_base(policy, shape.width, shape.depth)
+
+
+def _built(build: Build, width: int, depth: int) -> tuple[nn.Module, Inputs, Any]:
+    """Return a new model, its inputs, and its loss or None.
+
+    Raises:
+        ModelError: `build` doesn't take these arguments, or gives something else.
+    """
+    try:
+        inspect.signature(build).bind(width=width, depth=depth)
+    except TypeError as error:
+        raise ModelError(f"build must take width= and depth=: {error}.") from None
+    made = build(width=width, depth=depth)
+    if not (isinstance(made, tuple) and len(made) in (2, 3) and isinstance(made[0], nn.Module)):
+        raise ModelError("build must return (model, inputs) or (model, inputs, loss).")
+    return made if len(made) == 3 else (*made, None)
+
+
+def _readings(task: _Task, shape: tuple[int, int], seed: int) -> Iterator[Reading]:
+    """Yield what each layer of one model puts out, at first and after steps."""
+    model, inputs, loss = _built(task.build, *shape)
+    planned = plan(model, inputs, policy=task.policy)
+    planned.apply(model, seed=seed)
+    groups = planned.parameter_groups(model, task.rate, optimizer=task.optimizer)
+    stepper = OPTIMIZERS[task.optimizer][0](groups)
+    args, kwargs = as_call(inputs)
+    before = outputs_of(_Signals, model, inputs)
+    yield from _sizes(before, before, 0)
+    for step in range(1, max(task.steps) + 1):
+        with torch.enable_grad():
+            stepper.zero_grad()
+            _loss(model(*args, **kwargs), loss).backward()
+            stepper.step()
+        if step in task.steps:
+            yield from _sizes(outputs_of(_Signals, model, inputs), before, step)
+
+
+def _loss(output: Any, loss: Callable[[Any], Tensor] | None) -> Tensor:
+    if loss is not None:
+        return loss(output)
+    if not isinstance(output, Tensor):
+        raise ModelError("the model puts out more than a tensor: return (model, inputs, loss).")
+    if output.numel() == 1:
+        return output.sum()
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(output.shape, generator=generator, dtype=output.dtype)
+    return (output - target.to(output.device)).square().mean()
+
+
+def _sizes(outputs: dict[str, Tensor], before: dict[str, Tensor], step: int) -> Iterator[Reading]:
+    """Yield the rms of each layer's output and of its change, over the layers that are alike."""
+    sums: dict[str, list[float]] = {}
+    for name, output in outputs.items():
+        layer = BLOCK_INDEX.sub("*", name, count=1)
+        total = sums.setdefault(layer, [0.0, 0.0, 0.0])
+        total[0] += float(output.double().square().mean())
+        total[1] += float((output - before[name]).double().square().mean())
+        total[2] += 1.0
+    for layer, (square, change, count) in sums.items():
+        if not math.isfinite(square + change):
+            raise ModelError(f"{layer} isn't finite after {step} steps: take a smaller rate.")
+        yield Reading(layer, int(count), step, math.sqrt(square / count), math.sqrt(change / count))
