@@ -298,7 +298,7 @@ def transfer(
     module = load_module(target)
     build = find_object(module, target)
     from fanwise.cli.console import console
-    from fanwise.report.terminal import progress
+    from fanwise.cli.progress import progress
     from fanwise.torch import transfer as check_transfer
 
     sizes = {
