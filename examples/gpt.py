@@ -1,7 +1,12 @@
 """A decoder of GPT-2's shape: packed query-key-value projection, tied embedding, tanh GELU.
 
 fanwise plan examples/gpt.py:model
+fanwise transfer examples/gpt.py:sized --policy completep
 """
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -37,15 +42,22 @@ class GPT(nn.Module):
     """Token and position embeddings, blocks, a norm, and the embedding again as the output."""
 
     def __init__(
-        self, vocabulary: int = 512, context: int = 64, width: int = 128, depth: int = 6
+        self,
+        vocabulary: int = 512,
+        context: int = 64,
+        width: int = 128,
+        depth: int = 6,
+        heads: int = 4,
+        tied: bool = True,
     ) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(context, width)
-        self.blocks = nn.ModuleList(Block(width, heads=4) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, vocabulary, bias=False)
-        self.output.weight = self.tokens.weight
+        if tied:
+            self.output.weight = self.tokens.weight
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the next token's logits, (N, T, vocabulary), from (N, T) tokens."""
@@ -59,6 +71,19 @@ def model() -> tuple[nn.Module, torch.Tensor]:
     """Return the network and a batch of tokens."""
     torch.manual_seed(0)
     return GPT(), torch.randint(512, (8, 64))
+
+
+def sized(width: int, depth: int) -> tuple[nn.Module, torch.Tensor, Callable[..., torch.Tensor]]:
+    """Return a network of this width and depth with an output of its own, text, and the loss."""
+    text = Path(argparse.__file__).read_bytes()[: 16 * 65]  # text that every Python has
+    tokens = torch.tensor(list(text)).view(16, 65)
+    torch.manual_seed(0)
+
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+    net = GPT(256, width=width, depth=depth, heads=width // 16, tied=False)
+    return net, tokens[:, :-1], loss
 
 
 if __name__ == "__main__":
