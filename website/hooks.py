@@ -11,11 +11,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Take the repository's address from where it is set."""
+    sys.path[:0] = [str(ROOT / "src"), str(ROOT)]  # here: MkDocs forgets what a hook's file adds
     from website.repository import repository_address
 
     config.repo_url = repository_address() or ""

@@ -60,7 +60,8 @@ class Rename:
         to: what it becomes; ``\1`` stands for the first group.
         block: which block of the stream a path is where the pattern is found.
         blocks: how many there are.
-        order: which of the stream's kernels each is that a path packs where the pattern is found.
+        order: which of the stream's kernels each is that a path packs where the pattern is found;
+            of no meaning for a parameter that doesn't pack as many.
 
     Raises:
         ArgumentError: an invalid expression, a block that isn't one of the blocks, or an order that

@@ -110,6 +110,12 @@ def test_after_saturation_what_tells_samples_apart_is_kept(function, mean, momen
     assert scheme.std(Fans(64, 48)) ** 2 * 64 == pytest.approx(1 / moment, rel=1e-4)
 
 
+def test_a_nearly_constant_function_makes_no_kernel_huge():
+    feed = classify(lambda z: 1 + 0.01 * np.tanh(z), "f")
+    (scheme,), _ = choose(dense(64, 64, feeds=feed))
+    assert scheme.std(Fans(64, 64)) ** 2 * 64 == pytest.approx(20.0, rel=1e-3)
+
+
 def test_a_use_unseen_is_mixed():
     assert choose(dense(8, 8)).reason == "fed by unseen; fan_avg serves both directions"
 

@@ -188,6 +188,26 @@ def test_a_model_that_is_built_again_gets_the_same_weights(build):
     assert any((v != w).any() for v, w in zip(weights_of(a), weights_of(other), strict=True))
 
 
+@pytest.mark.parametrize("rules", [(), [fw.Rule("gru/*", None)], [fw.Rule("*kernel", "zeros")]])
+def test_a_gru_that_is_not_drawn(rules):
+    """Its gates' order is nobody's concern then."""
+    model = keras.Sequential([keras.Input((5, 8)), layers.GRU(4, name="gru"), layers.Dense(1)])
+    model.layers[0].trainable = bool(rules)
+    before = numpy(model.layers[0].weights[0])
+    fwk.init_(model, seed=0, rules=rules)
+    after = numpy(model.layers[0].weights[0])
+    assert (after == (before if not rules or rules[0].scheme is None else 0.0)).all()
+
+
+def test_a_kernel_that_packs_nothing_has_no_order():
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(8, name="gru_cell")])
+    plan = fwk.plan(model)
+    plan.apply(model, seed=0)
+    name, draw = KERAS("gru_cell/kernel").name, plan["gru_cell/kernel"].draws[0]
+    expected = fw.draw(draw, (8, 8), seed=0, name=name, layout="IO")
+    assert (numpy(model.layers[0].kernel) == expected).all()
+
+
 def test_attention_projections_differ():
     model = fwk.init_(transformer(), seed=0)
     attention = next(x for x in model.layers if isinstance(x, layers.MultiHeadAttention))

@@ -305,7 +305,7 @@ def transfer(
         "widths": integers_from("--widths", widths),
         "depths": integers_from("--depths", depths),
     }
-    models = seeds * len({*sizes["widths"], *sizes["depths"]})
+    models = seeds * (len(sizes["widths"]) + len(sizes["depths"]) - 1)
     with progress(console(stderr=True), "training", models) as advance:
         found = check_transfer(
             build, policy=policy, **sizes, optimizer=optimizer, rate=rate,

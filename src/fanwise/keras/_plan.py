@@ -168,9 +168,10 @@ class Plan(ShownPlan):
 
 def _fill(variable: Any, row: Row, seed: int, stream: Stream, threads: int | None) -> None:
     view, layout, whole, region = row.view, row.layout, None, None
-    draws = row.draws
-    if stream.order and len(draws) > 1:
-        draws = tuple(draws[stream.order.index(k)] for k in range(len(draws)))
+    draws, packed = row.draws, (layout or "").find("B")
+    order = stream.order if packed >= 0 and view[packed] == len(stream.order) else ()
+    if order and len(draws) > 1:
+        draws = tuple(draws[order.index(k)] for k in range(len(draws)))
     if stream.blocks > 1:  # one of several kernels that the stream holds, stacked
         whole, view = (stream.blocks, *view), (1, *view)
         layout = None if layout is None else f"B{layout}"
@@ -187,9 +188,8 @@ def _fill(variable: Any, row: Row, seed: int, stream: Stream, threads: int | Non
         region=region,
         threads=threads,
     )
-    if stream.order:
-        packed = keras.ops.reshape(drawn, row.view)
-        own = keras.ops.take(packed, stream.order, axis=(row.layout or "B").index("B"))
+    if order:
+        own = keras.ops.take(keras.ops.reshape(drawn, row.view), order, axis=packed)
         drawn = keras.ops.reshape(own, row.shape)
     if row.zeros:
         kept = np.ones(row.shape, dtype=bool)

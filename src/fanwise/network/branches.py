@@ -53,6 +53,7 @@ class Branch:
         parameters: all that its steps use, in execution order.
         shifts: the parameters that are added after its last kernels, where a factor on these
             kernels and on what is added is one on the branch; None where it isn't.
+        place: as `index`, with the branches that start at nothing counted too.
     """
 
     kernels: tuple[int, ...]
@@ -67,6 +68,7 @@ class Branch:
     closed: bool = False
     parameters: tuple[str, ...] = ()
     shifts: tuple[str, ...] | None = None
+    place: int = 0
 
 
 class Beginning(NamedTuple):
@@ -107,6 +109,10 @@ class ResidualStructure:
         1 for a fixed point's iterations, z ← f(z) + x, each of which adds to the same x.
         """
         return max((b.index for b in self.branches if b.stream == stream), default=0)
+
+    def length(self, stream: int) -> int:
+        """Return the same with the branches that start at nothing, and open as training goes on."""
+        return max((max(b.index, b.place) for b in self.branches if b.stream == stream), default=0)
 
     def with_closed(self, closed: Collection[int]) -> ResidualStructure:
         """Return the structure whose branches with these outputs start at nothing.
@@ -188,6 +194,7 @@ def structure_of(
                 _constant_factor(graph, i, found),
                 parameters=_parameters_of(graph, found.nodes),
                 shifts=_linear_shifts(graph, found.branch),
+                place=depth_at[i],
             )
         )
     return ResidualStructure(

@@ -72,6 +72,11 @@ CONVOLUTION_ROLES: frozenset[Role] = frozenset({Role.CONVOLUTION, Role.TRANSPOSE
 
 MAX_LINEAR_SLOPE = 2.0
 """Up to this E[f′(z)²] a bounded function of z ~ N(0, 1) counts as in its linear range."""
+MIN_VARYING_SHARE = 0.05
+"""A nearly constant function's variance counts as this share of its E[f²]; a sigmoid's is 0.15.
+
+Made up for in full, what all samples share would be large beside what tells them apart.
+"""
 MIN_MEAN_SQUARE = 1e-3
 """A smaller mean square says no more than that a gate or branch starts closed."""
 MOMENT_TOLERANCE = 0.02
@@ -231,7 +236,8 @@ class Use:
         if feed.slope > MAX_LINEAR_SLOPE:
             return None
         last = self.follows.kind == NeighbourKind.OUTPUT
-        return feed.moment if last else feed.moment - feed.mean**2
+        variance = max(feed.moment - feed.mean**2, MIN_VARYING_SHARE * feed.moment)
+        return feed.moment if last else variance
 
     def split(self, kernels: int, together: int, units: int) -> Use:
         """Return the use of a kernel whose output is split, as one that packs several kernels.

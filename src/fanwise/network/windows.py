@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from fanwise.network.uses import Use
 
 MIN_TOUCHED = 0.9
@@ -50,7 +52,8 @@ def pairs(
         if spread == 1:
             count += max(0, last - first + 1)
         else:
-            count += sum((o * stride - shift) % spread == 0 for o in range(first, last + 1))
+            places = np.arange(first, last + 1) * stride - shift
+            count += int(np.count_nonzero(places % spread == 0))
     return count
 
 

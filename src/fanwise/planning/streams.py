@@ -26,22 +26,16 @@ def check_streams(
     """
     first: dict[Stream, str] = {}
     for row, stream in streams:
-        if stream.order and not (reorders and _packs(row, len(stream.order))):
-            raise ArgumentError(
-                f"{row.name!r} isn't seen to pack {len(stream.order)} kernels, which the order "
-                f"{stream.order} of its stream {stream.name!r} is of; only fanwise.keras draws "
-                "them in another order."
-            )
         if row.like or all(isinstance(draw, Constant) for draw in row.draws):
             continue
-        other = first.setdefault(stream, row.name)
+        if stream.order and not reorders:
+            raise ArgumentError(
+                f"{row.name!r}: its stream {stream.name!r} has its kernels in the order "
+                f"{stream.order}; only fanwise.keras draws packed kernels in another order."
+            )
+        other = first.setdefault(stream._replace(order=()), row.name)
         if other != row.name:
             raise ArgumentError(
                 f"{other!r} and {row.name!r} both map to the stream {stream.name!r}, and would be "
                 f"alike: {remedy}"
             )
-
-
-def _packs(row: Row, count: int) -> bool:
-    layout = row.layout or ""
-    return "B" in layout and row.view[layout.index("B")] == count

@@ -195,6 +195,16 @@ def get(policy: Policy | str) -> Policy:
     return policy
 
 
+BASED: dict[str, Callable[[float, float], Policy]] = {
+    "mup": lambda width, depth: MuP(width),
+    "completep": lambda width, depth: CompleteP(width, depth) if depth else CompleteP(width),
+    "depth_mup": lambda width, depth: DepthMuP(width, depth) if depth else DepthMuP(width),
+    "spectral": lambda width, depth: Spectral(width),
+    "everett": lambda width, depth: Everett(width),
+}
+"""Those with a base shape, from its width and depth; 0 where a model has no branches to scale."""
+
+
 def at_base(policy: str, width: float, depth: float) -> Policy:
     """Return the policy of this name; one that has a base shape with this one.
 
@@ -204,11 +214,4 @@ def at_base(policy: str, width: float, depth: float) -> Policy:
     >>> at_base("completep", 64.0, 4.0)
     CompleteP(base_width=64.0, base_depth=4.0, std=None)
     """
-    based: dict[str, Callable[[], Policy]] = {
-        "mup": lambda: MuP(width),
-        "completep": lambda: CompleteP(width, depth),
-        "depth_mup": lambda: DepthMuP(width, depth),
-        "spectral": lambda: Spectral(width),
-        "everett": lambda: Everett(width),
-    }
-    return based[policy]() if policy in based else get(policy)
+    return BASED[policy](width, depth) if policy in BASED else get(policy)

@@ -85,7 +85,8 @@ class MuP:
             f"mup: a learning rate found at width {self.base:g} holds: "
             "optimize plan.parameter_groups(model, lr)."
         )
-        return changes, said + _demands([], 1.0, bool(structure.parts))
+        tied = _tied_logits(structure, uses, self.base)
+        return changes, said + _demands([], tied, bool(structure.parts))
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class _WidthAndDepth:
             if name in moved:
                 change = _with_factor_moved(change, moved[name])
             changes[name] = change
-        depths = sorted({structure.depth(b.stream) for b in structure.branches})
+        depths = sorted({structure.length(b.stream) for b in structure.branches})
         said = (
             f"{self.name}: width {width * self.base_width:g} of base {self.base_width:g}, "
             f"{' and '.join(map(str, depths))} branches of base {self.base_depth:g}: optimize "
@@ -135,7 +136,7 @@ class _WidthAndDepth:
 
     def _depth(self, structure: ResidualStructure, branch: Branch) -> float:
         """Return m_L of a branch's stream."""
-        return structure.depth(branch.stream) / self.base_depth
+        return structure.length(branch.stream) / self.base_depth
 
     def _change(
         self, structure: ResidualStructure, name: str, use: Use, width: float, depth: float
@@ -273,6 +274,7 @@ class Spectral:
             "spectral: kernels of a spectral norm that goes as √(fan_out/fan_in); optimize "
             "plan.parameter_groups(model, lr, optimizer='muon'), and what that leaves by "
             "plan.parameter_groups(model, lr, optimizer='adamw', without='muon')."
+            + _demands([], _tied_logits(structure, uses, self.base_width), False)
         )
 
     def _kernel(self, use: Use, fan_in: float, fan_out: float) -> Change:
@@ -341,7 +343,7 @@ class Everett:
 
 def shape_of(structure: ResidualStructure, uses: Uses) -> tuple[float, float]:
     """Return a model's (width, depth), as base shapes are given; a depth of 0 without branches."""
-    depths = [structure.depth(branch.stream) for branch in structure.branches]
+    depths = [structure.length(branch.stream) for branch in structure.branches]
     return _model_width(structure, uses), float(max(depths, default=0))
 
 
@@ -448,6 +450,14 @@ def _movable(structure: ResidualStructure, uses: Uses) -> list[Branch]:
 def _tied_factor(uses: Uses, width: float) -> float:
     """Return what logits must be multiplied by where no weight can hold it."""
     return 1.0 / width if any(use.tied for use in uses.values()) else 1.0
+
+
+def _tied_logits(structure: ResidualStructure, uses: Uses, base: float) -> float:
+    """Return the same by the model's own width; 1 where that isn't known."""
+    try:
+        return _tied_factor(uses, _model_width(structure, uses) / base)
+    except ArgumentError:
+        return 1.0
 
 
 def _listed(factors: list[float]) -> str:

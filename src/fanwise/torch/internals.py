@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -143,10 +144,33 @@ def is_composite(operator: Any) -> bool:
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Keep operators on functions from compiling themselves: `torch.cond`, flex attention, scans.
+    """Keep operators on functions from compiling themselves: `torch.cond`, flex attention.
 
-    Called eagerly they compile their functions, and the modes that see the call with them.
+    Called eagerly they compile their functions, and the modes that see the call with them. Of
+    several threads within, the last one out puts PyTorch's own back.
     """
+    with _SWITCHING:
+        if not _SWITCHED:
+            _SWITCHED.extend(_switch())
+        _SWITCHED.append(None)
+    try:
+        yield
+    finally:
+        with _SWITCHING:
+            _SWITCHED.pop()
+            if None not in _SWITCHED:
+                for module, attribute, own in filter(None, _SWITCHED):
+                    setattr(module, attribute, own)
+                _SWITCHED.clear()
+
+
+_SWITCHING = threading.Lock()
+_SWITCHED: list[tuple[Any, str, Any] | None] = []
+"""What was switched, (module, attribute, its own value), and a None for each thread within."""
+
+
+def _switch() -> list[tuple[Any, str, Any]]:
+    """Set the switches; return what they were."""
     switches = [
         ("torch.nn.attention.flex_attention", UNCOMPILED_ATTENTION, True),
         ("torch._higher_order_ops.utils", COMPILE_AND_CALL, _call),
@@ -157,11 +181,7 @@ def uncompiled() -> Iterator[None]:
         if hasattr(module, attribute):
             before.append((module, attribute, getattr(module, attribute)))
             setattr(module, attribute, value)
-    try:
-        yield
-    finally:
-        for module, attribute, own in before:
-            setattr(module, attribute, own)
+    return before
 
 
 def _call(function: Callable[..., Any], args: Any, kwargs: Any = None) -> Any:

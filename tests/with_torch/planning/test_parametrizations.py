@@ -15,7 +15,7 @@ from torch import nn  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
 from fanwise import policies, schemes  # noqa: E402
-from fanwise.errors import ArgumentError  # noqa: E402
+from fanwise.errors import ArgumentError, ModelError  # noqa: E402
 
 WIDTH, DEPTH, VOCABULARY = 32, 3, 11
 BASE_WIDTH, BASE_DEPTH = 8.0, 2.0
@@ -194,10 +194,37 @@ def test_what_the_model_s_code_must_do_is_said():
     assert said().endswith(f"so that the model's code needn't. The model's code must {heads}")
     assert planned("mup")[1].policy.endswith(f"The model's code must {heads}")
     assert "must multiply the logits by 0.25, since the output is tied;" in said(tied=True)
+    for policy in (policies.MuP(BASE_WIDTH), policies.Spectral(BASE_WIDTH)):
+        assert "multiply the logits by 0.25, since" in planned(policy, tied=True)[1].policy
+        assert "multiply the logits" not in planned(policy)[1].policy
     for branch in (1.0 / 3.0, 0.3333):
         assert "The model's code multiplies branches by 0.333, as it should." in said(branch=branch)
     # A norm after the last kernel undoes any factor on it.
     assert "must multiply 6 branches by 0.333;" in said(output_norm=True)
+
+
+@pytest.mark.parametrize("closed", [("out",), ("out", "down")])
+def test_branches_that_start_at_nothing_count_in_the_depth(closed):
+    """They open with the first step, so that their rates are those of branches like others."""
+    model = GPT()
+    for block in model.blocks:
+        for name in closed:
+            nn.init.zeros_(getattr(block, name).weight)
+    policy = policies.CompleteP(BASE_WIDTH, BASE_DEPTH)
+    plan = fwt.plan(model, IDS, policy=policy)
+    open_plan = planned(policy)[1]
+    assert "6 branches of base 2" in plan.policy
+    for name in ("blocks.0.qkv.weight", "blocks.2.up.weight", "blocks.1.norm1.weight"):
+        assert adam_of(plan)[name] == adam_of(open_plan)[name]
+
+
+def test_groups_are_of_the_model_that_was_planned():
+    model, plan = planned("mup")
+    with pytest.raises(ModelError, match="anew"):
+        plan.parameter_groups(GPT(width=64), 1e-3)
+    model.adapter = nn.Linear(2, 2)
+    with pytest.raises(ModelError, match="no row for 'adapter.bias'"):
+        plan.parameter_groups(model, 1e-3)
 
 
 def test_no_factor_moves_into_a_kernel_that_is_used_elsewhere_or_frozen():

@@ -258,6 +258,26 @@ def test_zeros_laid_round_the_input_are_padding(zeros, stride):
         assert plan.predicted[0].rms == pytest.approx(layer.predicted[0].rms)
 
 
+def test_zeros_that_a_function_in_place_has_passed():
+    """The kernel after it is fed by the function, not by what the zeros were laid round."""
+
+    def plan(in_place):
+        layers = [nn.Conv2d(8, 8, 3), nn.ZeroPad2d(1), nn.ReLU(in_place), nn.Conv2d(8, 8, 3)]
+        return fwt.plan(nn.Sequential(*layers), randn(2, 8, 9, 9))["3.weight"]
+
+    assert (plan(True).feeds, plan(True).std) == (plan(False).feeds, plan(False).std)
+    assert plan(True).feeds == "relu"
+
+
+def test_zeros_before_one_dimension():
+    """(samples, channels, times): the past is padded as a causal convolution's, channels aren't."""
+    x = randn(32, 4, 8)
+    causal = Function(lambda s, x: F.conv1d(F.pad(x, (2, 0)), s.w), w=randn(4, 4, 3))
+    assert rows(causal, x)["w"].fan_in == pytest.approx(4 * 21 / 8)
+    wider = Function(lambda s, x: F.conv1d(F.pad(x, (0, 0, 0, 4)), s.w), w=randn(8, 8, 3))
+    assert rows(wider, x)["w"].fan_in == 24
+
+
 def test_zeros_beside_units_are_data():
     def forward(self, x):
         return F.conv2d(F.pad(x, (0, 0, 0, 0, 0, 5)), self.w)

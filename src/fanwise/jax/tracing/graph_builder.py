@@ -356,18 +356,17 @@ class GraphBuilder:
                 if node not in self.graph.outputs:
                     self.graph.outputs.append(node)
 
-    def without_zeros(self, value: Value) -> tuple[Value, Zeros]:
+    def without_zeros(self, value: Value, spatial: Sequence[int]) -> tuple[Value, Zeros]:
         """Return a value without the zeros laid round it; how many (before, after) on each axis.
 
-        One with zeros beside its samples or units is returned as it is.
+        One with zeros beside samples or units, on no spatial axis, is returned as it is.
         """
         none = ((0, 0),) * len(value.shape)
         if value not in self.padded:
             return value, none
-        inner, zeros = self.padded[value]
-        own = self.signals[inner]
-        kept = [axis for axis in (own.samples, own.units) if axis is not None]
-        return (value, none) if any(any(zeros[axis]) for axis in kept) else (inner, zeros)
+        zeros = self.padded[value][1]
+        beside = any(any(ends) for axis, ends in enumerate(zeros) if axis not in spatial)
+        return (value, none) if beside else self.padded[value]
 
     def following(self) -> dict[int, Following]:
         """Return what follows each contraction."""

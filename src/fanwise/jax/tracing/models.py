@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from inspect import signature
 from typing import Any
 
 import jax
@@ -202,12 +201,12 @@ def _haiku(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
         )
 
     # `hk.without_apply_rng` leaves an `apply` that takes no key.
-    takes = list(signature(model.apply).parameters)[len(variables) :][:1]
+    takes_key = "without_apply_rng" not in getattr(model.apply, "__qualname__", "")
 
     def function(variables: tuple[Any, ...], *args: Any, **kwargs: Any) -> Any:
         if call is not None:
             return call(model, variables if has_state else variables[0], *args, **kwargs)
-        keys = (jax.random.key(0),) if takes == ["rng"] else ()
+        keys = (jax.random.key(0),) if takes_key else ()
         found = model.apply(*variables, *keys, *args, **kwargs)
         return found[0] if has_state else found
 

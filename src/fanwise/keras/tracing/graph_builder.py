@@ -155,19 +155,19 @@ class GraphBuilder:
         record = self.record_of(tensor)
         return record.given or record.provenance is not None
 
-    def without_zeros(self, tensor: Any) -> tuple[Any, tuple[tuple[int, int], ...]]:
+    def without_zeros(
+        self, tensor: Any, spatial: Sequence[int]
+    ) -> tuple[Any, tuple[tuple[int, int], ...]]:
         """Return a tensor without the zeros laid round it; how many (before, after) on each axis.
 
-        One with zeros beside its samples or units is returned as it is.
+        One with zeros beside samples or units, on no spatial axis, is returned as it is.
         """
         none = ((0, 0),) * len(tensor.shape)
         padded = self.record_of(tensor).padded if self.find_provenance(tensor) else None
         if padded is None:
             return tensor, none
-        inner, zeros = padded
-        units = self.provenance(inner).unit_axis
-        kept = {0} if units is None else {0, units % len(zeros)}
-        return (tensor, none) if any(any(zeros[axis]) for axis in kept) else padded
+        beside = any(any(ends) for axis, ends in enumerate(padded[1]) if axis not in spatial)
+        return (tensor, none) if beside else padded
 
     def derived(self, tensor: Any) -> Derived | None:
         """Return how a tensor is made of parameters; None for one that isn't, or that is data."""

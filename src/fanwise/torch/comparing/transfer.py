@@ -17,7 +17,7 @@ from fanwise.names import BLOCK_INDEX
 from fanwise.network.branches import ResidualStructure
 from fanwise.planning.progress import Progress, silent
 from fanwise.policies import Changes, Policy, get
-from fanwise.policies.auto import at_base
+from fanwise.policies.auto import BASED, at_base
 from fanwise.policies.base import Uses
 from fanwise.policies.parametrizations import shape_of
 from fanwise.torch.comparing.data import seeded
@@ -127,6 +127,8 @@ def transfer(
     if seeds < 1 or not steps or min(steps) < 1:
         raise ArgumentError(f"got steps={list(steps)} and seeds={seeds}: take 1 at least.")
     rate = OPTIMIZERS[optimizer][1] if rate is None else rate
+    if not 0.0 < rate < math.inf:
+        raise ArgumentError(f"rate: give a positive number, got {rate}.")
     first = sizes[0][0], sizes[1][0]
     name = policy if isinstance(policy, str) else type(policy).__name__
     chosen = _based(build, policy, *first) if isinstance(policy, str) else get(policy)
@@ -156,11 +158,13 @@ def _checked(what: str, sizes: Sequence[int]) -> tuple[int, ...]:
             f"{what}: a fit needs three or more, and a factor {MIN_FACTOR} between them; got "
             f"{list(found)}."
         )
-    return tuple(sorted(found))
+    return found
 
 
 def _based(build: Build, policy: str, width: int, depth: int) -> Policy:
     """Return the policy of this name, whose base is the shape that a model of this size has."""
+    if policy not in BASED:
+        return get(policy)
     shape = _Shape()
     with seeded(0):
         model, inputs, _ = _built(build, width, depth)

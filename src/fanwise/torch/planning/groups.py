@@ -13,6 +13,7 @@ from fanwise.errors import ArgumentError
 from fanwise.planning.plan import Plan
 from fanwise.planning.rows import Row
 from fanwise.policies.corrections import Correction, Optimizer, optimizer_of
+from fanwise.torch.planning.rows import check_fits
 
 CLASSES = {
     Optimizer.ADAMW: "AdamW",
@@ -41,6 +42,7 @@ def parameter_groups(
         without: see there.
         options: see there.
     """
+    check_fits(plan.rows, parameters)
     kind = _checked(plan, optimizer)
     left_out = None if without is None else _checked(plan, without)
     if plan.corrected and kind == Optimizer.ADAM:

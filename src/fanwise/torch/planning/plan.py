@@ -17,7 +17,6 @@ from torch import nn
 
 from fanwise import policies
 from fanwise.drawing.streams import check_seed
-from fanwise.errors import ModelError
 from fanwise.names import TORCH, NameMap, Stream, check_names
 from fanwise.network.graph import WeightOf
 from fanwise.planning.designs import Keep, Values, ZeroLines
@@ -42,7 +41,7 @@ from fanwise.torch.planning.held import (
     values_of,
 )
 from fanwise.torch.planning.parametrized import in_use, scale_corrections
-from fanwise.torch.planning.rows import fills
+from fanwise.torch.planning.rows import check_fits, fills
 from fanwise.torch.sharding import check_agreement, is_dtensor
 from fanwise.torch.tracing.run import TorchTrace
 from fanwise.torch.tracing.run import trace as traced
@@ -106,19 +105,7 @@ class Plan(ShownPlan):
         with without_wrappers(model) as plain:
             parameters = dict(plain.named_parameters())
             check_materialized(plain)
-        for row in self.rows:
-            if row.name not in parameters:
-                raise ModelError(f"the plan has {row.name!r}, and the model has no such parameter.")
-            if tuple(parameters[row.name].shape) != row.shape:
-                raise ModelError(
-                    f"the plan has {row.name!r} as {row.shape}, and the model as "
-                    f"{tuple(parameters[row.name].shape)}: plan this model anew."
-                )
-        missing = parameters.keys() - {row.name for row in self.rows}
-        if missing:
-            raise ModelError(
-                f"the plan has no row for {sorted(missing)[0]!r}: plan this model anew."
-            )
+        check_fits(self.rows, parameters)
         streams = [names(row.like or row.name) for row in self.rows]
         check_streams(zip(self.rows, streams, strict=True), ALIKE_REMEDY)
         drawn = [

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
+from fanwise.errors import ModelError
 from fanwise.names import Stream
 from fanwise.planning.designs import ZeroLines
 from fanwise.planning.rows import Row
 from fanwise.torch.memory import check_drawable, fill_pieces_
 from fanwise.torch.sharding import Box, Piece, is_dtensor, overlap, pieces_of
+
+
+def check_fits(rows: Sequence[Row], parameters: Mapping[str, torch.Tensor]) -> None:
+    """Raise `ModelError` where a model's parameters aren't those of a plan's rows."""
+    for row in rows:
+        if row.name not in parameters:
+            raise ModelError(f"the plan has {row.name!r}, and the model has no such parameter.")
+        if tuple(parameters[row.name].shape) != row.shape:
+            raise ModelError(
+                f"the plan has {row.name!r} as {row.shape}, and the model as "
+                f"{tuple(parameters[row.name].shape)}: plan this model anew."
+            )
+    missing = parameters.keys() - {row.name for row in rows}
+    if missing:
+        raise ModelError(f"the plan has no row for {sorted(missing)[0]!r}: plan this model anew.")
 
 
 def fills(

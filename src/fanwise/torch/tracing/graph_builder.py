@@ -114,21 +114,27 @@ class GraphBuilder:
         ends = [(int(low), int(high)) for low, high in zip(widths[::2], widths[1::2], strict=True)]
         zeros = ((0, 0),) * (inner.dim() - len(ends)) + tuple(ends[::-1])
         if all(n >= 0 for pair in zeros for n in pair):
-            self.records.of(padded).padded = inner, zeros
+            self.records.of(padded).padded = inner, zeros, self._sources(inner, padded)
 
-    def without_zeros(self, tensor: torch.Tensor) -> tuple[torch.Tensor, Zeros]:
+    def _sources(self, *tensors: torch.Tensor) -> tuple[Any, Any]:
+        """Return where the entries of two tensors of data come from, to tell a later change by."""
+        first, second = (self.provenance(t) for t in tensors)
+        return (first.node, first.pointwise), (second.node, second.pointwise)
+
+    def without_zeros(self, tensor: torch.Tensor, axes: int) -> tuple[torch.Tensor, Zeros]:
         """Return a tensor without the zeros laid round it; how many (before, after) on each axis.
 
-        One with zeros beside its samples or units is returned as it is.
+        One with zeros before its last `axes`, beside samples or channels, is returned as it is.
         """
         none = ((0, 0),) * tensor.dim()
         padded = self.records.find(tensor).padded if self.find_provenance(tensor) else None
         if padded is None:
             return tensor, none
-        inner, zeros = padded
-        units = self.provenance(inner).unit_axis
-        kept = {0} if units is None else {0, units % len(zeros)}
-        return (tensor, none) if any(any(zeros[axis]) for axis in kept) else padded
+        inner, zeros, sources = padded
+        beside = any(any(ends) for ends in zeros[: len(zeros) - axes])
+        if beside or self._sources(inner, tensor) != sources:
+            return tensor, none
+        return inner, zeros
 
     def set_provenance(self, result: Any, provenance: Provenance) -> None:
         """Note where the tensors of a result come from, but for integers: counts and positions."""

@@ -327,7 +327,7 @@ def _record_convolution(uses: Uses, equation: Equation) -> bool:
     transposed = any(n > 1 for n in spread)
     zeros = ((0, 0),) * len(data.shape)
     if not transposed:  # whose entries are set apart, zeros and all
-        data, zeros = builder.without_zeros(data)
+        data, zeros = builder.without_zeros(data, numbers.lhs_spec[2:])
     strides = tuple(int(n) for n in params["window_strides"])
     kernel_axes = numbers.rhs_spec[2:]
     order = [sorted(kernel_axes).index(axis) for axis in kernel_axes]

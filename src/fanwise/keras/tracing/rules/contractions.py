@@ -290,7 +290,7 @@ def convolve(
     padding = "valid" if pointwise else str(call.setting("padding", "valid"))
     before, after = [0] * k, [0] * k
     if padding == "valid" and not transposed:  # zeros laid round its input are its own
-        data, zeros = builder.without_zeros(data)
+        data, zeros = builder.without_zeros(data, spatial)
         before, after = ([zeros[i][end] for i in spatial] for end in (0, 1))
     widths = [int(n) for n in kernel.shape[:k]]
     own_sizes = [int(data.shape[i]) for i in spatial]

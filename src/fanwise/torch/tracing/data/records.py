@@ -32,7 +32,8 @@ class TensorRecord:
         rows: of a tensor made of a parameter: how many rows of that it can show.
         number: on the tape.
         age: the number of operations before it was made, where that is measured.
-        padded: of zeros laid round another tensor: that tensor, and how many.
+        padded: of zeros laid round another tensor: that tensor, how many, and where both tensors'
+            entries came from then; a write in place changes that.
     """
 
     provenance: Provenance | None = None
@@ -46,7 +47,7 @@ class TensorRecord:
     rows: int | None = None
     number: int | None = None
     age: int | None = None
-    padded: tuple[torch.Tensor, Zeros] | None = None
+    padded: tuple[torch.Tensor, Zeros, tuple[Any, Any]] | None = None
 
 
 NOTHING = TensorRecord()

@@ -71,9 +71,9 @@ def add_kernel(
 
 def convolved_data(builder: GraphBuilder, operation: Operation) -> tuple[torch.Tensor, Zeros]:
     """Return what a convolution sees: without the zeros that an operation laid round it."""
-    data, transposed = operation.args[0], operation.args[6]
+    data, weight, transposed = operation.args[0], operation.args[1], operation.args[6]
     none = ((0, 0),) * data.dim()
-    return (data, none) if transposed else builder.without_zeros(data)
+    return (data, none) if transposed else builder.without_zeros(data, weight.dim() - 2)
 
 
 def _taps_on(operation: Operation, sizes: Sequence[int], zeros: Zeros) -> float:
