@@ -223,7 +223,7 @@ def test_groups_are_of_the_model_that_was_planned():
     with pytest.raises(ModelError, match="anew"):
         plan.parameter_groups(GPT(width=64), 1e-3)
     model.adapter = nn.Linear(2, 2)
-    with pytest.raises(ModelError, match="no row for 'adapter.bias'"):
+    with pytest.raises(ModelError, match=r"no row for 'adapter\.bias'"):
         plan.parameter_groups(model, 1e-3)
 
 
