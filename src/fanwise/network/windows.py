@@ -5,13 +5,16 @@ Fewer at the borders: counts are means over the outputs. On a small map that cha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
 from fanwise.network.uses import Use
 
+Zeros: TypeAlias = tuple[tuple[int, int], ...]
+"""How many zeros lie (before, after) a signal on each of its axes."""
 MIN_TOUCHED = 0.9
 """A convolution more of whose taps touch data has the fans of its shape: its std within 5 %."""
 MAX_MAP = 512
@@ -55,6 +58,15 @@ def pairs(
             places = np.arange(first, last + 1) * stride - shift
             count += int(np.count_nonzero(places % spread == 0))
     return count
+
+
+def only_around(zeros: Zeros, spatial: Sequence[int]) -> bool:
+    """Return whether zeros lie on spatial axes alone: none beside samples or units.
+
+    >>> only_around(((0, 0), (1, 1), (0, 2), (0, 0)), spatial=(1, 2))
+    True
+    """
+    return not any(any(ends) for axis, ends in enumerate(zeros) if axis not in spatial)
 
 
 def with_touched_taps(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate, combinations
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -30,17 +30,12 @@ from fanwise.network.curves import Curve
 from fanwise.network.graph import Graph
 from fanwise.network.steps.attention import Softmax
 from fanwise.network.steps.base import Sampled, Source, Step, Unknown
-from fanwise.network.steps.recurrence import Recurrence
-from fanwise.network.steps.signals import Normalization, Pointwise, Sum, View
-from fanwise.network.steps.weights import Kernel, Lookup, Scale, Shift
+from fanwise.network.steps.kinds import NORMAL, ROOTS
+from fanwise.network.steps.signals import Pointwise, View
+from fanwise.network.steps.weights import Lookup
 from fanwise.network.uses import Neighbour
+from fanwise.network.windows import Zeros, only_around
 
-ROOTS = (Kernel, Lookup, Recurrence, Source)
-"""Steps whose outputs are independent of what came before."""
-NORMAL = (*ROOTS, Normalization, Scale, Shift, Sum)
-"""Steps whose outputs are taken as normal."""
-Zeros: TypeAlias = tuple[tuple[int, int], ...]
-"""How many zeros lie (before, after) a value on each of its axes."""
 MAX_EQUATIONS = 20_000
 """Equations that are run on samples."""
 
@@ -364,9 +359,7 @@ class GraphBuilder:
         none = ((0, 0),) * len(value.shape)
         if value not in self.padded:
             return value, none
-        zeros = self.padded[value][1]
-        beside = any(any(ends) for axis, ends in enumerate(zeros) if axis not in spatial)
-        return (value, none) if beside else self.padded[value]
+        return self.padded[value] if only_around(self.padded[value][1], spatial) else (value, none)
 
     def following(self) -> dict[int, Following]:
         """Return what follows each contraction."""

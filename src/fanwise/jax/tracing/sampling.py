@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fanwise.jax.tracing.arithmetic import Array, run_equations
 from fanwise.jax.tracing.equations import Equation, Value
 from fanwise.network.statistics import Statistics, Weight
+from fanwise.network.steps.base import Sampler
 
 ENOUGH_ENTRIES = 1 << 15
 """Entries of the result that are looked at, over several samples."""
@@ -29,8 +30,6 @@ MAX_SAMPLED = 1 << 26
 """Most entries of all values on the way; with more, the result's statistics stay unknown."""
 STEP = 1e-4
 """Of a difference quotient, relative to the rms."""
-
-Feeds: TypeAlias = tuple[tuple[Statistics, ...], tuple[Weight | None, ...]]
 
 
 class DataAxes(NamedTuple):
@@ -100,7 +99,7 @@ class SampledInput(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class EquationSampler:
+class EquationSampler(Sampler):
     """A part of a jaxpr, from values that are sampled to one that is looked at.
 
     Attributes:
@@ -120,17 +119,6 @@ class EquationSampler:
     parameters: Sequence[tuple[Value, str]]
     constants: Mapping[Value, Array]
     kept: Callable[[str], Any]
-    _found: dict[Feeds, Statistics | None] = field(default_factory=dict)
-    _gradients: dict[Feeds, tuple[float | None, ...]] = field(default_factory=dict)
-
-    def forward(
-        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
-    ) -> Statistics | None:
-        """Return the statistics of the result; None where it can't be run, or isn't finite."""
-        key = tuple(feeds), tuple(weights)
-        if key not in self._found:  # a plan asks again once it has scaled some scores
-            self._found[key] = self._forward(feeds, weights)
-        return self._found[key]
 
     def _forward(
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
@@ -150,15 +138,6 @@ class EquationSampler:
             pairs += (alike * n - own) / (n - 1) if n > 1 else own
             count, seen = count + 1, seen + y.size
         return Statistics(square / count, pairs / count, mean / count)
-
-    def backward(
-        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
-    ) -> tuple[float | None, ...]:
-        """Return E[g²] at each input for a unit gradient at the result, independent throughout."""
-        key = tuple(feeds), tuple(weights)
-        if key not in self._gradients:  # a prediction's spread asks again
-            self._gradients[key] = self._backward(feeds, weights)
-        return self._gradients[key]
 
     def _backward(
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]

@@ -25,6 +25,7 @@ from fanwise.network.steps.signals import Pointwise, View
 from fanwise.network.steps.weights import Kernel, Lookup, Shift
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import UNSEEN, Neighbour, Role, Use
+from fanwise.network.windows import Zeros, only_around
 from fanwise.schemes.quadrature import Array
 
 MAX_PACKED = 8
@@ -49,7 +50,7 @@ class Record:
     derived: Derived | None = None
     value: Array | None = None
     given: bool = False
-    padded: tuple[Any, tuple[tuple[int, int], ...]] | None = None
+    padded: tuple[Any, Zeros] | None = None
 
 
 @dataclass
@@ -155,9 +156,7 @@ class GraphBuilder:
         record = self.record_of(tensor)
         return record.given or record.provenance is not None
 
-    def without_zeros(
-        self, tensor: Any, spatial: Sequence[int]
-    ) -> tuple[Any, tuple[tuple[int, int], ...]]:
+    def without_zeros(self, tensor: Any, spatial: Sequence[int]) -> tuple[Any, Zeros]:
         """Return a tensor without the zeros laid round it; how many (before, after) on each axis.
 
         One with zeros beside samples or units, on no spatial axis, is returned as it is.
@@ -166,8 +165,7 @@ class GraphBuilder:
         padded = self.record_of(tensor).padded if self.find_provenance(tensor) else None
         if padded is None:
             return tensor, none
-        beside = any(any(ends) for axis, ends in enumerate(padded[1]) if axis not in spatial)
-        return (tensor, none) if beside else padded
+        return padded if only_around(padded[1], spatial) else (tensor, none)
 
     def derived(self, tensor: Any) -> Derived | None:
         """Return how a tensor is made of parameters; None for one that isn't, or that is data."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -27,16 +27,10 @@ from fanwise.keras.tracing.provenance import Provenance
 from fanwise.keras.tracing.symbols import Symbol
 from fanwise.network.graph import Graph
 from fanwise.network.statistics import Statistics, Weight
-from fanwise.network.steps.base import Sampled, Source
-from fanwise.network.steps.recurrence import Recurrence
-from fanwise.network.steps.signals import Normalization, Sum
-from fanwise.network.steps.weights import Kernel, Lookup, Scale, Shift
+from fanwise.network.steps.base import Sampled, Sampler
+from fanwise.network.steps.kinds import NORMAL, ROOTS
 from fanwise.schemes.quadrature import Array
 
-ROOTS = (Kernel, Lookup, Recurrence, Source)
-"""Steps whose outputs are independent of what came before."""
-NORMAL = (*ROOTS, Normalization, Scale, Shift, Sum)
-"""Steps whose outputs are taken as normal."""
 ENOUGH_ENTRIES = 1 << 15
 """Entries of the result that are looked at, over several samples."""
 MAX_SAMPLES = 16
@@ -44,8 +38,6 @@ STOP_AFTER = 1 << 22
 """Entries on the way after which no further sample is begun."""
 MAX_WORK = 1 << 26
 """Most entries of all tensors on the way; with more, the result's statistics stay unknown."""
-
-SampleInputs: TypeAlias = tuple[tuple[Statistics, ...], tuple[Weight | None, ...]]
 
 
 class DataAxes(NamedTuple):
@@ -105,7 +97,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, eq=False)
-class Region:
+class Region(Sampler):
     """A part of a run, from tensors that are sampled to one that is looked at.
 
     Attributes:
@@ -124,31 +116,11 @@ class Region:
     leaves: Sequence[Leaf]
     parameters: Sequence[Symbol]
     constants: dict[int, Array]
-    _found: dict[SampleInputs, Statistics | None] = field(default_factory=dict)
-    _gradients: dict[SampleInputs, tuple[float | None, ...]] = field(default_factory=dict)
 
     @property
     def work(self) -> int:
         """How many entries there are on the way."""
         return sum(size_of(x) for call in self.calls for x in call.outputs)
-
-    def forward(
-        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
-    ) -> Statistics | None:
-        """Return the statistics of the result; None where it can't be run, or isn't finite."""
-        key = tuple(feeds), tuple(weights)
-        if key not in self._found:  # a plan asks again once it has scaled some scores
-            self._found[key] = self._forward(feeds, weights)
-        return self._found[key]
-
-    def backward(
-        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
-    ) -> tuple[float | None, ...]:
-        """Return E[g²] at each input for a unit gradient at the result, independent throughout."""
-        key = tuple(feeds), tuple(weights)
-        if key not in self._gradients:  # a prediction's spread asks again
-            self._gradients[key] = self._backward(feeds, weights)
-        return self._gradients[key]
 
     def _backward(
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]

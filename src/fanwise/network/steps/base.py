@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, TypeAlias
 
 from fanwise.network.curves import Curve
 from fanwise.network.statistics import UNIT, Statistics, Weight
@@ -47,18 +47,48 @@ class Source(Step):
         return ()
 
 
-class Sampler(Protocol):
-    """Runs operations on random inputs of given statistics; see `Sampled`."""
+SampledOn: TypeAlias = tuple[tuple[Statistics, ...], tuple[Weight | None, ...]]
+"""What operations were run on: the statistics of what feeds them, and of their parameters."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """Runs operations on random inputs of given statistics; see `Sampled`.
+
+    It remembers what it has found: a plan asks again once it has scaled some scores, and a
+    prediction's spread asks for its gradients.
+    """
+
+    _found: dict[SampledOn, Statistics | None] = field(default_factory=dict, init=False)
+    _gradients: dict[SampledOn, tuple[float | None, ...]] = field(default_factory=dict, init=False)
 
     def forward(
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
     ) -> Statistics | None:
-        """Return the statistics of the output; None where it can't be run."""
+        """Return the statistics of the output; None where it can't be run, or isn't finite."""
+        key = tuple(feeds), tuple(weights)
+        if key not in self._found:
+            self._found[key] = self._forward(feeds, weights)
+        return self._found[key]
 
     def backward(
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
     ) -> tuple[float | None, ...]:
-        """Return E[g²] at each input for a unit gradient at the output."""
+        """Return E[g²] at each input for a unit gradient at the output, independent throughout."""
+        key = tuple(feeds), tuple(weights)
+        if key not in self._gradients:
+            self._gradients[key] = self._backward(feeds, weights)
+        return self._gradients[key]
+
+    def _forward(
+        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
+    ) -> Statistics | None:
+        raise NotImplementedError
+
+    def _backward(
+        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
+    ) -> tuple[float | None, ...]:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from fanwise.network.steps.base import Sampled, Source, Step, Unknown
 from fanwise.network.steps.signals import Pointwise, View
 from fanwise.network.steps.weights import Kernel, Lookup, Shift
 from fanwise.network.uses import Neighbour
+from fanwise.network.windows import Zeros, only_around
 from fanwise.torch.internals import is_fake, memory_of, tensors_in
 from fanwise.torch.tracing.aten.axes import kind_of
 from fanwise.torch.tracing.aten.expressions import Z, curve_of
@@ -29,7 +30,7 @@ from fanwise.torch.tracing.data.constants import Constants
 from fanwise.torch.tracing.data.derived import Derived
 from fanwise.torch.tracing.data.outputs import KernelOutputs
 from fanwise.torch.tracing.data.provenance import Provenance, output_of
-from fanwise.torch.tracing.data.records import Records, Zeros
+from fanwise.torch.tracing.data.records import Records
 from fanwise.torch.tracing.sampling.generated import GeneratedWeight
 from fanwise.torch.tracing.sampling.regions import Regions
 
@@ -131,10 +132,9 @@ class GraphBuilder:
         if padded is None:
             return tensor, none
         inner, zeros, sources = padded
-        beside = any(any(ends) for ends in zeros[: len(zeros) - axes])
-        if beside or self._sources(inner, tensor) != sources:
-            return tensor, none
-        return inner, zeros
+        around = only_around(zeros, range(len(zeros) - axes, len(zeros)))
+        same = self._sources(inner, tensor) == sources
+        return (inner, zeros) if around and same else (tensor, none)
 
     def set_provenance(self, result: Any, provenance: Provenance) -> None:
         """Note where the tensors of a result come from, but for integers: counts and positions."""

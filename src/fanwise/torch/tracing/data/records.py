@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 from weakref import ref
 
 import torch
 
 from fanwise.network.layouts import Factor
+from fanwise.network.windows import Zeros
 from fanwise.torch.tracing.data.derived import Derived
 from fanwise.torch.tracing.data.provenance import Provenance
-
-Zeros: TypeAlias = tuple[tuple[int, int], ...]
-"""How many zeros lie (before, after) a tensor on each of its axes."""
 
 
 @dataclass(eq=False, slots=True)

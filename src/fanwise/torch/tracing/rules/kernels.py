@@ -10,11 +10,10 @@ import torch
 from fanwise.network.steps.signals import Product
 from fanwise.network.steps.weights import Kernel, Shift
 from fanwise.network.uses import Use
-from fanwise.network.windows import pairs, with_touched_taps
+from fanwise.network.windows import Zeros, pairs, with_touched_taps
 from fanwise.torch.tracing.aten.facts import describe
 from fanwise.torch.tracing.aten.operation import Operation
 from fanwise.torch.tracing.data.provenance import output_of
-from fanwise.torch.tracing.data.records import Zeros
 from fanwise.torch.tracing.graph_builder import GraphBuilder
 from fanwise.torch.tracing.rules.position_axes import update_axes
 

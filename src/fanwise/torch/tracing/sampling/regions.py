@@ -14,10 +14,8 @@ from math import prod
 import torch
 
 from fanwise.network.graph import Graph
-from fanwise.network.steps.base import Sampled, Source
-from fanwise.network.steps.recurrence import Recurrence
-from fanwise.network.steps.signals import Normalization, Sum
-from fanwise.network.steps.weights import Kernel, Lookup, Scale, Shift
+from fanwise.network.steps.base import Sampled
+from fanwise.network.steps.kinds import NORMAL, ROOTS
 from fanwise.torch.tracing.aten.expressions import Z
 from fanwise.torch.tracing.data.provenance import Provenance
 from fanwise.torch.tracing.data.records import Records
@@ -25,10 +23,6 @@ from fanwise.torch.tracing.sampling.generated import WeightComputation
 from fanwise.torch.tracing.sampling.replay import MAX_REPLAYED, DataAxes, Replay, SampledLeaf
 from fanwise.torch.tracing.sampling.tape import Tape
 
-ROOTS = (Kernel, Lookup, Recurrence, Source)
-"""Steps whose outputs are independent of what came before."""
-NORMAL = (*ROOTS, Normalization, Scale, Shift, Sum)
-"""Steps whose outputs are taken as normal."""
 MAX_OPERATIONS = 20_000
 """Operations in a region."""
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from fanwise.network.statistics import Statistics, Weight
+from fanwise.network.steps.base import Sampler
 from fanwise.torch.internals import without_modes
 from fanwise.torch.tracing.sampling.tape import TapeEntry, run
 
@@ -28,9 +29,6 @@ STOP_AFTER = 1 << 22
 """Entries on the way after which no further sample is begun."""
 MAX_REPLAYED = 1 << 27
 """Most entries of all tensors on the way; with more, the result's statistics stay unknown."""
-
-ReplayInputs: TypeAlias = tuple[tuple[Statistics, ...], tuple[Weight | None, ...]]
-"""What feeds a replay: the statistics of its leaves, and of its parameters."""
 
 
 class DataAxes(NamedTuple):
@@ -100,7 +98,7 @@ class SampledLeaf:
 
 
 @dataclass(frozen=True, eq=False)
-class Replay:
+class Replay(Sampler):
     """A part of a run, from tensors that are sampled to one that is looked at.
 
     Attributes:
@@ -122,26 +120,6 @@ class Replay:
     parameters: Sequence[tuple[int, str, tuple[int, ...]]]
     constants: dict[int, torch.Tensor]
     kept: Callable[[str], torch.Tensor | None]
-    _found: dict[ReplayInputs, Statistics | None] = field(default_factory=dict)
-    _gradients: dict[ReplayInputs, tuple[float | None, ...]] = field(default_factory=dict)
-
-    def forward(
-        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
-    ) -> Statistics | None:
-        """Return the statistics of the result; None where it can't be run, or isn't finite."""
-        key = tuple(feeds), tuple(weights)
-        if key not in self._found:  # a plan asks again once it has scaled some scores
-            self._found[key] = self._forward(feeds, weights)
-        return self._found[key]
-
-    def backward(
-        self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
-    ) -> tuple[float | None, ...]:
-        """Return E[g²] at each input for a unit gradient at the result, independent throughout."""
-        key = tuple(feeds), tuple(weights)
-        if key not in self._gradients:  # a prediction's spread asks again
-            self._gradients[key] = self._backward(feeds, weights)
-        return self._gradients[key]
 
     def _backward(
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
