@@ -4,7 +4,7 @@ The right scale for every layer, the same bits everywhere, checked before you tr
 
 `plan` and `init` take a model of PyTorch, Keras or JAX, `measure` one that can be run (PyTorch,
 Keras); `fanwise.torch`, `fanwise.keras` and `fanwise.jax` have verbs of their own. `draw` makes an
-array.
+array, `audit` looks at a checkpoint.
 """
 
 from importlib import import_module
@@ -21,6 +21,7 @@ from fanwise.schemes.gains import calculate_gain, gain
 
 if TYPE_CHECKING:
     from fanwise import names, policies
+    from fanwise.auditing.audit import Audit, audit
     from fanwise.frameworks import init, measure, plan
     from fanwise.planning.rules import Rule
     from fanwise.schemes import compat
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",
+    "Audit",
     "CriticalPoint",
     "Draw",
     "Fans",
@@ -36,6 +38,7 @@ __all__ = [
     "ModelError",
     "Rule",
     "TargetError",
+    "audit",
     "calculate_gain",
     "compat",
     "critical",
@@ -57,7 +60,9 @@ _MODULES = {
     "policies": "fanwise.policies",
 }
 _MEMBERS = {
+    "Audit": "fanwise.auditing.audit",
     "Rule": "fanwise.planning.rules",
+    "audit": "fanwise.auditing.audit",
     "init": "fanwise.frameworks",
     "measure": "fanwise.frameworks",
     "plan": "fanwise.frameworks",

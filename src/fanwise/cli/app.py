@@ -195,6 +195,56 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: fanwise audit model.safetensors --target train.py:build --strict")
+def audit(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="A safetensors file, a folder with shards, or model.safetensors.index.json.",
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help="The model that the weights are for, as file.py:name: its plan says what each "
+            "kernel's use asks for.",
+        ),
+    ] = None,
+    input: InputOption = None,
+    framework: FrameworkOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with status 1 where something looks wrong.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say of a checkpoint which tensors were drawn, by which scheme, and which were trained.
+
+    Also what looks wrong: copies, dead units, NaN, what was never trained. No pickle is opened.
+    """
+    from rich.text import Text
+
+    from fanwise.auditing.audit import audit as audit_checkpoint
+    from fanwise.cli.console import console, output_width, show
+    from fanwise.cli.progress import progress
+    from fanwise.report.audits import audit_table
+
+    plan = None if target is None else load_model(target, input, framework).plan(keep="nothing")
+    with progress(console(stderr=True), "reading", None) as advance:
+        found = audit_checkpoint(path, plan, progress=lambda _, of: advance(of))
+    if as_json:
+        print(found.to_json())
+    else:
+        show(audit_table(found, output_width()))
+        style = "bold yellow" if found.findings else "bold green"
+        show(Text.assemble((found.summary, style)))
+        for finding in found.findings:
+            show(Text.assemble((f"{finding.kind}: ", "bold red"), finding.words))
+    if strict and found.findings:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: fanwise compare train.py:build --starts own,init_ --seeds 5")
 def compare(
     target: TargetArgument,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from fanwise.names import BLOCK_INDEX
+from fanwise.report.blocks import in_blocks
 from fanwise.report.numbers import shape_text, short_number
 from fanwise.report.sentences import plan_counts
 from fanwise.report.terminal import TEXT_WIDTH
@@ -34,28 +34,14 @@ def _about(plan: Plan) -> list[str]:
 
 
 def _alike(rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
-    """Yield (label, row): one for all parameters that differ in one index of their names alone.
+    """Yield (label, row): one for all parameters that differ in one index of their names alone."""
 
-    `blocks.{0…11}.qkv.weight` stands for twelve; the index is the first by which rows agree.
-    """
-    groups: dict[object, list[Row]] = {}
-    for row in rows:
-        key: object = row.name
-        if BLOCK_INDEX.search(row.name):
-            named = BLOCK_INDEX.sub("*", row.name, count=1)
-            drawn = row.shape, row.role, row.layout, row.fan_in, row.fan_out, row.scheme, row.draws
-            key = named, drawn, row.feeds, row.follows, row.reason
-        groups.setdefault(key, []).append(row)
-    for group in groups.values():
-        indices = [int(found[0]) for row in group if (found := BLOCK_INDEX.search(row.name))]
-        first = group[0]
-        if len(group) < 2:
-            yield first.name, first
-            continue
-        listed = ",".join(map(str, indices))
-        if indices == list(range(indices[0], indices[0] + len(indices))):
-            listed = f"{indices[0]}…{indices[-1]}"
-        yield BLOCK_INDEX.sub(f"{{{listed}}}", first.name, count=1), first
+    def drawn(row: Row) -> object:
+        kernel = row.shape, row.role, row.layout, row.fan_in, row.fan_out, row.scheme, row.draws
+        return kernel, row.feeds, row.follows, row.reason
+
+    for label, group in in_blocks([(row.name, drawn(row), row) for row in rows]):
+        yield label, group[0]
 
 
 def plan_table(plan: Plan, width: int = TEXT_WIDTH) -> Table:

@@ -1,0 +1,146 @@
+"""What looks wrong: each kind of finding on a checkpoint that has it, and on one that doesn't."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fanwise as fw
+import fanwise.torch as fwt
+from fanwise.schemes import Normal
+
+RNG = np.random.default_rng(0)
+
+
+def noise(shape=(64, 96), seed=0, scheme="he_normal"):
+    return fw.draw(scheme, shape, seed=seed, name="w").copy()
+
+
+def trained(shape=(64, 96), seed=0):
+    return noise(shape, seed) * (1 + RNG.random((shape[0], 1), np.float32))
+
+
+def kinds(audit):
+    return [str(finding.kind) for finding in audit.findings]
+
+
+def test_a_plain_checkpoint_has_none(audited):
+    found = audited({"a.weight": noise((200, 300)), "a.bias": np.zeros(200, np.float32)})
+    assert found.findings == ()
+    assert found.trained is False
+    assert found.summary == "As it was drawn: none of 1 kernels was trained (1 by He normal)."
+
+
+def test_nan(audited):
+    values = noise()
+    values[3, :5] = np.nan
+    values[7, 7] = np.inf
+    found = audited({"a": values})
+    assert kinds(found) == ["not finite"]
+    assert "6 of 6,144" in found.findings[0].words
+    assert found.tensors[0].origin.kind == "drawn"
+
+
+def test_what_was_never_trained_beside_what_was(audited):
+    some = {f"{i}.weight": trained(seed=i) for i in range(4)}
+    bias = RNG.normal(size=64).astype(np.float32)
+    healthy = audited({**some, "0.bias": bias})
+    assert (kinds(healthy), healthy.trained) == ([], True)
+    found = audited({**some, "new.weight": noise((300, 300), 9), "0.bias": np.zeros_like(bias)})
+    assert kinds(found) == ["never trained"] * 2
+    assert {finding.tensors for finding in found.findings} == {("new.weight",), ("0.bias",)}
+
+
+@pytest.mark.parametrize("updated", [False, True])
+def test_batch_norm_that_never_ran(audited, updated):
+    found = audited(
+        {
+            "conv.weight": trained(),
+            "bn.running_mean": np.full(64, 0.1 if updated else 0.0, np.float32),
+            "bn.running_var": np.ones(64, np.float32),
+        }
+    )
+    assert kinds(found) == ([] if updated else ["never updated"])
+
+
+def test_dead_units(audited):
+    values = noise()
+    values[[3, 9]] = 0
+    values[:, 5] = 0
+    found = audited({"a": values})
+    assert kinds(found) == ["dead units"] * 2
+    assert "rows 3, 9 of 64" in found.findings[0].words
+    assert "column 5 of 96" in found.findings[1].words
+
+
+def test_equal_units(audited):
+    values = noise()
+    values[40] = values[2]
+    found = audited({"a": values})
+    assert kinds(found) == ["equal units"]
+    assert "rows 2, 40 are equal" in found.findings[0].words
+
+
+def test_equal_tensors(audited):
+    almost = noise(seed=1)
+    almost[5, 5], almost[5, 6] = almost[5, 6], almost[5, 5]  # the same moments, other entries
+    found = audited({"a": noise(), "b": noise(), "c": noise(seed=1), "d": almost})
+    assert [finding.tensors for finding in found.findings] == [("a", "b")]
+    assert audited({"a": np.zeros((9, 9)), "b": np.zeros((9, 9))}).findings == ()
+
+
+def test_draws_of_few_random_bits(audited):
+    import jax
+
+    key = jax.random.key(0)
+    coarse = jax.random.normal(key, (300, 300), "bfloat16").astype("float32")
+    fine = jax.random.normal(key, (300, 300), "float32")
+    assert "few levels" in kinds(audited({"a": np.asarray(coarse)}))
+    assert kinds(audited({"a": np.asarray(fine)})) == []
+
+
+def test_float32_that_holds_bfloat16(audited):
+    rounded = torch.from_numpy(noise((300, 300))).bfloat16().float().numpy()
+    assert kinds(audited({"a": rounded})) == ["rounded"]
+
+
+def test_out_of_range(audited):
+    assert kinds(audited({"a": noise() * 1e6})) == ["out of range"]
+
+
+def build():
+    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 200))
+
+
+def tensors_of(model, prefix=""):
+    return {f"{prefix}{k}": v.numpy() for k, v in model.state_dict().items()}
+
+
+def test_against_a_target(audited):
+    x = torch.randn(8, 64)
+    plan = fwt.plan(build(), x)
+    model = fwt.init_(build(), x, seed=0)
+    assert audited(tensors_of(model), plan).findings == ()
+    assert audited(tensors_of(model, "model."), plan).findings == ()
+    with torch.no_grad():
+        model[2].weight *= 4
+    wrong = tensors_of(model)
+    del wrong["2.bias"]
+    wrong["0.bias"] = np.zeros(7, np.float32)
+    wrong["old.weight"] = noise()
+    found = audited(wrong, plan)
+    assert kinds(found) == ["missing", "other shape", "wrong scale", "unexpected"]
+    assert found.findings[2].tensors == ("2.weight",)
+    assert found.tensors[[t.name for t in found.tensors].index("2.weight")].role == "dense"
+
+
+def test_json_has_no_nan(audited):
+    import json
+
+    text = audited({"a": np.full((3, 3), np.nan, np.float32), "b": noise()}).to_json()
+    assert json.loads(text, parse_constant=pytest.fail)["findings"][0]["kind"] == "not finite"
+
+
+def test_small_std(audited):
+    found = audited({"a": noise(scheme=Normal(1e-10))})
+    assert found.tensors[0].origin.drawn.std == pytest.approx(1e-10, rel=0.05)
