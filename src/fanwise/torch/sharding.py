@@ -118,9 +118,14 @@ def pieces_of(tensor: Any, view: Sequence[int] | None = None, name: str = "") ->
         if memory.numel():
             whole = tuple(slice(run.start, run.start + run.size) for run in box)
             found.append(Piece(memory, whole))
-    if view is None or tuple(view) == shape:
-        return found
-    return [part for piece in found for part in _seen_as(piece, shape, tuple(view))]
+    return found if view is None else seen_as(found, shape, tuple(view))
+
+
+def seen_as(pieces: Sequence[Piece], shape: tuple[int, ...], view: tuple[int, ...]) -> list[Piece]:
+    """Return pieces of a whole of `shape` as pieces of the same whole seen as `view`."""
+    if view == shape:
+        return list(pieces)
+    return [part for piece in pieces for part in _seen_as(piece, shape, view)]
 
 
 class Run(NamedTuple):

@@ -23,6 +23,7 @@ from fanwise.planning.designs import Keep, Values, ZeroLines
 from fanwise.planning.drawn import Drawn
 from fanwise.planning.findings import Helper
 from fanwise.planning.model import Model
+from fanwise.planning.parts import Only, parts_of
 from fanwise.planning.pipeline import plan_traced, plan_unseen
 from fanwise.planning.progress import Progress, interrupted, silent
 from fanwise.planning.rows import Row
@@ -74,6 +75,8 @@ class Plan(ShownPlan):
         progress: Progress = silent,
         check_ranks: bool = True,
         buffers_filled: bool = False,
+        prefix: str = "",
+        only: Only | None = None,
     ) -> nn.Module:
         """Draw every parameter in place, as the rows say; return the model.
 
@@ -93,42 +96,59 @@ class Plan(ShownPlan):
             buffers_filled: whether the buffers that had no values when this was planned, on meta,
                 have them by now. Else they are filled as their modules know how to: running
                 statistics, and what transformers' own models fill.
+            prefix: `model` is the module of the plan's whose parameters begin so: ``"layers.3."``
+                for a stage of a pipeline. Its bits are those that the whole would have.
+            only: what is drawn, the rest being left as it is: names of the plan, or globs, such as
+                the keys that a checkpoint lacks; a mapping gives each parameter's region, one slice
+                an axis, such as an embedding's new rows: ``{"wte.weight": (slice(50257, None),
+                slice(None))}``.
 
         Raises:
             ModelError: the ranks of a mesh come with different seeds or plans; the model's
                 parameters aren't those of the plan, or have no memory; a buffer has no values.
-            ArgumentError: a seed outside [0, 2⁶⁴), a parameter that can't be written, or two
-                parameters that map to one stream.
+            ArgumentError: a seed outside [0, 2⁶⁴), a parameter that can't be written, two
+                parameters that map to one stream, or a prefix or name that the plan doesn't have.
         """
         check_seed(seed)
         check_names(names)
+        parts = parts_of(self.rows, prefix, only)
+        rows = [part.row for part in parts]
         with without_wrappers(model) as plain:
-            parameters = dict(plain.named_parameters())
+            parameters = {prefix + name: p for name, p in plain.named_parameters()}
             check_materialized(plain)
-        check_fits(self.rows, parameters)
-        streams = [names(row.like or row.name) for row in self.rows]
-        check_streams(zip(self.rows, streams, strict=True), ALIKE_REMEDY)
+        if only is not None:
+            wanted = {row.name for row in rows}
+            parameters = {name: p for name, p in parameters.items() if name in wanted}
+        check_fits(rows, parameters)
+        streams = [names(row.like or row.name) for row in rows]
+        check_streams(zip(rows, streams, strict=True), ALIKE_REMEDY)
         drawn = [
-            fills(row, parameters[row.name], seed, threads, stream) if row.draws else []
-            for row, stream in zip(self.rows, streams, strict=True)
+            fills(part.row, parameters[part.row.name], seed, threads, stream, part.region)
+            if part.row.draws
+            else []
+            for part, stream in zip(parts, streams, strict=True)
         ]
         sharded = [p for p in parameters.values() if is_dtensor(p)]
         if check_ranks and sharded:  # the digest reads every row, and the package's version on disk
             check_agreement(sharded, self._digest(seed, streams))
         if self.buffers and not buffers_filled:
             with without_wrappers(model) as plain:
-                fill_buffers(plain, self.buffers, [row.name for row in self.rows if row.draws])
+                there = {name for name, _ in plain.named_buffers()}
+                own = [n.removeprefix(prefix) for n in self.buffers if n.startswith(prefix)]
+                asked = [name for name in own if only is None or name in there]
+                whole = [part.row.name for part in parts if part.row.draws and not part.region]
+                fill_buffers(plain, asked, [name.removeprefix(prefix) for name in whole])
         done = 0
         try:
-            for row, parts in zip(self.rows, drawn, strict=True):
-                for fill in parts:
+            for part, fill_calls in zip(parts, drawn, strict=True):
+                for fill in fill_calls:
                     fill()
-                if parts:
-                    remember_drawn(parameters[row.name], row.zeros)
+                if fill_calls and part.region is None:
+                    remember_drawn(parameters[part.row.name], part.row.zeros)
                 done += 1
                 progress(done, len(drawn))
         except BaseException as error:
-            error.add_note(interrupted(self.rows, done, seed))
+            error.add_note(interrupted(rows, done, seed))
             raise
         return model
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
+from fanwise.drawing.fill import Region, check_region
 from fanwise.errors import ModelError
 from fanwise.names import Stream
 from fanwise.planning.designs import ZeroLines
 from fanwise.planning.rows import Row
 from fanwise.torch.memory import check_drawable, fill_pieces_
-from fanwise.torch.sharding import Box, Piece, is_dtensor, overlap, pieces_of
+from fanwise.torch.sharding import Box, Piece, box_of, is_dtensor, overlap, pieces_of, seen_as
 
 
 def check_fits(rows: Sequence[Row], parameters: Mapping[str, torch.Tensor]) -> None:
@@ -37,6 +38,7 @@ def fills(
     seed: int,
     threads: int | None,
     stream: Stream | None = None,
+    region: Region | None = None,
 ) -> list[partial[Any]]:
     """Return the calls that draw one parameter; raises where its memory can't be written.
 
@@ -46,20 +48,26 @@ def fills(
         seed: an integer in [0, 2⁶⁴).
         threads: at most this many.
         stream: where the parameter's words are; by default the stream of the row's name.
+        region: the part of the parameter that is drawn; the whole by default.
     """
     if parameter.is_complex():
         parameter = torch.view_as_real(parameter.detach())
     check_drawable(parameter, row.name)
     stream = stream or Stream(row.name)
-    pieces, view = _pieces(parameter, row.view, row.name), _whole(row.view)
+    shape, view = tuple(parameter.shape), _whole(row.view)
+    stored = _stored(row, parameter, region)
+    if region is None and not is_dtensor(parameter):
+        pieces = [Piece(parameter.detach().view(row.view), view)]
+    else:
+        pieces = seen_as(stored, shape, row.view)
     boxes = [view]
     if len(row.draws) > 1:
         axis = (row.layout or "B").index("B")
         boxes = [(*view[:axis], slice(i, i + 1), *view[axis + 1 :]) for i in range(len(row.draws))]
     parts = [[part for p in pieces if (part := overlap(p, box))] for box in boxes]
-    shape, layout = row.view, row.layout
+    whole, layout = row.view, row.layout
     if stream.blocks > 1:  # one of several kernels that the stream holds, stacked
-        shape = (stream.blocks, *shape)
+        whole = (stream.blocks, *whole)
         layout = None if layout is None else f"B{layout}"
         block = slice(stream.block, stream.block + 1)
         boxes = [(block, *box) for box in boxes]
@@ -71,7 +79,7 @@ def fills(
             draw,
             seed=seed,
             name=stream.name,
-            shape=shape,
+            shape=whole,
             layout=layout,
             box=box,
             threads=threads,
@@ -81,17 +89,24 @@ def fills(
     lines = [
         part.memory
         for z in row.zeros
-        for piece in _pieces(parameter, row.shape, row.name)
-        if (part := overlap(piece, _lines(row.shape, z)))
+        for piece in stored
+        if (part := overlap(piece, _lines(shape, z)))
     ]
     return [*drawn, *(partial(zero_lines.zero_) for zero_lines in lines)]
 
 
-def _pieces(parameter: torch.Tensor, view: tuple[int, ...], name: str) -> list[Piece]:
-    """Return the memory of a parameter that is here, seen as `view`."""
+def _stored(row: Row, parameter: torch.Tensor, region: Region | None) -> list[Piece]:
+    """Return the memory of a parameter's region that is here."""
+    shape = tuple(parameter.shape)
     if is_dtensor(parameter):
-        return pieces_of(parameter, view, name)
-    return [Piece(parameter.detach().view(view), _whole(view))]
+        pieces = pieces_of(parameter, name=row.name)
+    else:
+        pieces = [Piece(parameter.detach(), _whole(shape))]
+    if region is None:
+        return pieces
+    own = box_of(*check_region(row.shape, region))
+    wanted = (*own, *_whole(shape)[len(own) :])  # of a complex parameter, both its parts
+    return [part for piece in pieces if (part := overlap(piece, wanted))]
 
 
 def _whole(shape: tuple[int, ...]) -> Box:

@@ -1,0 +1,165 @@
+"""A plan applied in parts: a module of the model, some parameters, some rows of one."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import fanwise.torch as fwt
+from fanwise import ArgumentError, ModelError
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.norm, self.up, self.down = nn.LayerNorm(16), nn.Linear(16, 64), nn.Linear(64, 16)
+
+    def forward(self, x):
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return x + self.down(torch.nn.functional.gelu(self.up(self.norm(x))))
+
+
+class Net(nn.Module):
+    def __init__(self, vocabulary=11):
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, 16, padding_idx=0)
+        self.blocks = nn.ModuleList(Block() for _ in range(3))
+        self.recurrence = nn.LSTM(16, 16, batch_first=True)
+        self.phases = nn.Parameter(torch.randn(16, 16, dtype=torch.complex64))
+        self.head = nn.Linear(16, vocabulary)
+
+    def forward(self, ids):
+        x = self.tokens(ids)
+        for block in self.blocks:
+            x = block(x)
+        x = torch.view_as_real(self.recurrence(x)[0].to(torch.complex64) @ self.phases)[..., 0]
+        return self.head(x)
+
+
+IDS = torch.randint(1, 11, (2, 5), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def planned():
+    plan = fwt.plan(Net(), IDS, keep="nothing")
+    return plan, dict(plan.apply(Net(), seed=0).named_parameters())
+
+
+def test_a_module_has_the_bits_of_the_whole(planned):
+    plan, whole = planned
+    for prefix in ("blocks.1.", "tokens.", "recurrence.", "blocks.2.attention.out_proj."):
+        module = Net().get_submodule(prefix[:-1])
+        assert plan.apply(module, seed=0, prefix=prefix) is module
+        for name, parameter in module.named_parameters():
+            assert torch.equal(parameter, whole[prefix + name]), prefix + name
+
+
+@pytest.mark.parametrize(
+    ("only", "drawn"),
+    [
+        ("head.bias", {"head.bias"}),
+        (["head.*", "phases"], {"head.bias", "head.weight", "phases"}),
+        ("blocks.*.up.weight", {f"blocks.{i}.up.weight" for i in range(3)}),
+    ],
+)
+def test_only_what_is_named_is_drawn(planned, only, drawn):
+    plan, whole = planned
+    model = Net()
+    before = copy.deepcopy(dict(model.named_parameters()))
+    plan.apply(model, seed=0, only=only)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, (whole if name in drawn else before)[name]), name
+
+
+def test_a_stage_that_lacks_the_rest(planned):
+    plan, whole = planned
+    stage = Net()
+    del stage.tokens, stage.blocks[0]
+    names = {name for name, _ in stage.named_parameters() if not name.startswith("blocks")}
+    plan.apply(stage, seed=0, only=names)
+    assert all(torch.equal(stage.get_parameter(name), whole[name]) for name in names)
+
+
+def test_what_a_checkpoint_lacks(planned):
+    plan, whole = planned
+    model = Net()
+    state = {k: v for k, v in Net().state_dict().items() if not k.startswith("head")}
+    missing = model.load_state_dict(state, strict=False).missing_keys
+    plan.apply(model, seed=0, only=missing)
+    assert torch.equal(model.head.weight, whole["head.weight"])
+    assert torch.equal(model.tokens.weight, state["tokens.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "region"),
+    [
+        ("tokens.weight", (slice(7, None), slice(None))),
+        ("tokens.weight", (slice(0, 3), slice(2, 9))),  # holds the padding row
+        ("blocks.0.attention.in_proj_weight", (slice(10, 40), slice(3, 7))),  # crosses its blocks
+        ("recurrence.weight_hh_l0", (slice(5, 50), slice(None))),  # orthogonal, a block a gate
+        ("phases", (slice(None), slice(4, 6))),
+        ("head.bias", (slice(3, 3),)),
+    ],
+)
+def test_a_region_of_a_parameter(planned, name, region):
+    plan, whole = planned
+    model = Net()
+    before = model.get_parameter(name).detach().clone()
+    plan.apply(model, seed=0, only={name: region})
+    after = model.get_parameter(name)
+    expected = before.clone()
+    expected[region] = whole[name][region]
+    assert torch.equal(after, expected)
+
+
+def test_the_new_rows_of_a_resized_vocabulary(planned):
+    old = planned[1]["tokens.weight"]
+    model = Net(13)
+    plan = fwt.plan(model, IDS)
+    with torch.no_grad():
+        model.tokens.weight[:11] = old
+    plan.apply(model, seed=0, only={"tokens.weight": (slice(11, None), slice(None))})
+    assert torch.equal(model.tokens.weight[:11], old)
+    fresh = plan.apply(Net(13), seed=0)
+    assert torch.equal(model.tokens.weight[11:], fresh.tokens.weight[11:])
+
+
+def test_what_was_drawn_in_part_is_not_taken_for_a_draw(planned):
+    plan, _ = planned
+    model = Net()
+    plan.apply(model, seed=0)
+    plan.apply(model, seed=1, only={"head.weight": (slice(0, 2), slice(None))})
+    assert fwt.plan(model, IDS)["head.weight"].draws
+
+
+def test_buffers_of_a_part_alone_are_filled():
+    def build():
+        return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Sequential(nn.BatchNorm1d(4)))
+
+    with torch.device("meta"):
+        model = build()
+    plan = fwt.plan(model, torch.randn(8, 4))
+    stage = model[2].to_empty(device="cpu")
+    plan.apply(stage, seed=0, prefix="2.")
+    assert torch.equal(stage[0].running_var, torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"prefix": "block.1."}, r"begins with 'block\.1\.'.*Did you mean"),
+        ({"only": "head.wieght"}, r"matches no parameter of the plan.*Did you mean 'head.weight'"),
+        ({"only": {"head.bias": (slice(0, 12),)}}, "doesn't lie within 0 to 11"),
+        ({"only": {"head.bias": (slice(0, 1), slice(0, 1))}}, "one slice an axis"),
+    ],
+)
+def test_a_part_that_is_none(planned, how, message):
+    with pytest.raises(ArgumentError, match=message):
+        planned[0].apply(Net(), seed=0, **how)
+
+
+def test_a_module_of_another_shape(planned):
+    with pytest.raises(ModelError, match=r"'blocks\.1\.attention.*has no such parameter"):
+        planned[0].apply(nn.Linear(16, 16), seed=0, prefix="blocks.1.")
