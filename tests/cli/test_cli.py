@@ -314,14 +314,14 @@ def test_init_replaces_a_file_whole(run, here):
     ("output", "message"),
     [
         ("no/such/w.st", "no/such/w.st can't be written: there is no folder no/such."),
-        ("folder", "folder can't be written: it is a folder. Name a file in it."),
+        ("folder.st", "folder.st can't be written: it is a folder. Name a file in it."),
         ("/proc/self/w.st", "/proc/self/w.st can't be written: "),
     ],
 )
 def test_a_path_that_cannot_be_written(run, here, output, message):
     if output.startswith("/proc") and not Path("/proc/self").is_dir():
         pytest.skip("no /proc here")
-    (here / "folder").mkdir()
+    (here / "folder.st").mkdir()
     before = sorted(here.rglob("*"))
     assert fanwise_error(run, "init", "targets.py:pair", "-o", output).startswith(message)
     assert [p for p in sorted(here.rglob("*")) if "pycache" not in str(p)] == before

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import fanwise
-from fanwise.cli.files import check_writable, read_plan, write_whole
+from fanwise.cli.files import check_folder, check_writable, read_plan, write_whole
 from fanwise.cli.options import (
     FrameworkOption,
     InputOption,
@@ -90,7 +90,15 @@ def plan(
 @app.command(epilog="Example: fanwise init train.py:build -o weights.safetensors --seed 0")
 def init(
     target: TargetArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The safetensors file to write.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The safetensors file to write; a name without suffix is a folder of shards, to "
+            "which a PyTorch model is drawn without ever being in memory.",
+        ),
+    ],
     seed: SeedOption = 0,
     input: InputOption = None,
     policy: PolicyOption = "auto",
@@ -100,9 +108,23 @@ def init(
     saved: Annotated[
         Path | None, typer.Option("--plan", help="Apply this plan, as plan --output wrote it.")
     ] = None,
+    shard_size: Annotated[
+        str, typer.Option(help="Of a folder's files, at most: 5GB, 500MB, 2GiB.")
+    ] = "5GB",
+    dtype: Annotated[
+        str | None, typer.Option(help="Of a folder's floats: bfloat16, float16, float32.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw every parameter and write the weights to a safetensors file, whole or not at all."""
+    if not output.suffix:
+        _init_folder(
+            target, output, seed, shard_size, dtype, input, framework, as_json,
+            policy=policy, rules=rules_from(rule), keep=keep, saved=saved,
+        )  # fmt: skip
+        return
+    if dtype is not None:
+        raise ArgumentError("--dtype is for a folder of shards: name one without a suffix.")
     check_writable(output)
     model = load_model(target, input, framework)
     from rich.markup import escape
@@ -128,6 +150,40 @@ def init(
         print(json.dumps({"output": str(output), "seed": seed, "parameters": drawn}))
     else:
         print(f"{drawn} parameters, seed {seed}, written to {output}")
+
+
+def _init_folder(
+    target: str,
+    folder: Path,
+    seed: int,
+    shard_size: str,
+    dtype: str | None,
+    input: list[str] | None,
+    framework: str | None,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Draw a PyTorch model of a TARGET to a folder of shards."""
+    check_folder(folder)
+    from fanwise.cli.console import console
+    from fanwise.cli.models import TorchTarget
+    from fanwise.cli.progress import progress
+
+    if how.pop("saved") is not None:
+        raise ArgumentError("--plan is for a file: a folder's plan is made on the meta device.")
+    model = load_model(target, input, framework, without_memory=True)
+    if not isinstance(model, TorchTarget):
+        raise ArgumentError(
+            f"a folder of shards is for PyTorch's models, and {target} is one of "
+            f"{model.framework}: write a file, -o {folder}.safetensors."
+        )
+    with progress(console(stderr=True), "drawing", None) as advance:
+        wanted = {"shard_size": shard_size, "progress": lambda _, of: advance(of)}
+        drawn, files = model.write(folder, seed, dtype, how, wanted)
+    if as_json:
+        print(json.dumps({"output": str(folder), "seed": seed, "parameters": drawn}))
+    else:
+        print(f"{drawn} parameters, seed {seed}, written to {folder}: {len(files)} files")
 
 
 @app.command(epilog="Example: fanwise check train.py:build --html report.html --strict")

@@ -40,6 +40,14 @@ def check_writable(path: Path) -> None:
         raise TargetError(f"{path} can't be written: it is a folder. Name a file in it.")
 
 
+def check_folder(path: Path) -> None:
+    """Raise `TargetError` where a new folder can't be made, before work is done for it."""
+    if not path.parent.is_dir():
+        raise TargetError(f"{path} can't be written: there is no folder {path.parent}.")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise TargetError(f"{path} is there already: name a new folder, or an empty one.")
+
+
 def read_plan(path: Path, model: TargetModel) -> Plan:
     """Return the plan that a file holds, as one for this model's framework."""
     try:

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fanwise.errors import ArgumentError
+
 if TYPE_CHECKING:
     from fanwise.planning.plan import Plan
     from fanwise.report.shown import ShownSignal
@@ -75,6 +77,49 @@ class TorchTarget(TargetModel):
         from safetensors.torch import save_model
 
         save_model(self.model, str(path), metadata=notes)
+
+    def write(
+        self,
+        folder: Path,
+        seed: int,
+        dtype: str | None,
+        how: dict[str, Any],
+        wanted: dict[str, Any],
+    ) -> tuple[int, list[Path]]:
+        """Plan a model that has no memory, and draw it to disk.
+
+        Args:
+            folder: that of a checkpoint.
+            seed: of the draw.
+            dtype: the name of its floats' type; None for each one's own.
+            how: arguments of `plan`.
+            wanted: arguments of `write_checkpoint`.
+
+        Returns:
+            How many parameters are drawn, and the files.
+
+        Raises:
+            ArgumentError: an unknown type.
+        """
+        import torch
+        from torch.utils._pytree import tree_map_only
+
+        from fanwise.torch.writing.stream import write_checkpoint
+
+        def with_values(given: torch.Tensor) -> torch.Tensor:
+            if not given.is_meta:
+                return given
+            if given.is_floating_point() or given.is_complex():
+                return torch.randn(given.shape, dtype=given.dtype)
+            return torch.randint(0, 2, given.shape).to(given.dtype)
+
+        kind = None if dtype is None else getattr(torch, dtype, None)
+        if dtype is not None and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+            raise ArgumentError(f"--dtype {dtype!r}: write bfloat16, float16, float32 or float64.")
+        self.inputs = tree_map_only(torch.Tensor, with_values, self.inputs)
+        planned: Any = self.plan(**how)
+        files = write_checkpoint(planned, self.model, folder, seed=seed, dtype=kind, **wanted)
+        return sum(1 for row in planned.rows if row.draws), files
 
 
 class KerasTarget(TargetModel):

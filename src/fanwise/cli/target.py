@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
@@ -82,7 +83,11 @@ def find_object(module: ModuleType, target: str) -> Any:
 
 
 def load_model(
-    target: str, input_texts: list[str] | None, framework: str | None = None
+    target: str,
+    input_texts: list[str] | None,
+    framework: str | None = None,
+    *,
+    without_memory: bool = False,
 ) -> TargetModel:
     """Return the model of a TARGET and its example inputs; texts of inputs overrule its own.
 
@@ -91,6 +96,7 @@ def load_model(
             function of JAX's (function, inputs, params).
         input_texts: of --input.
         framework: whose model it is, where that can't be seen.
+        without_memory: whether a function of the TARGET is called on PyTorch's meta device.
 
     Raises:
         TargetError: the TARGET gives no model, or its framework is missing.
@@ -107,11 +113,17 @@ def load_model(
                 f"{target} is {with_article(type(found).__name__)}, no model and no function."
             )
         try:
-            found = found()
+            with _meta_device() if without_memory else nullcontext():
+                found = found()
         except (Exception, SystemExit) as error:  # whatever a user's function raises
+            remedy = (
+                "It ran on the meta device, where nothing has values; to build the model in "
+                "memory, write one file: -o NAME.safetensors."
+                if without_memory
+                else "Name a function without arguments that returns the model."
+            )
             raise TargetError(
-                f"{target}() failed: {type(error).__name__}: {error}. Name a function without "
-                "arguments that returns the model."
+                f"{target}() failed: {type(error).__name__}: {error}. {remedy}"
             ) from error
     given = params = None
     if type(found) is tuple and len(found) in (2, 3):  # haiku.transform gives a named tuple
@@ -135,6 +147,12 @@ def load_model(
         raise TargetError(
             f'{error.name} is missing: pip install "fanwise[{whose}]", or see the README.'
         ) from None
+
+
+def _meta_device() -> AbstractContextManager[object]:
+    import torch
+
+    return torch.device("meta")
 
 
 def _framework_of(model: Any) -> str | None:

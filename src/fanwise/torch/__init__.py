@@ -3,6 +3,7 @@
 - `draw`: a tensor, by a scheme.
 - `plan`: which draw each parameter of a model gets, and why; nothing is drawn.
 - `init_`: plan a model, and draw every parameter in place.
+- `write_checkpoint`: draw a planned model to disk, without holding it in memory.
 - `measure`: what the signal and the gradient do, layer by layer, with verdicts.
 - `calibrate`: scale each kernel until its outputs have a given deviation.
 - `compare`: train a model from several starts, and say which trains better.
@@ -23,6 +24,7 @@ from fanwise.torch.measuring.calibration import calibrate  # noqa: E402
 from fanwise.torch.measuring.coordinates import coordinate_check  # noqa: E402
 from fanwise.torch.measuring.measure import measure  # noqa: E402
 from fanwise.torch.planning.plan import Plan, init_, plan  # noqa: E402
+from fanwise.torch.writing.stream import write_checkpoint  # noqa: E402
 
 __all__ = [
     "Plan",
@@ -35,4 +37,5 @@ __all__ = [
     "measure",
     "plan",
     "transfer",
+    "write_checkpoint",
 ]

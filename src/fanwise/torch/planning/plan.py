@@ -17,7 +17,7 @@ from torch import nn
 
 from fanwise import policies
 from fanwise.drawing.streams import check_seed
-from fanwise.names import TORCH, NameMap, Stream, check_names
+from fanwise.names import TORCH, NameMap, check_names
 from fanwise.network.graph import WeightOf
 from fanwise.planning.designs import Keep, Values, ZeroLines
 from fanwise.planning.drawn import Drawn
@@ -130,7 +130,7 @@ class Plan(ShownPlan):
         ]
         sharded = [p for p in parameters.values() if is_dtensor(p)]
         if check_ranks and sharded:  # the digest reads every row, and the package's version on disk
-            check_agreement(sharded, self._digest(seed, streams))
+            check_agreement(sharded, self.digest(seed, streams))
         if self.buffers and not buffers_filled:
             with without_wrappers(model) as plain:
                 there = {name for name, _ in plain.named_buffers()}
@@ -152,10 +152,15 @@ class Plan(ShownPlan):
             raise
         return model
 
-    def _digest(self, seed: int, streams: Sequence[Stream]) -> bytes:
-        """Return 16 bytes that tell what is drawn from anything else."""
+    def digest(self, seed: int, how: object) -> bytes:
+        """Return 16 bytes that tell what is drawn from anything else.
+
+        Args:
+            seed: of the draw.
+            how: whatever else it depends on; its `repr` counts.
+        """
         rows = json.dumps([row.to_dict() for row in self.rows])
-        what = repr((version("fanwise"), seed, rows, streams))
+        what = repr((version("fanwise"), seed, rows, how))
         return blake2b(what.encode(), digest_size=16).digest()
 
     def parameter_groups(

@@ -53,13 +53,30 @@ def fills(
     if parameter.is_complex():
         parameter = torch.view_as_real(parameter.detach())
     check_drawable(parameter, row.name)
-    stream = stream or Stream(row.name)
-    shape, view = tuple(parameter.shape), _whole(row.view)
     stored = _stored(row, parameter, region)
-    if region is None and not is_dtensor(parameter):
-        pieces = [Piece(parameter.detach().view(row.view), view)]
-    else:
-        pieces = seen_as(stored, shape, row.view)
+    return piece_fills(row, stored, tuple(parameter.shape), seed, threads, stream)
+
+
+def piece_fills(
+    row: Row,
+    stored: Sequence[Piece],
+    shape: tuple[int, ...],
+    seed: int,
+    threads: int | None,
+    stream: Stream | None = None,
+) -> list[partial[Any]]:
+    """Return the calls that draw pieces of one parameter.
+
+    Args:
+        row: what is drawn.
+        stored: the pieces.
+        shape: of the parameter; of a complex one with its two parts as the last axis.
+        seed: an integer in [0, 2⁶⁴).
+        threads: at most this many.
+        stream: where the parameter's words are; by default the stream of the row's name.
+    """
+    stream = stream or Stream(row.name)
+    pieces, view = _seen(row, stored, shape), _whole(row.view)
     boxes = [view]
     if len(row.draws) > 1:
         axis = (row.layout or "B").index("B")
@@ -93,6 +110,13 @@ def fills(
         if (part := overlap(piece, _lines(shape, z)))
     ]
     return [*drawn, *(partial(zero_lines.zero_) for zero_lines in lines)]
+
+
+def _seen(row: Row, stored: Sequence[Piece], shape: tuple[int, ...]) -> list[Piece]:
+    """Return pieces of a parameter as pieces of the view in which it is drawn."""
+    if len(stored) == 1 and stored[0].box == _whole(shape):
+        return [Piece(stored[0].memory.view(row.view), _whole(row.view))]
+    return seen_as(stored, shape, row.view)
 
 
 def _stored(row: Row, parameter: torch.Tensor, region: Region | None) -> list[Piece]:

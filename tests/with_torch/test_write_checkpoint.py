@@ -1,0 +1,224 @@
+"""A planned model drawn to disk: read by its own readers, it has the bits of `apply`."""
+
+import json
+import tracemalloc
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch import nn
+
+import fanwise.torch as fwt
+from fanwise import ArgumentError, ModelError, TargetError
+from fanwise.torch.writing import stream
+from fanwise.torch.writing.shards import FileTensor, bytes_of, shards_of
+
+
+def llama():
+    config = transformers.LlamaConfig(
+        vocab_size=300, hidden_size=64, intermediate_size=160, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config)
+
+
+def gpt2():
+    config = transformers.GPT2Config(vocab_size=300, n_positions=32, n_embd=64, n_layer=2, n_head=4)
+    return transformers.GPT2LMHeadModel(config)
+
+
+IDS = torch.randint(0, 300, (2, 16), generator=torch.Generator().manual_seed(0))
+
+
+def meta(build):
+    with torch.device("meta"):
+        return build()
+
+
+@pytest.mark.parametrize("build", [llama, gpt2])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("size", ["5GB", "60KB"])
+def test_from_pretrained_reads_what_apply_draws(tmp_path, build, dtype, size):
+    model = meta(build)
+    plan = fwt.plan(model, {"input_ids": IDS})
+    files = fwt.write_checkpoint(plan, model, tmp_path / "m", seed=7, dtype=dtype, shard_size=size)
+    assert ("model.safetensors.index.json" in {file.name for file in files}) == (size == "60KB")
+    assert not (tmp_path / "m.part").exists()
+    found, info = type(model).from_pretrained(
+        tmp_path / "m", dtype=dtype or torch.float32, output_loading_info=True
+    )
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    expected = plan.apply(build().to(dtype or torch.float32), seed=7)
+    for name, parameter in expected.named_parameters():
+        assert torch.equal(found.get_parameter(name), parameter), name
+    auto = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    assert type(auto) is type(model)
+    assert model.config.architectures is None  # as it was
+
+
+class Mixed(nn.Module):
+    """Blocks, buffers, a complex weight, an orthogonal one, a padding row, a scalar."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Embedding(12, 16, padding_idx=3)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.recurrence = nn.LSTM(16, 16, batch_first=True)
+        self.norm = nn.BatchNorm1d(16)
+        self.phases = nn.Parameter(torch.randn(16, 16, dtype=torch.complex64))
+        self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer("scratch", torch.zeros(3), persistent=False)
+
+    def forward(self, ids):
+        x = self.tokens(ids)
+        x = self.recurrence(x + self.attention(x, x, x, need_weights=False)[0])[0]
+        x = self.norm(x.transpose(1, 2)).transpose(1, 2) * self.scale
+        return torch.view_as_real(x.to(torch.complex64) @ self.phases)[..., 0]
+
+
+TOKENS = torch.randint(0, 12, (4, 6), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("block", [7, 100, 1 << 22])
+def test_blocks_of_any_size_have_the_same_bits(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(stream, "BLOCK", block)
+    model = meta(Mixed)
+    plan = fwt.plan(model, TOKENS, keep="nothing")
+    fwt.write_checkpoint(plan, model, tmp_path / "m", seed=1)
+    expected = plan.apply(Mixed(), seed=1, buffers_filled=True).state_dict()
+    found = load_file(tmp_path / "m" / "model.safetensors")
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_the_models_own_values_are_written_where_it_keeps_them(tmp_path):
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    nn.init.zeros_(model[2].weight)
+    model[0].bias.requires_grad_(False)
+    plan = fwt.plan(model, torch.randn(4, 8))
+    assert not plan["2.weight"].draws
+    fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0)
+    found = load_file(tmp_path / "m" / "model.safetensors")
+    assert torch.equal(found["2.weight"], torch.zeros(2, 8))
+    assert torch.equal(found["0.bias"], model[0].bias)
+
+
+def test_what_has_no_values_is_named(tmp_path):
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    model[0].bias.requires_grad_(False)
+    plan = fwt.plan(model, torch.randn(4, 8))
+    with pytest.raises(ModelError, match=r"'0\.bias' keeps the model's own values.*no"):
+        fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
+    model = meta(llama)
+    plan = fwt.plan(model, {"input_ids": IDS})
+    how = {"seed": 7, "shard_size": "100KB"}
+    fwt.write_checkpoint(plan, model, tmp_path / "whole", **how)
+
+    def stop(done, of):
+        if done == of // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fwt.write_checkpoint(plan, model, tmp_path / "m", **how, progress=stop)
+    part = tmp_path / "m.part"
+    assert not (tmp_path / "m").exists()
+    assert not list(part.glob("*.half"))
+    finished = {file: file.stat().st_mtime_ns for file in part.glob("*.safetensors")}
+    assert finished
+    with pytest.raises(TargetError, match="another unfinished checkpoint"):
+        fwt.write_checkpoint(plan, model, tmp_path / "m", seed=8, shard_size="100KB")
+    steps = []
+    fwt.write_checkpoint(
+        plan, model, tmp_path / "m", **how, progress=lambda *step: steps.append(step)
+    )
+    assert steps[-1] == (steps[0][1], steps[0][1])
+    for file in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "m" / file.name).read_bytes() == file.read_bytes()
+    for file, when in finished.items():  # which weren't drawn again
+        assert (tmp_path / "m" / file.name).stat().st_mtime_ns == when
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    model = meta(llama)
+    plan = fwt.plan(model, {"input_ids": IDS})
+    monkeypatch.setattr(stream.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    with pytest.raises(TargetError, match=r"0\.0 GB are free"):
+        fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_write_that_fails_says_how_to_go_on(tmp_path, monkeypatch):
+    model = meta(llama)
+    plan = fwt.plan(model, {"input_ids": IDS})
+    own = stream._Writer._write_tensor
+
+    def fail(self, tensor, file):
+        if "layers.1.mlp" in tensor.name:
+            raise OSError(28, "No space left on device")
+        own(self, tensor, file)
+
+    monkeypatch.setattr(stream._Writer, "_write_tensor", fail)
+    with pytest.raises(TargetError, match=r"No space left.*goes on from there"):
+        fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0, shard_size="60KB")
+    assert not list((tmp_path / "m.part").glob("*.half"))
+    monkeypatch.undo()
+    fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0, shard_size="60KB")
+    assert (tmp_path / "m" / "model.safetensors.index.json").is_file()
+
+
+def test_a_folder_that_holds_something_is_left(tmp_path):
+    model = meta(llama)
+    plan = fwt.plan(model, {"input_ids": IDS})
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "notes").write_text("mine")
+    with pytest.raises(TargetError, match="is there already"):
+        fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0)
+    assert [file.name for file in (tmp_path / "m").iterdir()] == ["notes"]
+
+
+def test_memory_stays_at_a_block(tmp_path):
+    with torch.device("meta"):
+        model = nn.Sequential(*(nn.Linear(4096, 4096, bias=False) for _ in range(4)))
+    plan = fwt.plan(model, torch.randn(1, 4096))
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
+    fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0)  # 256 MiB
+    tracemalloc.stop()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 100 << 10  # in KiB
+
+
+def test_the_index_is_the_one_of_the_format(tmp_path):
+    tensors = [FileTensor(str(i), (100,), torch.float32) for i in range(5)]
+    shards = shards_of(tensors, 1000)
+    assert [[t.name for t in shard.tensors] for shard in shards] == [["0", "1"], ["2", "3"], ["4"]]
+    assert shards[0].file == "model-00001-of-00003.safetensors"
+    index = json.loads(stream.index_of(shards))
+    assert index["metadata"]["total_size"] == 2000
+    assert index["weight_map"]["4"] == "model-00003-of-00003.safetensors"
+
+
+def test_a_tensor_larger_than_a_shard_has_its_own():
+    tensors = [FileTensor(name, (n,), torch.int8) for name, n in (("a", 5), ("b", 50), ("c", 5))]
+    assert [len(shard.tensors) for shard in shards_of(tensors, 10)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("text", "size"), [("5GB", 5 * 10**9), ("1.5 kib", 1536), (77, 77)])
+def test_sizes(text, size):
+    assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "5XB", "-1GB", "GB", "5G"])
+def test_sizes_that_are_none(text):
+    with pytest.raises(ArgumentError, match="is no size of a shard"):
+        bytes_of(text)
