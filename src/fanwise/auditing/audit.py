@@ -65,7 +65,7 @@ class AuditedTensor:
         """Return the tensor as plain JSON values."""
         plain = asdict(self)
         if plain["origin"]:
-            del plain["origin"]["fits"]
+            del plain["origin"]["fits"], plain["origin"]["narrow"]
         return plain
 
 

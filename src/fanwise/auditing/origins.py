@@ -57,6 +57,7 @@ class Origin:
         evidence: what shows it.
         drawn: of a draw, the distribution.
         fits: of a draw, the schemes whose deviation it may have, whether or not it tells one.
+        narrow: whether it has too few rows or columns to show that it was trained.
     """
 
     kind: OriginKind
@@ -65,6 +66,7 @@ class Origin:
     evidence: str = ""
     drawn: Distribution | None = None
     fits: tuple[Fit, ...] = ()
+    narrow: bool = False
 
 
 def origin_of(tensor: StoredTensor, found: Statistics, bias_limit: float | None = None) -> Origin:
@@ -110,7 +112,8 @@ def _draw(tensor: StoredTensor, found: Statistics) -> Origin:
     if drawn.name == "uniform":
         evidence += f", the largest {found.largest:.4g}"
     schemes = tuple(fit.scheme for fit in fits if fit.sure)
-    return Origin(OriginKind.DRAWN, str(drawn), schemes, evidence, drawn, fits)
+    narrow = min(found.rows, found.columns) < MIN_LINES
+    return Origin(OriginKind.DRAWN, str(drawn), schemes, evidence, drawn, fits, narrow)
 
 
 def _origin_of_few(found: Statistics, bias_limit: float | None) -> Origin:
@@ -228,7 +231,10 @@ def settled(origins: Sequence[Origin]) -> list[Origin]:
         schemes = tuple(
             fit.scheme for fit, place in zip(able, places, strict=True) if place == best
         )
-        found.append(replace(origin, schemes=schemes or origin.schemes))
+        own = replace(origin, schemes=schemes or origin.schemes)
+        if own.narrow and not own.schemes:  # training could have left it so
+            own = replace(own, kind=OriginKind.UNTOLD)
+        found.append(own)
     return found
 
 
