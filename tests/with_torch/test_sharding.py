@@ -18,7 +18,7 @@ from torch.distributed.tensor.placement_types import Partial, Replicate, Shard, 
 
 import fanwise.torch as fwt
 from fanwise.errors import ArgumentError
-from fanwise.torch.sharding import pieces_of
+from fanwise.torch.sharding import _runs_along, pieces_of
 
 RANKS = 4
 
@@ -133,3 +133,23 @@ def test_wrappers_change_no_name():
     assert list(model.children()) == children
     whole = fwt.init_(build(), x, seed=3)
     assert all(map(torch.equal, model.parameters(), whole.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("size", "placements", "ways"),
+    [
+        (128256, [Shard(0), Shard(0)], (250, 4)),
+        (37, [Shard(0)], (4,)),
+        (5, [Shard(0)], (8,)),  # ranks that hold nothing
+        (90, [_StridedShard(0, split_factor=4), Shard(0)], (3, 4)),
+        (16, [Replicate(), Shard(0)], (2, 4)),
+    ],
+)
+def test_the_regions_of_all_ranks_tile_an_axis(size, placements, ways):
+    held = [0] * size
+    for rank in product(*map(range, ways)):
+        for run in _runs_along(0, size, 2, placements, ways, rank):
+            for index in range(run.start, run.start + run.size):
+                held[index] += 1
+    copies = prod(n for p, n in zip(placements, ways, strict=True) if p.is_replicate())
+    assert held == [copies] * size

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple, TypeAlias
@@ -109,7 +110,9 @@ def pieces_of(tensor: Any, view: Sequence[int] | None = None, name: str = "") ->
     """
     check_placements(tensor, name)
     local, shape = local_of(tensor), tuple(tensor.shape)
-    runs = [list(_runs(_indices(tensor, axis))) for axis in range(len(shape))]
+    mesh = tensor.device_mesh
+    where = tensor.placements, tuple(mesh.shape), mesh.get_coordinate()
+    runs = [_runs_along(axis, shape[axis], len(shape), *where) for axis in range(len(shape))]
     found = []
     for box in product(*runs):
         memory = local
@@ -136,24 +139,46 @@ class Run(NamedTuple):
     size: int
 
 
-def _indices(tensor: Any, axis: int) -> list[int]:
-    """Return which indices of an axis this rank holds, in the order in which it holds them.
+def _runs_along(
+    axis: int,
+    size: int,
+    axes: int,
+    placements: Sequence[Any],
+    ways: tuple[int, ...],
+    coordinates: Sequence[int] | None,
+) -> tuple[Run, ...]:
+    """Return the runs of an axis's indices that a rank holds; none where it is outside the mesh.
 
-    Each placement splits what those before it have left, by its own code, as it splits a tensor.
+    Args:
+        axis: which of the tensor's.
+        size: of that axis.
+        axes: how many axes the tensor has.
+        placements: of the tensor, one for each axis of the mesh.
+        ways: the mesh's shape.
+        coordinates: of the rank in the mesh.
     """
-    shape = [n if i == axis else 1 for i, n in enumerate(tensor.shape)]
-    indices = torch.arange(tensor.shape[axis]).view(shape)
-    coordinates = tensor.device_mesh.get_coordinate()
-    if coordinates is None:  # this rank is no part of the mesh
-        return []
-    ways = tensor.device_mesh.shape
-    for placement, count, own in zip(tensor.placements, ways, coordinates, strict=True):
-        dim = getattr(placement, "dim", None)
-        if dim is not None and dim % len(shape) == axis:
-            parts, _ = placement._split_tensor(indices, count, with_padding=False)
-            indices = parts[own]
-    found: list[int] = indices.flatten().tolist()
-    return found
+    if coordinates is None:
+        return ()
+    splits = tuple(
+        (placement, count, own)
+        for placement, count, own in zip(placements, ways, coordinates, strict=True)
+        if getattr(placement, "dim", None) is not None and placement.dim % axes == axis
+    )
+    return _split(axis, size, axes, splits)
+
+
+@lru_cache(maxsize=4096)
+def _split(
+    axis: int, size: int, axes: int, splits: tuple[tuple[Any, int, int], ...]
+) -> tuple[Run, ...]:
+    """Return the runs that are left of an axis after each placement has split it.
+
+    Each splits what those before it have left, by its own code, as it splits a tensor.
+    """
+    indices = torch.arange(size).view([size if i == axis else 1 for i in range(axes)])
+    for placement, count, own in splits:
+        indices = placement._split_tensor(indices, count, with_padding=False)[0][own]
+    return tuple(_runs(indices.flatten().tolist()))
 
 
 def _runs(indices: Sequence[int]) -> Iterator[Run]:

@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -144,10 +145,10 @@ class _Writer:
         """Write a file whole or not at all; yield after each of its tensors."""
         half = path.with_name(f"{path.name}.half")
         try:
-            with half.open("wb") as file:
-                file.write(shard.head({"fanwise_seed": str(self.seed)}))
+            with half.open("wb") as file, _Behind(file) as behind:
+                behind.write(shard.head({"fanwise_seed": str(self.seed)}))
                 for tensor in shard.tensors:
-                    self._write_tensor(tensor, file)
+                    self._write_tensor(tensor, behind)
                     yield
             with safe_open(half, "pt"):
                 pass  # which holds the header to the file
@@ -161,7 +162,7 @@ class _Writer:
         finally:
             half.unlink(missing_ok=True)
 
-    def _write_tensor(self, tensor: FileTensor, file: IO[bytes]) -> None:
+    def _write_tensor(self, tensor: FileTensor, file: _Behind) -> None:
         row = self.rows.get(tensor.name)
         if row is None or not row.draws:
             own = self.buffers if row is None else self.parameters
@@ -178,6 +179,31 @@ class _Writer:
                                     TORCH(row.like or row.name)):  # fmt: skip
                 fill()
             file.write(_bytes(memory))
+
+
+class _Behind:
+    """Writes into a file while the next block is drawn; one block waits at most."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.pool = ThreadPoolExecutor(1)
+        self.pending: Future[int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None and self.pending is not None:
+                self.pending.result()
+        finally:
+            self.pool.shutdown()
+
+    def write(self, block: Any) -> None:
+        """Write a block, which isn't changed afterwards."""
+        if self.pending is not None:
+            self.pending.result()
+        self.pending = self.pool.submit(self.file.write, block)
 
 
 def _stored_type(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
