@@ -1,14 +1,15 @@
-"""A model drawn to disk without being held: time and memory, beside a plain write of as many bytes.
+"""Models at scale: drawn to disk without being held, and the regions of one rank of many.
 
     python -m benchmarks.scale disk --config 7b --folder FOLDER
-
     python -m benchmarks.scale ranks --world 1000
 
-The first draws a Llama-like model in bfloat16. Each run is in a process of its own. The plain write has the same files of the same lengths, from one
-block of memory; peak memory is above that of the imports.
+The first draws a Llama-like model in bfloat16, and beside it writes as many bytes: the same files
+of the same lengths, from one block of memory. Each run is in a process of its own; peak memory is
+above that of the imports.
 
-The second is region arithmetic alone: one rank of many, on a mesh of (world/4) × 4, asks which parts
-of a Llama of 70 billion parameters are its own. No process group: PyTorch's fake one, meta tensors.
+The second is region arithmetic alone: one rank of many, on a mesh of (world/4) × 4, asks which
+parts of a Llama of 70 billion parameters are its own. No process group: PyTorch's fake one, and
+meta tensors.
 """
 
 from __future__ import annotations
