@@ -85,13 +85,17 @@ def mix(parts: Iterable[tuple[float, Statistics]], between: float | None = None)
 def of_two_kinds(whole: Statistics) -> Statistics:
     """Return the statistics of x and x′ at positions of two different kinds of a mixture.
 
-    The covariance is `between` of `mix`; the mean square is the average of √(E[x²]·E[x′²]).
+    The covariance is `between` of `mix`; the mean square is the average of √(E[x²]·E[x′²]), which
+    bounds it (Cauchy and Schwarz), and the mean's square that of E[x]·E[x′].
     """
     apart = 1.0 - sum(s * s for s, _ in whole.mixture)
     roots = [(s, math.sqrt(x.mean_square)) for s, x in whole.mixture]
     square = (sum(s * r for s, r in roots) ** 2 - sum((s * r) ** 2 for s, r in roots)) / apart
-    rest = whole.covariance - sum(s * s * x.covariance for s, x in whole.mixture)
-    return Statistics(max(square, 1e-30), rest / apart, whole.mean)
+    square = max(square, 1e-30)
+    between = (whole.covariance - sum(s * s * x.covariance for s, x in whole.mixture)) / apart
+    level = (whole.mean**2 - sum((s * x.mean) ** 2 for s, x in whole.mixture)) / apart
+    mean = math.copysign(math.sqrt(min(max(level, 0.0), square)), whole.mean)
+    return Statistics(square, min(max(between, -square), square), mean)
 
 
 UNIT = Statistics(1.0)

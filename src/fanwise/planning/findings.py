@@ -79,6 +79,17 @@ def find_unreached(rows: Iterable[Row], trace: Trace) -> Iterator[str]:
         yield f"the example inputs don't reach {_listed(lost)}."
 
 
+def find_left_alone(unused: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence where the forward pass doesn't use parameters that no module knows either."""
+    names = list(unused)
+    if names:
+        yield (
+            f"the forward pass doesn't use {_listed(names)}, and no module says what for: left "
+            f"alone. Give example inputs that reach {'them' if len(names) > 1 else 'it'}, or "
+            f"Rule({names[0]!r}, ...)."
+        )
+
+
 def find_two_roles(trace: Trace) -> Iterator[str]:
     """Yield a sentence for each kernel with two kinds of use, which one scale may not serve."""
     uses: dict[str, dict[str, None]] = {}

@@ -58,6 +58,9 @@ from fanwise.policies.base import Changes, Policy
 from fanwise.policies.scores import shrink_queries
 
 
+UNUSED_REASON = "not used in the forward pass: left as it is"
+
+
 def plan_unseen(
     model: Model,
     uses: Mapping[str, Use],
@@ -115,6 +118,7 @@ def plan_traced(
     not_reached = {n: replace(use, seen="not reached") for n, use in (by_module or {}).items()}
     uses = _with_part_names({**not_reached, **trace.uses}, structure)
     parameters = _with_uses(model.parameters(), uses, trace.unrecognized)
+    parameters = [_unused_left_alone(p, model) for p in parameters]
     kept = find_designs(model, parameters, check_keep(keep), trace, structure)
     parameters = _with_designs(parameters, kept)
     if kept.zeros:
@@ -212,11 +216,24 @@ def _findings(
     found += list(findings.find_copies(model.copied_kernels(rows)))
     if trace is not None:
         found += findings.find_unreached(rows, trace)
+        found += findings.find_left_alone(r.name for r in rows if r.reason == UNUSED_REASON)
         found += findings.find_unused(trace)
         found += findings.find_two_roles(trace)
     if model.helper is not None:
         found += findings.find_other_fans(rows, model.helper)
     return tuple(found)
+
+
+def _unused_left_alone(parameter: Parameter, model: Model) -> Parameter:
+    """Return a parameter that is skipped if no operation takes it and no module tells its role.
+
+    Whatever it holds, this forward pass is the same. Without values there is nothing to leave.
+    """
+    if parameter.skip or parameter.use is not None or parameter.unrecognized:
+        return parameter
+    if model.current_values(parameter.name) is None:
+        return parameter
+    return replace(parameter, skip=UNUSED_REASON)
 
 
 def _with_uses(

@@ -155,9 +155,15 @@ def forward_error(model: nn.Module, error: Exception) -> ModelError:
 
 
 def check_materialized(model: nn.Module) -> None:
-    """Raise `ModelError` where a lazy parameter has no shape yet."""
+    """Raise `ModelError` where a parameter has no shape yet, or none that is one block of entries."""
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if is_lazy(parameter):
             raise ModelError(
                 f"{name!r} is lazy and has no shape yet: run the model once on a batch first."
+            )
+        if parameter.is_nested or parameter.layout != torch.strided:
+            kind = "nested" if parameter.is_nested else "sparse"
+            raise ModelError(
+                f"{name!r} is a {kind} tensor ({parameter.layout}), and only dense parameters are "
+                f"planned: plan and draw it dense, then convert it."
             )

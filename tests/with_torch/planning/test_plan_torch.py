@@ -234,6 +234,22 @@ def test_a_parameter_whose_use_nobody_knows(recwarn):
     assert plan["curve"].reason == "left alone by the rule 'curve'"
 
 
+def test_a_parameter_that_nothing_uses_is_left_alone_and_said():
+    """No operation takes it, and no module knows it: drawn or not, the model is the same."""
+    model = Function(lambda self, x: x @ self.w, w=randn(4, 4), spare=randn(3, 5))
+    before = model.spare.detach().clone()
+    plan = fwt.plan(model, randn(2, 4))
+    assert plan["spare"].reason == "not used in the forward pass: left as it is"
+    assert (
+        "the forward pass doesn't use spare, and no module says what for: left alone. Give example "
+        "inputs that reach it, or Rule('spare', ...)." in plan.findings
+    )
+    plan.apply(model, seed=0)
+    assert torch.equal(model.spare, before)
+    drawn = fwt.plan(model, randn(2, 4), rules=[Rule("spare", "he_normal")])
+    assert drawn["spare"].draws
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler deprecates itself
 def test_a_compiled_model_is_drawn_as_the_one_that_it_wraps():
     model, twin = Mixed(), Mixed()

@@ -12,6 +12,8 @@ from support.nets import Function  # noqa: E402
 from support.traced import randn, rows  # noqa: E402
 from torch import nn  # noqa: E402
 
+import fanwise.torch as fwt  # noqa: E402
+
 
 @pytest.mark.parametrize("bag", [False, True])
 def test_embedding(bag):
@@ -94,3 +96,15 @@ def test_a_bias_that_is_spread_out_is_a_bias(change):
     model = Function(lambda self, x: F.relu(x @ self.w + change(self.b)), w=randn(4, 6), b=randn(3))
     seen = rows(model, randn(2, 4))
     assert (seen["b"].role, seen["b"].scheme) == ("bias", "zeros")
+
+
+def test_a_token_where_a_mask_says():
+    """A padding's token stands in for data, and counts as one of two kinds of positions."""
+
+    def forward(self, x, mask):
+        return self.f(torch.where(mask[..., None], x, self.token))
+
+    model = Function(forward, f=nn.Linear(64, 64), token=0.02 * randn(7, 64))
+    plan = fwt.plan(model, (3.0 * randn(16, 7, 64), randn(16, 7) > 0.0))
+    assert plan["token"].role == "token"
+    assert plan.predicted[0].rms == pytest.approx(3.0 / 2**0.5, rel=0.1)

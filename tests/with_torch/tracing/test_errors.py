@@ -86,3 +86,25 @@ def test_a_fault_of_ours_is_not_laid_at_the_models_door(monkeypatch):
     wrong = nn.Sequential(nn.Linear(4, 4))
     with pytest.raises(ModelError, match=r"Sequential\.forward failed: RuntimeError: .* shapes"):
         trace(wrong, randn(2, 5))
+
+
+@pytest.mark.parametrize(
+    ("weight", "kind"),
+    [
+        (torch.eye(4).to_sparse(), "sparse tensor (torch.sparse_coo)"),
+        (
+            torch.nested.nested_tensor([randn(3, 4), randn(2, 4)], layout=torch.jagged),
+            "nested tensor (torch.jagged)",
+        ),
+    ],
+    ids=["sparse", "nested"],
+)
+def test_a_parameter_that_is_not_dense(weight, kind):
+    model = nn.Sequential(nn.Linear(4, 4))
+    model.table = nn.Parameter(weight)
+    with pytest.raises(ModelError) as error:
+        trace(model, randn(2, 4))
+    assert str(error.value) == (
+        f"'table' is a {kind}, and only dense parameters are planned: plan and draw it dense, then "
+        "convert it."
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fanwise.drawing.fill import Region, check_region
-from fanwise.errors import ModelError
+from fanwise.errors import ArgumentError, ModelError
 from fanwise.names import Stream
 from fanwise.planning.designs import ZeroLines
 from fanwise.planning.rows import Row
@@ -53,6 +53,7 @@ def fills(
     if parameter.is_complex():
         parameter = torch.view_as_real(parameter.detach())
     check_drawable(parameter, row.name)
+    _check_memory(parameter, row.name)
     stored = _stored(row, parameter, region)
     return piece_fills(row, stored, tuple(parameter.shape), seed, threads, stream)
 
@@ -110,6 +111,20 @@ def piece_fills(
         if (part := overlap(piece, _lines(shape, z)))
     ]
     return [*drawn, *(partial(zero_lines.zero_) for zero_lines in lines)]
+
+
+def _check_memory(parameter: torch.Tensor, name: str) -> None:
+    """Raise `ArgumentError` for a tensor subclass that keeps its entries in another form.
+
+    As a quantized weight does, whose view is a decoded copy: a draw into that would be lost.
+    """
+    kind = type(parameter)
+    if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ and not is_dtensor(parameter):
+        raise ArgumentError(
+            f"{name!r} is of type {kind.__name__}, a tensor subclass that keeps its entries in a "
+            "form of its own, and a draw into it would be lost: draw the model before converting "
+            f"it, or leave this one alone, rules=[Rule({name!r}, None)]."
+        )
 
 
 def _seen(row: Row, stored: Sequence[Piece], shape: tuple[int, ...]) -> list[Piece]:

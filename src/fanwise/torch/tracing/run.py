@@ -136,7 +136,17 @@ def trace(model: nn.Module, inputs: Inputs) -> TorchTrace:
         ModelError: lazy parameters, or a forward that fails on real tensors too.
     """
     check_materialized(model)
-    args, kwargs = tree_map_only(torch.Tensor, _plain_input, as_call(inputs))
+    args, kwargs = tree_map_only(torch.Tensor, _dense, as_call(inputs))
+    if any(_is_empty(tensor) for tensor in tensors_in((args, kwargs))):
+        try:
+            return _trace_any(model, *tree_map_only(torch.Tensor, _filled, (args, kwargs)))
+        except ModelError:
+            pass  # an axis that is empty on purpose, as of features that this model has none of
+    return _trace_any(model, args, kwargs)
+
+
+def _trace_any(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TorchTrace:
+    """Return the trace of one run, with gradients only where the forward asks for them."""
     try:
         with torch.no_grad():
             return _trace(model, args, kwargs)
@@ -147,17 +157,27 @@ def trace(model: nn.Module, inputs: Inputs) -> TorchTrace:
         return _trace(model, args, kwargs)
 
 
-def _plain_input(tensor: torch.Tensor) -> torch.Tensor:
-    """Return an input as a plain tensor: padded where it is jagged, dense, of two samples at least.
-
-    Which scales a model's weights need depends on neither.
-    """
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    """Return an input as a plain tensor, padded where it is jagged: scales don't depend on it."""
     if tensor.is_nested:
         padded: torch.Tensor = tensor.detach().to_padded_tensor(0.0)
         return padded
-    if tensor.dim() and tensor.shape[0] == 0 and tensor.layout == torch.strided:
-        return torch.zeros((2, *tensor.shape[1:]), dtype=tensor.dtype, device=tensor.device)
     return tensor
+
+
+def _is_empty(tensor: torch.Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.numel()
+
+
+def _filled(tensor: torch.Tensor) -> torch.Tensor:
+    """Return an input of two samples, tokens or the like where it has none: standard normal ones."""
+    if not _is_empty(tensor):
+        return tensor
+    shape = [n or 2 for n in tensor.shape]
+    if not tensor.is_floating_point() or tensor.is_meta:
+        return torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
+    chosen = torch.Generator(tensor.device).manual_seed(0)
+    return torch.randn(shape, generator=chosen, device=tensor.device).to(tensor.dtype)
 
 
 def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TorchTrace:

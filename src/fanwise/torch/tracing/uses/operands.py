@@ -120,6 +120,9 @@ def _record_with_data(
     facts, name = operation.facts, operation.name
     role: Role | None = None
     neutral: float | None = None
+    if name == "where" and not derived.unrecognized:
+        uses.treat_as_data(tensor)  # it stands for what is masked, as a mask's or a padding's token
+        return
     if facts.sums:
         wide = sum(n > 1 for n in tensor.shape) > 1
         if wide and not derived.curved and not _is_stacked_bias(uses, tensor, data):
