@@ -1,4 +1,4 @@
-"""Print the table of third-party models: `bash .ci/thirdparty` writes docs/zoo-thirdparty.md with it.
+"""Print the table of third-party models; `bash .ci/thirdparty` writes docs/zoo-thirdparty.md.
 
 `python -m thirdparty [--rows FILE] [WORD …]`: only models whose package or name has a word in it;
 rows that FILE has are taken from it, and new ones are added, so that a run can be taken up again.
@@ -26,11 +26,11 @@ from zoo.entry import Entry
 
 HEADER = """# Third-party models
 
-{models} models of {packages} packages, built small from the packages' own code, without any download. Each
-is planned as its package initializes it, drawn with seed 0, and run once on random data; a second moment is
-measured at every contraction of a weight with data. One draw, and layers as narrow as 16: of one model a few
-kernels may be off by chance. `bash .ci/thirdparty` installs the packages and writes this page;
-`pytest -m thirdparty` asserts it.
+{models} models of {packages} packages, built small from the packages' own code, without any
+download. Each is planned as its package initializes it, drawn with seed 0, and run once on random
+data; a second moment is measured at every contraction of a weight with data. One draw, and layers
+as narrow as 16: of one model a few kernels may be off by chance. `bash .ci/thirdparty` installs the
+packages and writes this page; `pytest -m thirdparty` asserts it.
 
 Of {date}, commit {commit}, with {versions}.
 
@@ -38,13 +38,14 @@ Of {date}, commit {commit}, with {versions}.
 |---|---|
 | tensors | parameters |
 | kernels | contractions of a parameter with data, in one forward pass |
-| within 2× | how many have a measured second moment within a factor 2 of its prediction; one without a prediction has not |
+| within 2× | how many have a measured second moment within a factor 2 of its prediction; \
+one without a prediction has not |
 | off by | median of \\|measured ÷ predicted − 1\\| |
 | seconds | CPU time of planning |
 
-In all: {planned} of {models} are planned and drawn without an error, and in {loud} no value that the package set on
-purpose is replaced without a word. {near} of {kernels} contractions ({share:.1%}) lie within a factor 2 of their
-prediction, the median is off by {typical:.1%}.
+In all: {planned} of {models} are planned and drawn without an error, and in {loud} no value that
+the package set on purpose is replaced without a word. {near} of {kernels} contractions
+({share:.1%}) lie within a factor 2 of their prediction, the median is off by {typical:.1%}.
 """
 
 

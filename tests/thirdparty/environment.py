@@ -1,8 +1,8 @@
 """What packages ask of torchvision where its compiled operators can't be loaded.
 
-Its wheel on the index is compiled for CUDA; beside PyTorch's CPU build its library doesn't load, and
-then torchvision can't even be imported: it registers shapes for two operators that it thinks exist.
-The models of it, of timm and of vit-pytorch need neither.
+Its wheel on the index is compiled for CUDA; beside PyTorch's CPU build its library doesn't load,
+and then torchvision can't even be imported: it registers shapes for two operators that it thinks
+exist. The models of it, of timm and of vit-pytorch need neither.
 """
 
 from __future__ import annotations

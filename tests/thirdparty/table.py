@@ -1,4 +1,4 @@
-"""How a table names the models of a package that may not be installed: by path and configuration."""
+"""How a table names models of a package that may not be installed: by path and configuration."""
 
 from __future__ import annotations
 

@@ -10,13 +10,19 @@ from zoo.entry import Entry
 
 SMALL: dict[str, Any] = {"dim": 96, "depth": 2, "heads": 4, "mlp_dim": 192, "dim_head": 24}
 PATCHES: dict[str, Any] = {"image_size": 32, "patch_size": 8, "num_classes": CLASSES, **SMALL}
-FRAMES: dict[str, Any] = {"image_size": 16, "frames": 4, "frame_patch_size": 2, "num_classes": CLASSES}
+FRAMES: dict[str, Any] = {
+    "image_size": 16,
+    "frames": 4,
+    "frame_patch_size": 2,
+    "num_classes": CLASSES,
+}
 PICTURES = normal(16, 3, 32, 32)
 VIDEOS = normal(8, 3, 4, 16, 16)
 
 
 def vit(module: str, name: str = "ViT", inputs: Any = PICTURES, **config: Any) -> Entry:
-    """Return an entry of vit-pytorch: patches of 8×8, a small transformer, unless `config` says else."""
+    """Return an entry of vit-pytorch: patches of 8×8, a small transformer,
+    unless `config` says else."""
     title = config.pop("title", module)
     return of(f"vit_pytorch.{module}:{name}", inputs, name=title, **config)
 
@@ -69,7 +75,8 @@ ENTRIES = [
         num_classes=CLASSES, **SMALL),
     vit("vit_3d", inputs=VIDEOS, image_patch_size=4, **FRAMES, **SMALL),
     vit("simple_vit_3d", "SimpleViT", inputs=VIDEOS, image_patch_size=4, **FRAMES, **SMALL),
-    vit("simple_flash_attn_vit_3d", "SimpleViT", inputs=VIDEOS, image_patch_size=4, **FRAMES, **SMALL),
+    vit("simple_flash_attn_vit_3d", "SimpleViT", inputs=VIDEOS, image_patch_size=4, **FRAMES,
+        **SMALL),
     vit("vivit", "ViViT", inputs=VIDEOS, image_patch_size=4, **FRAMES, spatial_depth=2,
         temporal_depth=2, dim=96, heads=4, mlp_dim=192, dim_head=24),
     vit("vivit_with_moss", "ViViT", inputs=VIDEOS, image_patch_size=4, **FRAMES, spatial_depth=2,
@@ -84,7 +91,8 @@ ENTRIES = [
         dim=(64, 96), depth=1, heads=(2, 4), mlp_mult=2, stages=2),
     vit("cct", "CCT", img_size=32, embedding_dim=96, n_conv_layers=2, num_layers=2, num_heads=4,
         mlp_ratio=2.0, num_classes=CLASSES, kernel_size=3, stride=1, padding=1),
-    vit("cct_3d", "CCT", inputs=VIDEOS, img_size=16, num_frames=4, embedding_dim=96, n_conv_layers=1,
+    vit("cct_3d", "CCT", inputs=VIDEOS, img_size=16, num_frames=4, embedding_dim=96,
+        n_conv_layers=1,
         num_layers=2, num_heads=4, mlp_ratio=2.0, num_classes=CLASSES, kernel_size=3, stride=1,
         padding=1),
     vit("cvt", "CvT", num_classes=CLASSES, s3_depth=2, s3_heads=4, **STAGES),
@@ -97,7 +105,8 @@ ENTRIES = [
         num_classes=CLASSES),
     vit("max_vit", "MaxViT", inputs=normal(4, 3, 64, 64), num_classes=CLASSES, dim=64,
         depth=(1, 1), dim_head=16, dim_conv_stem=32, window_size=4, dropout=0.0),
-    vit("max_vit_with_registers", "MaxViT", inputs=normal(4, 3, 64, 64), num_classes=CLASSES, dim=64,
+    vit("max_vit_with_registers", "MaxViT", inputs=normal(4, 3, 64, 64), num_classes=CLASSES,
+        dim=64,
         depth=(1, 1), dim_head=16, dim_conv_stem=32, window_size=4, dropout=0.0),
     vit("mobile_vit", "MobileViT", inputs=normal(4, 3, 64, 64), image_size=(64, 64),
         dims=[96, 120, 144], channels=[16, 32, 48, 48, 64, 64, 80, 80, 96, 96, 384],
@@ -108,8 +117,8 @@ ENTRIES = [
         depth=(1, 1, 1, 1), window_size=7, num_classes=CLASSES),
     vit("scalable_vit", "ScalableViT", inputs=normal(4, 3, 64, 64), num_classes=CLASSES, dim=48,
         heads=(2, 4, 4), depth=(1, 1, 1), reduction_factor=(4, 2, 1), window_size=(4, 4, None)),
-    vit("sep_vit", "SepViT", inputs=normal(4, 3, 64, 64), num_classes=CLASSES, dim=48,
-        dim_head=16, heads=(2, 4), depth=(1, 1), window_size=8),
+    vit("sep_vit", "SepViT", inputs=normal(2, 3, 112, 112), num_classes=CLASSES, dim=48,
+        dim_head=16, heads=(2, 4), depth=(1, 1)),
     vit("twins_svt", "TwinsSVT", inputs=normal(2, 3, 64, 64), num_classes=CLASSES, s1_emb_dim=48,
         s2_emb_dim=64, s3_emb_dim=96, s4_emb_dim=128, s1_local_patch_size=4, s2_local_patch_size=4,
         s3_local_patch_size=4, s4_local_patch_size=2, s1_global_k=4, s2_global_k=4, s3_global_k=4,

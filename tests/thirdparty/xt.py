@@ -107,7 +107,8 @@ ENTRIES = [
     of("x_transformers:ViTransformerWrapper", lambda: (torch.randn(16, 3, 32, 32),), image_size=32,
        patch_size=8, num_classes=100, attn_layers=late("x_transformers:Encoder", **SMALL)),
     of("x_transformers:ContinuousTransformerWrapper", lambda: (torch.randn(8, LENGTH, 32),),
-       dim_in=32, dim_out=50, max_seq_len=LENGTH, attn_layers=late("x_transformers:Decoder", **SMALL)),
+       dim_in=32, dim_out=50, max_seq_len=LENGTH, attn_layers=late("x_transformers:Decoder",
+       **SMALL)),
     of("x_transformers:XValTransformerWrapper", lambda: (TOKENS()[0], torch.randn(8, LENGTH)),
        num_tokens=WORDS, numerical_token_id=3, max_seq_len=LENGTH,
        attn_layers=late("x_transformers:Decoder", **SMALL)),
@@ -118,5 +119,5 @@ ENTRIES = [
     of("x_transformers:AutoregressiveWrapper", TOKENS, late("x_transformers:TransformerWrapper",
        num_tokens=WORDS, max_seq_len=LENGTH, attn_layers=late("x_transformers:Decoder", **SMALL))),
     of("x_transformers:NeoMLP", lambda: (torch.randn(32, 5),), dim_in=5, dim_hidden=16, dim_out=7,
-       depth=2, dim_model=96, encode_fourier_features=True, attn_dim_head=24, heads=4),
+       depth=2, dim_model=96),
 ]  # fmt: skip

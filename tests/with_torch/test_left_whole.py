@@ -69,3 +69,35 @@ def test_a_module_that_is_registered_twice_keeps_its_weights(look):
     look(model, torch.randn(4, 8))
     assert shared.weight is weight
     assert torch.equal(shared.weight, values)
+
+
+class Encoded(torch.Tensor):
+    """Entries kept as 8-bit integers, decoded for every operation: as quantized weights are."""
+
+    @staticmethod
+    def __new__(cls, plain):
+        kept = torch.Tensor._make_wrapper_subclass(cls, plain.shape, dtype=plain.dtype)
+        kept.codes = (100.0 * plain).to(torch.int8)
+        return kept
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.detach.default:
+            return cls(args[0].codes / 100.0)
+        decoded = [a.codes / 100.0 if isinstance(a, cls) else a for a in args]
+        return function(*decoded, **(kwargs or {}))
+
+
+def test_a_weight_that_is_kept_in_another_form_is_named_and_not_lost():
+    """Its views are decoded copies: what is drawn into one is gone with it."""
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model[1].weight = nn.Parameter(Encoded(model[1].weight.detach()))
+    before = model[0].weight.detach().clone()
+    with pytest.raises(ArgumentError) as error:
+        fwt.init_(model, torch.randn(4, 8), seed=0)
+    assert str(error.value) == (
+        "'1.weight' is of type Encoded, a tensor subclass that keeps its entries in a form of its "
+        "own, and a draw into it would be lost: draw the model before converting it, or leave this "
+        "one alone, rules=[Rule('1.weight', None)]."
+    )
+    assert torch.equal(model[0].weight, before)

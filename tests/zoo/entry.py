@@ -14,6 +14,7 @@ Built = tuple[nn.Module, Any]
 CHECKS = {
     "run": "the model is planned, drawn and measured without an error",
     "roles": "every parameter is drawn, or left alone for a reason, and no role is guessed",
+    "designs": "no value that its package set on purpose is replaced without a word",
     "predicted": "every contraction has a prediction",
     "factor 2": "each second moment lies within a factor 2 of its prediction",
     "median": "the median of them is off by 10 % at most",

@@ -18,6 +18,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
 from zoo.entry import Entry, loss_of
+from zoo.silent import silent, values_of
 
 import fanwise.torch as fwt
 from fanwise.signal import Layer, Signal
@@ -58,6 +59,7 @@ class Row:
             of the model's design.
         guessed: those whose role wasn't seen in the forward pass, although the model uses them; or
             was, although the entry says that it never does.
+        silent: designs that were replaced without a word, as `zoo.silent` finds them.
         ratios: (contraction, measured over predicted second moment), in execution order.
         unpredicted: contractions without a prediction.
         ours, own: the state after `fwt.init_` with seed 0, and as the package initializes.
@@ -71,6 +73,7 @@ class Row:
     parameters: int
     uncovered: tuple[str, ...]
     guessed: tuple[str, ...]
+    silent: tuple[str, ...]
     ratios: tuple[tuple[str, float], ...]
     unpredicted: tuple[str, ...]
     ours: State
@@ -100,6 +103,8 @@ class Row:
         found: dict[str, str] = {}
         if self.uncovered or self.guessed:
             found["roles"] = f"not drawn: {self.uncovered}; guessed: {self.guessed}"
+        if self.silent:
+            found["designs"] = "; ".join(self.silent)
         if self.unpredicted:
             found["predicted"] = f"no prediction for {self.unpredicted}"
         far = [f"{name} ×{ratio:.3g}" for name, ratio in self.ratios if not 0.5 <= ratio <= 2.0]
@@ -209,10 +214,12 @@ def compare(
 def figures(entry: Entry) -> Row:
     """Return one model's figures; an error of planning or measuring is passed on."""
     model, inputs = entry.build()
+    values = values_of(model)
     plan, plan_seconds, fake_seconds = clocked(model, inputs)
     names = {name for name, tensor in model.named_parameters() if tensor.requires_grad}
     covered = {row.name for row in plan.rows if row.draws or row.kept or row.role == "constant"}
     own = measured(model, inputs)
+    without_word = tuple(silent(plan, values, plan.apply(model, seed=0)))
     states = [measured(plan.apply(model, seed=seed), inputs) for seed in range(entry.draws)]
     ratios, without = compare(plan.predicted, [state.layers for state in states])
     return Row(
@@ -226,6 +233,7 @@ def figures(entry: Entry) -> Row:
             for row in plan.rows
             if (row.seen == "not reached") != any(fnmatchcase(row.name, u) for u in entry.unused)
         ),
+        without_word,
         tuple(ratios),
         tuple(without),
         states[0],

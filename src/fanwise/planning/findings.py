@@ -80,7 +80,7 @@ def find_unreached(rows: Iterable[Row], trace: Trace) -> Iterator[str]:
 
 
 def find_left_alone(unused: Iterable[str]) -> Iterator[str]:
-    """Yield a sentence where the forward pass doesn't use parameters that no module knows either."""
+    """Yield a sentence where nothing uses parameters that no module knows either."""
     names = list(unused)
     if names:
         yield (

@@ -57,7 +57,6 @@ from fanwise.planning.rules import Parameter, Rule
 from fanwise.policies.base import Changes, Policy
 from fanwise.policies.scores import shrink_queries
 
-
 UNUSED_REASON = "not used in the forward pass: left as it is"
 
 

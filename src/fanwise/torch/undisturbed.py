@@ -155,7 +155,7 @@ def forward_error(model: nn.Module, error: Exception) -> ModelError:
 
 
 def check_materialized(model: nn.Module) -> None:
-    """Raise `ModelError` where a parameter has no shape yet, or none that is one block of entries."""
+    """Raise `ModelError` where a parameter has no shape yet, or isn't one block of entries."""
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if is_lazy(parameter):
             raise ModelError(

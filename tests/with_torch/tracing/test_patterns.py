@@ -170,6 +170,31 @@ def test_a_batch_of_nothing():
     same_as_plain(fwt.plan(chain(), randn(0, D)))
 
 
+EMPTY = {
+    "samples": lambda: (
+        nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64)),
+        randn(0, 64),
+    ),
+    "tokens": lambda: (nn.TransformerEncoderLayer(64, 4, 64, batch_first=True), randn(2, 0, 64)),
+    "pixels": lambda: (nn.Conv2d(16, 16, 3, padding=1), randn(2, 16, 0, 8)),
+    "steps": lambda: (nn.Sequential(nn.Linear(64, 64), nn.LSTM(64, 64)), randn(0, 3, 64)),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_an_empty_axis_is_planned_as_one_of_two_normal_entries(name):
+    """Nothing in, nothing out: zeros would be predicted, or an operation would refuse."""
+    plan = fwt.plan(*EMPTY[name]())
+    assert plan.predicted[0].rms == pytest.approx(1.0, rel=0.2)
+
+
+def test_an_axis_that_a_model_wants_empty_stays_so():
+    """No extra features: two of them would not fit the kernel."""
+    model = Function(lambda s, x, extra: s.f(torch.cat([x, extra], -1)), f=nn.Linear(D, D))
+    same = fwt.plan(model, (randn(4, D), randn(4, 0)))
+    assert same["f.weight"].fan_in == D
+
+
 def test_parameters_and_inputs_of_inference_mode():
     with torch.inference_mode():
         same_as_plain(fwt.plan(chain(), randn(4, D)))

@@ -170,7 +170,7 @@ def _is_empty(tensor: torch.Tensor) -> bool:
 
 
 def _filled(tensor: torch.Tensor) -> torch.Tensor:
-    """Return an input of two samples, tokens or the like where it has none: standard normal ones."""
+    """Return an input of two samples, tokens or the like where it has none: of normal values."""
     if not _is_empty(tensor):
         return tensor
     shape = [n or 2 for n in tensor.shape]
