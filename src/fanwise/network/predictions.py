@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fanwise.network.graph import Graph
 from fanwise.network.spread import NodeSpread, SpreadAlong
@@ -50,6 +50,17 @@ class Prediction:
     gradient_low: float | None = None
     gradient_high: float | None = None
     cosine: float | None = None
+
+
+def of_parts(predicted: Prediction) -> Prediction:
+    """Return the prediction of a complex output's real and imaginary parts, as they are measured.
+
+    E[|z|²] is the sum of the second moments of the two.
+    """
+    names = ("rms", "gradient_rms", "low", "high", "gradient_low", "gradient_high")
+    values = {name: getattr(predicted, name) for name in names}
+    half = {name: None if v is None else v * math.sqrt(0.5) for name, v in values.items()}
+    return replace(predicted, **half)
 
 
 def weight_of(draw: Draw, view: Sequence[int], layout: str | None) -> Weight | None:

@@ -117,11 +117,16 @@ class Design:
     @property
     def reason(self) -> str:
         """Why a row keeps it, in words."""
+        return f"kept: {self.as_set}"
+
+    @property
+    def as_set(self) -> str:
+        """What it is, and that the model's code sets it, in words."""
         if not self.whole:
-            return f"kept: {self.words}, as the model's code sets them"
+            return f"{self.words}, as the model's code sets them"
         head, comma, rest = self.words.partition(", ")
         one = head.startswith(("a ", "an ")) or (head[:1] in "-.0123456789" and " " not in head)
-        return f"kept: {head}, as the model's code sets {'it' if one else 'them'}{comma}{rest}"
+        return f"{head}, as the model's code sets {'it' if one else 'them'}{comma}{rest}"
 
     @property
     def whole(self) -> bool:

@@ -41,6 +41,7 @@ class Kept:
         copies: the frozen parameters that are drawn like a trained one, of which they are copies.
         trained: that the weights look trained, in a sentence; else empty.
         zeros: the parameters that start at zero, kept or drawn so; empty if none is kept.
+        wanted: whether designs are to be kept.
     """
 
     designs: dict[str, Design] = field(default_factory=dict)
@@ -49,6 +50,16 @@ class Kept:
     zeros: set[str] = field(default_factory=set)
     copies: Mapping[str, str] = field(default_factory=dict)
     trained: str = ""
+    wanted: bool = True
+
+    def overridden(self, row: Row) -> Design | None:
+        """Return the design that a row draws over; None where it draws that very value."""
+        look = self.looks.get(row.name)
+        design = None if look is None else look.design
+        if design is None or row.name in self.designs or not row.draws or not self.wanted:
+            return None
+        same = all(isinstance(d, Constant) and d.value == design.value for d in row.draws)
+        return None if same else design
 
 
 def find_designs(
@@ -67,7 +78,7 @@ def find_designs(
         trace: of one forward pass, where there is one.
         structure: its residual branches.
     """
-    kept = Kept(copies=model.frozen_copies())
+    kept = Kept(copies=model.frozen_copies(), wanted=keep == "designs")
     uneven: list[bool] = []
     hidden = []
     declared = model.declared_zeros()
@@ -254,10 +265,12 @@ def median_without(ordered: Sequence[float], value: float) -> float:
 
 
 def with_overrides(rows: Sequence[Row], kept: Kept) -> tuple[Row, ...]:
-    """Return the rows, with a word where a kernel's own scale was set apart and isn't kept.
+    """Return the rows, with a word where what the model's code set isn't kept.
 
-    So is an actor's last kernel of 0.01: its std, and its std·√fan_in, are off the median of the
-    model's other kernels by more than `MAX_APART`, or its kernels' of the same role.
+    That is a design that its role, a policy or what would be dead asks to draw, or a kernel's own
+    scale that was set apart. So is an actor's last kernel of 0.01: its std, and its std·√fan_in,
+    are off the median of the model's other kernels by more than `MAX_APART`, or its kernels' of
+    the same role.
     """
     own = {
         row.name: (look.std, look.std * math.sqrt(row.fan_in))
@@ -268,7 +281,10 @@ def with_overrides(rows: Sequence[Row], kept: Kept) -> tuple[Row, ...]:
     ordered = [sorted(pair[k] for pair in own.values()) for k in range(2)]
     said = []
     for row in rows:
-        if row.name in own and len(own) > 2 and row.std:
+        design = kept.overridden(row)
+        if design is not None and "overrides" not in row.reason:
+            row = replace(row, reason=f"{row.reason}; overrides {design.as_set}")
+        elif row.name in own and len(own) > 2 and row.std:
             ratios = [
                 mine / median_without(values, mine)
                 for mine, values in zip(own[row.name], ordered, strict=True)

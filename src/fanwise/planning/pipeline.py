@@ -39,7 +39,7 @@ from fanwise.network.chains import chains_of
 from fanwise.network.fluctuations import width_of
 from fanwise.network.graph import WeightOf
 from fanwise.network.liveness import silent
-from fanwise.network.predictions import predictions, weight_of
+from fanwise.network.predictions import of_parts, predictions, weight_of
 from fanwise.network.spread import SpreadAlong
 from fanwise.network.statistics import Weight
 from fanwise.network.steps.base import Step
@@ -157,6 +157,8 @@ def plan_traced(
         if contraction.use.role in KERNEL_ROLES
     ]
     predicted = predictions(graph, kernels, trace.nodes, forward, backward, spread)
+    halved = {p.name for p in parameters if p.is_complex or (p.use and p.use.complex_part)}
+    predicted = tuple(of_parts(p) if p.parameter in halved else p for p in predicted)
     return Plan(
         rows,
         policy=said,

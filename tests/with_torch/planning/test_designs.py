@@ -465,6 +465,24 @@ def test_a_rule_wins_over_a_design_and_says_so():
     )
 
 
+def test_a_policy_that_draws_over_a_constant_says_so():
+    """A gate of ones is neutral, so no design; ReZero starts it at zero all the same."""
+
+    def forward(s, x):
+        for f, g in ((s.f0, s.g0), (s.f1, s.g1)):
+            x = x + g * torch.tanh(f(x))
+        return x
+
+    model = Function(
+        forward, f0=nn.Linear(D, D), g0=torch.ones(D), f1=nn.Linear(D, D), g1=torch.ones(D)
+    )
+    rezero = fwt.plan(model, randn(5, D), policy="rezero")["g0"]
+    assert rezero.reason.endswith("; overrides a constant 1, as the model's code sets it")
+    assert "overrides" not in fwt.plan(model, randn(5, D), policy="none")["g0"].reason
+    everything = fwt.plan(model, randn(5, D), policy="rezero", keep="nothing")["g0"]
+    assert "overrides" not in everything.reason
+
+
 def test_an_unusual_scale_is_overridden_and_said():
     """An actor's head of 0.01: random, so no design; the rule that keeps it is named."""
     layers = [nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 4)]

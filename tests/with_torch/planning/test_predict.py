@@ -12,6 +12,8 @@ from support.frameworks import require
 require("torch")
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+from support.nets import Function  # noqa: E402
+from support.traced import randn  # noqa: E402
 from torch import nn  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
@@ -392,3 +394,15 @@ def test_a_window_larger_than_the_picture_holds_the_picture():
     check(model, x, 1.2)
     model = nn.Sequential(nn.ReLU(), nn.AvgPool2d(3, 1, 1, count_include_pad=False))
     check(nn.Sequential(model, nn.Conv2d(64, 64, 1)), x, 1.2)
+
+
+def test_a_mean_over_what_a_mask_leaves():
+    """Σ x·m / Σ m: a division by a constant of several entries, as pooled texts have it."""
+
+    def forward(self, x, mask):
+        left = mask[..., None].float()
+        return self.f((x * left).sum(1) / left.sum(1))
+
+    model = Function(forward, f=nn.Linear(64, 64))
+    plan = fwt.plan(model, (randn(64, 12, 64), torch.ones(64, 12, dtype=torch.bool)))
+    assert plan.predicted[0].rms == pytest.approx(12**-0.5, rel=0.1)

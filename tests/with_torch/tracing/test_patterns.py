@@ -129,6 +129,29 @@ def test_a_complex_kernel_has_the_second_moment_of_a_real_one(name):
     assert square == pytest.approx(1.0, rel=0.2)
 
 
+def spectral(s, x):
+    """A layer of an FNO: the lowest frequencies of a signal, mixed, beside a skip."""
+    x = s.lift(x)
+    low = torch.fft.rfft(x)
+    mixed = torch.zeros_like(low)
+    mixed[:, :, :8] = torch.einsum("bix,iox->box", low[:, :, :8], s.w)
+    return s.out(F.gelu(torch.fft.irfft(mixed, n=x.shape[-1]) + s.skip(x)))
+
+
+def test_what_a_complex_kernel_is_fed_with_is_sampled_and_its_parts_are_predicted():
+    n = 48
+    model = Function(
+        spectral, w=torch.randn(n, n, 8, dtype=torch.cfloat), lift=nn.Conv1d(24, n, 1),
+        skip=nn.Conv1d(n, n, 1), out=nn.Conv1d(n, 24, 1),
+    )  # fmt: skip
+    x = randn(256, 24, 32)
+    plan = fwt.plan(model, x)
+    measured = fwt.measure(plan.apply(model, seed=0), x).layers
+    for promise, layer in zip(plan.predicted, measured, strict=True):
+        assert layer.rms == pytest.approx(promise.rms, rel=0.15), promise.parameter
+        assert layer.gradient.rms == pytest.approx(promise.gradient_rms, rel=0.3), promise.parameter
+
+
 def chain():
     return nn.Sequential(nn.Linear(D, D), nn.ReLU(), nn.Linear(D, 2))
 

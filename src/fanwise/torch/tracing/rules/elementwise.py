@@ -23,6 +23,7 @@ from fanwise.network.steps.signals import (
     View,
 )
 from fanwise.network.steps.weights import Scale, Shift
+from fanwise.torch.internals import without_modes
 from fanwise.torch.tracing.aten.expressions import Call, Z, curve_of, inverts, substitute
 from fanwise.torch.tracing.aten.operation import Operation
 from fanwise.torch.tracing.data.constant_statistics import constant_statistics, unmasked_statistics
@@ -165,7 +166,8 @@ def _record_with_constant(builder: GraphBuilder, operation: Operation, data: tor
         step = Scale(derived.names[0], line)
     elif facts.multiplies and known is not None and 0 < known.mean_square < MASK:
         if name == "div" and args[0] is data and value is not None:
-            known = constant_statistics(1.0 / value.double())
+            with without_modes():  # else it is a fake tensor, of which nothing is known
+                known = constant_statistics(1.0 / value.double())
         step, nodes = Product(), [*nodes, builder.add_node(Source(known, "constant"), (), other)]
     elif facts.sums:
         if derived is not None and value is None:

@@ -20,7 +20,13 @@ from fanwise.torch.tracing.aten.expressions import Z
 from fanwise.torch.tracing.data.provenance import Provenance
 from fanwise.torch.tracing.data.records import Records
 from fanwise.torch.tracing.sampling.generated import WeightComputation
-from fanwise.torch.tracing.sampling.replay import MAX_REPLAYED, DataAxes, Replay, SampledLeaf
+from fanwise.torch.tracing.sampling.replay import (
+    MAX_REPLAYED,
+    DataAxes,
+    Replay,
+    SampledLeaf,
+    SampledParameter,
+)
 from fanwise.torch.tracing.sampling.tape import Tape
 
 MAX_OPERATIONS = 20_000
@@ -125,16 +131,18 @@ class Regions:
             if number in data:
                 own = self._provenances[number]
                 feed, value = nodes.index(own.node), self.inputs.get(number)
-                leaves.append(SampledLeaf(number, shape, feed, self._axes(own), value))
+                axes, is_complex = self._axes(own), self.tape.complex[number]
+                leaves.append(SampledLeaf(number, shape, feed, axes, value, is_complex))
             elif number in self._parameters:
-                parameters.append((number, self._parameters[number], shape))
+                name, is_complex = self._parameters[number], self.tape.complex[number]
+                parameters.append(SampledParameter(number, name, shape, is_complex))
             elif number in self._constants:
                 constants[number] = self._constants[number]
             else:
                 return None
         axes = self._axes(provenance)
         replay = Replay(entries, target, work, axes, leaves, parameters, constants, self._kept)
-        return Sampled(provenance.deferred, replay, tuple(name for _, name, _ in parameters)), nodes
+        return Sampled(provenance.deferred, replay, tuple(p.name for p in parameters)), nodes
 
     def computation(self, tensor: torch.Tensor) -> WeightComputation | None:
         """Return how a tensor is made of parameters; None where a value on the way is unknown."""

@@ -62,7 +62,7 @@ class DataAxes(NamedTuple):
     def ungrouped(self, x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         """Return a tensor of `shape` from what `grouped` makes of one."""
         positions = torch.arange(math.prod(shape)).reshape(shape)
-        result = torch.empty(shape)
+        result = torch.empty(shape, dtype=x.dtype)
         result.view(-1)[self.grouped(positions).reshape(-1)] = x.reshape(-1)
         return result
 
@@ -77,6 +77,7 @@ class SampledLeaf:
         feed: which of the step's inputs it is.
         axes: what its axes mean.
         values: where it is the model's own input: its values.
+        is_complex: whether its entries are.
     """
 
     number: int
@@ -84,17 +85,40 @@ class SampledLeaf:
     feed: int
     axes: DataAxes
     values: torch.Tensor | None = None
+    is_complex: bool = False
 
     def draw(self, known: Statistics, generator: torch.Generator) -> torch.Tensor:
         """Return normal values with these statistics."""
+        dtype = _dtype(self.is_complex)
         if self.values is not None:
-            return self.values.float()
+            return self.values.to(dtype)
         own = math.sqrt(max(known.mean_square - known.covariance, 0.0))
         common = math.sqrt(max(known.covariance - known.mean**2, 0.0))
         grouped = self.axes.grouped(torch.empty(self.shape, device="meta")).shape
-        level = torch.randn((grouped[0], 1, grouped[2]), generator=generator).expand(grouped)
+        one = (grouped[0], 1, grouped[2])
+        level = torch.randn(one, generator=generator, dtype=dtype).expand(grouped)
         x = known.mean + common * self.axes.ungrouped(level, self.shape)
-        return x + own * torch.randn(self.shape, generator=generator)
+        return x + own * torch.randn(self.shape, generator=generator, dtype=dtype)
+
+
+class SampledParameter(NamedTuple):
+    """A parameter that is drawn with its own mean square.
+
+    Attributes:
+        number: on the tape.
+        name, shape: the parameter's.
+        is_complex: whether its entries are.
+    """
+
+    number: int
+    name: str
+    shape: tuple[int, ...]
+    is_complex: bool
+
+
+def _dtype(is_complex: bool) -> torch.dtype:
+    """Return what is sampled: of complex normals, too, E[|z|²] = 1."""
+    return torch.complex64 if is_complex else torch.float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +131,7 @@ class Replay(Sampler):
         work: entries of all tensors on the way.
         axes: what the result's axes mean.
         leaves: what is sampled.
-        parameters: (number, parameter, shape), drawn with their own mean squares.
+        parameters: drawn with their own mean squares.
         constants: values by number.
         kept: the value of a parameter that keeps the one it has; None for others.
     """
@@ -117,7 +141,7 @@ class Replay(Sampler):
     work: int
     axes: DataAxes
     leaves: Sequence[SampledLeaf]
-    parameters: Sequence[tuple[int, str, tuple[int, ...]]]
+    parameters: Sequence[SampledParameter]
     constants: dict[int, torch.Tensor]
     kept: Callable[[str], torch.Tensor | None]
 
@@ -136,14 +160,14 @@ class Replay(Sampler):
                 y = self._run(values)
                 if y is None or not y.requires_grad:
                     return (None,) * len(feeds)
-                seed = torch.randn(y.shape, generator=generator)
+                seed = torch.randn(y.shape, generator=generator, dtype=_dtype(y.is_complex()))
                 try:
                     found = torch.autograd.grad(y, leaves, seed, allow_unused=True)
                 except RuntimeError:  # written in place, where its old value is needed
                     return (None,) * len(feeds)
                 for leaf, gradient in zip(self.leaves, found, strict=True):
                     if gradient is not None:
-                        totals[leaf.feed] += float(gradient.double().square().mean())
+                        totals[leaf.feed] += _mean_square(gradient)
                 count, seen = count + 1, seen + y.numel()
         return tuple(t / count if math.isfinite(t) else None for t in totals)
 
@@ -158,11 +182,10 @@ class Replay(Sampler):
                 y = self._run(self._sample(feeds, weights, generator))
                 if y is None or not bool(torch.isfinite(y).all()):
                     return None
-                positions = self.axes.grouped(y.double())
+                positions = self.axes.grouped(y)
                 n = positions.shape[1]
-                own = float(positions.square().mean())
-                alike = float(positions.mean(1).square().mean())
-                square, mean = square + own, mean + float(positions.mean())
+                own, alike = _mean_square(positions), _mean_square(_means(positions))
+                square, mean = square + own, mean + float(_means(positions).real.mean())
                 pairs += (alike * n - own) / (n - 1) if n > 1 else own
                 count, seen = count + 1, seen + y.numel()
         return Statistics(square / count, pairs / count, mean / count)
@@ -178,7 +201,7 @@ class Replay(Sampler):
             y = run(self.entries, values, self.target)
         except (KeyError, RuntimeError, TypeError, ValueError, IndexError):
             return None
-        return y if y.is_floating_point() and y.numel() else None
+        return y if (y.is_floating_point() or y.is_complex()) and y.numel() else None
 
     def _sample(
         self,
@@ -188,16 +211,28 @@ class Replay(Sampler):
     ) -> dict[int, torch.Tensor]:
         """Return the values of all numbers that no entry makes."""
         values = {number: value.clone() for number, value in self.constants.items()}
-        for (number, name, shape), weight in zip(self.parameters, weights, strict=True):
-            value = self.kept(name)
+        for (number, name, shape, is_complex), weight in zip(self.parameters, weights, strict=True):
+            value, dtype = self.kept(name), _dtype(is_complex)
             if value is not None and tuple(value.shape) == shape:
-                values[number] = value.float()
+                values[number] = value.to(dtype)
             elif weight is not None:
                 spread = math.sqrt(max(weight.mean_square - weight.mean**2, 0.0))
-                values[number] = weight.mean + spread * torch.randn(shape, generator=generator)
+                noise = torch.randn(shape, generator=generator, dtype=dtype)
+                values[number] = weight.mean + spread * noise
         for leaf in self.leaves:
             values[leaf.number] = leaf.draw(feeds[leaf.feed], generator)
         return values
+
+
+def _mean_square(x: torch.Tensor) -> float:
+    """Return E[|x|²], in double precision."""
+    parts = torch.view_as_real(x) if x.is_complex() else x
+    return float(parts.double().square().mean()) * (2.0 if x.is_complex() else 1.0)
+
+
+def _means(positions: torch.Tensor) -> torch.Tensor:
+    """Return the mean over the positions of each sample, in double precision."""
+    return positions.to(torch.complex128 if positions.is_complex() else torch.float64).mean(1)
 
 
 @contextmanager

@@ -48,13 +48,14 @@ class Tape:
     Attributes:
         entries: in order.
         maker: of each number that an operation made: that operation's index.
-        shapes: of each number.
+        shapes, complex: of each number, and whether it is complex.
     """
 
     def __init__(self, records: Records) -> None:
         self.entries: list[TapeEntry] = []
         self.maker: dict[int, int] = {}
         self.shapes: list[tuple[int, ...]] = []
+        self.complex: list[bool] = []
         self._records = records
         self._memories: dict[Any, int] = {}
         self._memory: list[int] = []  # of each number
@@ -71,6 +72,7 @@ class Tape:
             self._began.append(len(self.entries))
         self._memory.append(memory)
         self.shapes.append(tuple(int(n) for n in tensor.shape))
+        self.complex.append(tensor.is_complex())
         number = self._records.of(tensor).number = len(self._memory) - 1
         return number
 
