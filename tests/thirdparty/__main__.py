@@ -1,7 +1,8 @@
 """Print the table of third-party models; `bash .ci/thirdparty` writes docs/zoo-thirdparty.md.
 
 `python -m thirdparty [--rows FILE] [WORD …]`: only models whose package or name has a word in it;
-rows that FILE has are taken from it, and new ones are added, so that a run can be taken up again.
+rows that FILE has are taken from it, and new ones are added, so that a run can be taken up again;
+`--only` prints those that it has.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from zoo.entry import Entry
 
 HEADER = """# Third-party models
 
-{models} models of {packages} packages, built small from the packages' own code, without any
+{models} of {listed} listed models, of {packages} packages, built small from their own code, without any
 download. Each is planned as its package initializes it, drawn with seed 0, and run once on random
 data; a second moment is measured at every contraction of a weight with data. One draw, and layers
 as narrow as 16: of one model a few kernels may be off by chance. `bash .ci/thirdparty` installs the
@@ -75,6 +76,7 @@ def page(rows: list[tuple[Entry, Row]]) -> Iterator[str]:
     near = sum(row.near for row in found)
     yield HEADER.format(
         models=len(rows),
+        listed=len(ENTRIES),
         packages=len(families),
         planned=sum(not row.error for row in found),
         loud=sum(not row.error and not row.silent for row in found),
@@ -97,6 +99,7 @@ def page(rows: list[tuple[Entry, Row]]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="thirdparty", description=__doc__)
     parser.add_argument("words", nargs="*", help="of a model's package or name")
+    parser.add_argument("--only", action="store_true", help="only what --rows has: run nothing")
     parser.add_argument("--rows", type=Path, help="rows so far, and where new ones are added")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -109,6 +112,8 @@ def main() -> None:
         if options.words and not any(word in title for word in options.words):
             continue
         row = before.get((entry.family, entry.name))
+        if row is None and options.only:
+            continue
         if row is None:
             with contextlib.redirect_stdout(sys.stderr):  # some packages print
                 row = figures(entry)

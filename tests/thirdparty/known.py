@@ -1,4 +1,65 @@
 """What third-party models are known to miss, and why: asserted as it stands."""
 
+from __future__ import annotations
+
+REASONS: list[tuple[str, str, dict[str, str]]] = [
+    (
+        "a mixture's weights and covariances enter by a softmax and a triangular solve, of which no "
+        "scale follows: a rule must say what they are",
+        "plan",
+        {"zuko": "GMM"},
+    ),
+    (
+        "eight features, and what one transformation adds to them feeds the next: narrow",
+        "factor 2",
+        {"zuko": "NICE", "nflows": "SimpleRealNVP"},
+    ),
+    (
+        "a mask gives each unit another number of inputs, and those with many feed few",
+        "factor 2",
+        {
+            "zuko": "NSF; NCSF; MaskedMLP",
+            "nflows": "MaskedAutoregressiveFlow; MaskedAutoregressiveFlow, batch norm; "
+            "MaskedAffineAutoregressiveTransform; "
+            "MaskedPiecewiseRationalQuadraticAutoregressiveTransform",
+        },
+    ),
+    (
+        "weights enter by their absolute values, and what is positive adds up",
+        "factor 2",
+        {"zuko": "NAF; MonotonicMLP"},
+    ),
+    (
+        "reflections by one set of vectors after another: each depends on those before",
+        "factor 2",
+        {"nflows": "QRLinear; SVDLinear"},
+    ),
+    (
+        "its kernels run in code that PyTorch compiled, with paths of a few entries each",
+        "factor 2",
+        {"e3nn": "SimpleNetwork"},
+    ),
+    (
+        "without a normalization, late layers are averages over a few hundred pixels",
+        "factor 2",
+        {"torchvision": "alexnet; squeezenet1_1; vgg11; MaxVit"},
+    ),
+    (
+        "values meet in an exponential and a logarithm, which samples of independent ones miss",
+        "factor 2",
+        {"x-transformers": "LASER"},
+    ),
+    (
+        "several streams are read and written by gates of what is in them",
+        "factor 2",
+        {"x-transformers": "gated multi-residual"},
+    ),
+]
+"""Why, the check, and the models of each package that miss it, apart by semicolons."""
+
 KNOWN: dict[str, dict[str, str]] = {}
+for why, check, packages in REASONS:
+    for package, models in packages.items():
+        for model in models.split("; "):
+            KNOWN.setdefault(f"{package}: {model}", {})[check] = why
 """By model, as ``"package: name"``: the checks it misses, each with the reason."""
