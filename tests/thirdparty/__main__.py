@@ -27,11 +27,11 @@ from zoo.entry import Entry
 
 HEADER = """# Third-party models
 
-{models} of {listed} listed models, of {packages} packages, built small from their own code, without any
-download. Each is planned as its package initializes it, drawn with seed 0, and run once on random
-data; a second moment is measured at every contraction of a weight with data. One draw, and layers
-as narrow as 16: of one model a few kernels may be off by chance. `bash .ci/thirdparty` installs the
-packages and writes this page; `pytest -m thirdparty` asserts it.
+{models} of {listed} listed models, of {packages} packages, built small from their own code, without
+any download. Each is planned as its package initializes it, drawn with seed 0, and run once on
+random data; a second moment is measured at every contraction of a weight with data. One draw, and
+layers as narrow as 16: of one model a few kernels may be off by chance. `bash .ci/thirdparty`
+installs the packages and writes this page; `pytest -m thirdparty` asserts it.
 
 Of {date}, commit {commit}, with {versions}.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 REASONS: list[tuple[str, str, dict[str, str]]] = [
     (
-        "a mixture's weights and covariances enter by a softmax and a triangular solve, of which no "
-        "scale follows: a rule must say what they are",
+        "a mixture's weights and covariances enter by a softmax and a triangular solve, of which "
+        "no scale follows: a rule must say what they are",
         "plan",
         {"zuko": "GMM"},
     ),
@@ -40,9 +40,14 @@ REASONS: list[tuple[str, str, dict[str, str]]] = [
         {"e3nn": "SimpleNetwork"},
     ),
     (
-        "without a normalization, late layers are averages over a few hundred pixels",
+        "no normalization between its convolutions: what one draw adds is carried along",
         "factor 2",
-        {"torchvision": "alexnet; squeezenet1_1; vgg11; MaxVit"},
+        {"torchvision": "alexnet; squeezenet1_1; vgg11"},
+    ),
+    (
+        "what squeeze and excitation pool from a few pixels of few channels",
+        "factor 2",
+        {"torchvision": "MaxVit"},
     ),
     (
         "values meet in an exponential and a logarithm, which samples of independent ones miss",

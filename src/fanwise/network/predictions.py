@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fanwise.network.graph import Graph
 from fanwise.network.spread import NodeSpread, SpreadAlong
@@ -59,7 +60,9 @@ def of_parts(predicted: Prediction) -> Prediction:
     """
     names = ("rms", "gradient_rms", "low", "high", "gradient_low", "gradient_high")
     values = {name: getattr(predicted, name) for name in names}
-    half = {name: None if v is None else v * math.sqrt(0.5) for name, v in values.items()}
+    half: dict[str, Any] = {
+        name: None if value is None else value * math.sqrt(0.5) for name, value in values.items()
+    }
     return replace(predicted, **half)
 
 

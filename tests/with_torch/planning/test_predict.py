@@ -406,3 +406,27 @@ def test_a_mean_over_what_a_mask_leaves():
     model = Function(forward, f=nn.Linear(64, 64))
     plan = fwt.plan(model, (randn(64, 12, 64), torch.ones(64, 12, dtype=torch.bool)))
     assert plan.predicted[0].rms == pytest.approx(12**-0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["unsqueezed", "a view", "a table added"])
+def test_what_a_sample_has_at_all_positions_is_not_averaged_away(kind):
+    """Adaptive norms: one shift of a sample for all of its tokens, which attention's mean keeps."""
+
+    def forward(self, x, c):
+        given = self.given(F.silu(c))
+        if kind == "unsqueezed":
+            shift = given[:, None, :64]
+        elif kind == "a view":
+            shift = given.view(len(c), 1, 2, 64).unbind(2)[0]
+        else:
+            shift = (given.view(len(c), 1, 2, 64) + self.table).unbind(2)[0]
+        h = F.layer_norm(x, (64,)) + shift
+        q, k, v = (f(h).unflatten(-1, (4, -1)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    layers = {name: nn.Linear(64, 64) for name in ("q", "k", "v", "out")}
+    model = Function(forward, given=nn.Linear(64, 128), table=0.1 * randn(2, 64), **layers)
+    inputs = randn(64, 16, 64), randn(64, 64)
+    plan = fwt.plan(model, inputs)
+    measured = fwt.measure(plan.apply(model, seed=0), inputs).layers[-1]
+    assert measured.rms == pytest.approx(plan.predicted[-1].rms, rel=0.15)

@@ -52,6 +52,20 @@ class View(Step):
 
 
 @dataclass(frozen=True)
+class Spread(View):
+    """One value of each sample at all of its positions, as a gate or a shift from pooled data.
+
+    Another position of the sample has the same value: the covariance is the mean square.
+    """
+
+    def forward(self, *feeds: Statistics) -> Statistics | None:
+        x = feeds[0]
+        apart = x.covariance - x.within_sample
+        within = x.mean_square - apart
+        return Statistics(x.mean_square, x.mean_square, x.mean, within_sample=within)
+
+
+@dataclass(frozen=True)
 class Sum(Step):
     """Σ fᵢ·xᵢ of independent signals: E[(Σ f·x)²] = Σ f²·E[x²] + Σ_{i≠j} fᵢ·fⱼ·E[xᵢ]·E[xⱼ].
 

@@ -19,6 +19,7 @@ from fanwise.network.steps.signals import (
     Normalization,
     Pointwise,
     Product,
+    Spread,
     Sum,
     View,
 )
@@ -240,9 +241,43 @@ def _record_several(
         if combined is None:
             defer(builder, operation, signals)
             return
-        node = builder.add_node(combined, [builder.node_of(a) for a in signals], result)
+        axis = _unit_axis(signals, given, result)
+        nodes = [
+            _spread_node(builder, a, own, axis, result)
+            for a, own in zip(signals, given, strict=True)
+        ]
+        node = builder.add_node(combined, nodes, result)
     kept = given[0].statistic if not whole else ""
     builder.set_provenance(result, output_of(node, units, statistic=kept))
+
+
+def _unit_axis(
+    signals: Sequence[torch.Tensor], given: Sequence[Provenance], result: torch.Tensor
+) -> int:
+    """Return the axis of a result along which the units of the first signal lie that says so."""
+    for signal, own in zip(signals, given, strict=True):
+        if own.unit_axis is not None and signal.dim():
+            return own.unit_axis % signal.dim() + result.dim() - signal.dim()
+    return -1
+
+
+def _spread_node(
+    builder: GraphBuilder, signal: torch.Tensor, own: Provenance, units: int, result: torch.Tensor
+) -> int:
+    """Return a signal's node; a step more where each sample has one value at several positions.
+
+    `units` is the axis of the result along which units lie.
+    """
+    node, more = builder.node_of(signal), result.dim() - signal.dim()
+    if own.sample_axis is None or own.deferred or own.statistic or not signal.dim():
+        return node
+    axes = {own.sample_axis % signal.dim() + more, units % result.dim()}
+    shape = (1,) * more + tuple(signal.shape)
+    alone = len(axes) == 2 and all(n == 1 for i, n in enumerate(shape) if i not in axes)
+    wide = [i for i, n in enumerate(result.shape) if n > shape[i]]
+    if not (alone and wide and axes.isdisjoint(wide) and min(axes) == 0):
+        return node
+    return builder.graph.add(Spread(), (node,), signal.numel())
 
 
 def _combination(operation: Operation, count: int) -> Step | None:
