@@ -14,6 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
@@ -33,7 +34,7 @@ random data; a second moment is measured at every contraction of a weight with d
 layers as narrow as 16: of one model a few kernels may be off by chance. `bash .ci/thirdparty`
 installs the packages and writes this page; `pytest -m thirdparty` asserts it.
 
-Of {date}, commit {commit}, with {versions}.
+Of {date}, measured at {commits}, with {versions}.
 
 | column | meaning |
 |---|---|
@@ -65,14 +66,17 @@ def line(row: Row, known: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def head() -> str:
+    """Return the commit that is checked out."""
+    call = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(call, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def page(rows: list[tuple[Entry, Row]]) -> Iterator[str]:
     """Yield the lines of the page."""
     found = [row for _, row in rows]
     ratios = [ratio for row in found for ratio in row.ratios]
     families = list(dict.fromkeys(row.family for row in found))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     near = sum(row.near for row in found)
     yield HEADER.format(
         models=len(rows),
@@ -85,7 +89,7 @@ def page(rows: list[tuple[Entry, Row]]) -> Iterator[str]:
         share=near / max(len(ratios), 1),
         typical=median(abs(ratio - 1.0) for ratio in ratios) if ratios else 0.0,
         date=datetime.now(UTC).date(),
-        commit=commit or "unknown",
+        commits=", ".join(dict.fromkeys(row.commit for row in found if row.commit)),
         versions=f"torch {version('torch')}",
     )
     for family, group in groupby(rows, key=lambda pair: pair[0].family):
@@ -116,7 +120,7 @@ def main() -> None:
             continue
         if row is None:
             with contextlib.redirect_stdout(sys.stderr):  # some packages print
-                row = figures(entry)
+                row = replace(figures(entry), commit=head())
             remember(path, row)
         print(f"{title}: {row.near} of {len(row.ratios)} {row.misses or ''}", file=sys.stderr)
         rows.append((entry, row))

@@ -40,6 +40,7 @@ class Row:
         seconds: CPU time of planning.
         error: of planning or drawing; empty if there was none.
         unmeasured: why a model that was planned and drawn couldn't be measured.
+        commit: of this repository, when it was measured.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Row:
     seconds: float = 0.0
     error: str = ""
     unmeasured: str = ""
+    commit: str = ""
 
     @property
     def near(self) -> int:

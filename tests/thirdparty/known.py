@@ -55,6 +55,22 @@ REASONS: list[tuple[str, str, dict[str, str]]] = [
         {"x-transformers": "LASER"},
     ),
     (
+        "what one layer leaves in a few frequencies is smooth, which one covariance for all pairs "
+        "of positions doesn't say",
+        "factor 2",
+        {"neuraloperator": "FNO; FNO, 3d"},
+    ),
+    (
+        "attention between functions of one channel, with factors of one entry: narrow",
+        "factor 2",
+        {"neuraloperator": "CODANO"},
+    ),
+    (
+        "which code is the nearest isn't followed: its decoder has no prediction",
+        "factor 2",
+        {"encodec": "EncodecModel"},
+    ),
+    (
         "several streams are read and written by gates of what is in them",
         "factor 2",
         {"x-transformers": "gated multi-residual"},
