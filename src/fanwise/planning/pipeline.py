@@ -117,9 +117,8 @@ def plan_traced(
     not_reached = {n: replace(use, seen="not reached") for n, use in (by_module or {}).items()}
     uses = _with_part_names({**not_reached, **trace.uses}, structure)
     parameters = _with_uses(model.parameters(), uses, trace.unrecognized)
-    parameters = [_unused_left_alone(p, model) for p in parameters]
     kept = find_designs(model, parameters, check_keep(keep), trace, structure)
-    parameters = _with_designs(parameters, kept)
+    parameters = [_unused_left_alone(p, model) for p in _with_designs(parameters, kept)]
     if kept.zeros:
         structure = structure.with_closed(silent(graph, kept.zeros))
     trainable = {p.name: p.use for p in parameters if p.use is not None and not p.skip}
@@ -230,7 +229,9 @@ def _unused_left_alone(parameter: Parameter, model: Model) -> Parameter:
 
     Whatever it holds, this forward pass is the same. Without values there is nothing to leave.
     """
-    if parameter.skip or parameter.use is not None or parameter.unrecognized:
+    if parameter.skip or parameter.like or parameter.design is not None:
+        return parameter
+    if parameter.use is not None or parameter.unrecognized:
         return parameter
     if model.current_values(parameter.name) is None:
         return parameter
