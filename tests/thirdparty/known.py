@@ -66,6 +66,16 @@ REASONS: list[tuple[str, str, dict[str, str]]] = [
         {"neuraloperator": "CODANO"},
     ),
     (
+        "linear attention divides a sum of rectified products by another of the same keys",
+        "factor 2",
+        {"diffusers": "SanaTransformer2DModel"},
+    ),
+    (
+        "not explained yet",
+        "factor 2",
+        {"diffusers": "UVit2DModel"},
+    ),
+    (
         "which code is the nearest isn't followed: its decoder has no prediction",
         "factor 2",
         {"encodec": "EncodecModel"},
