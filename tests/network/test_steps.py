@@ -13,7 +13,7 @@ import pytest
 
 from fanwise.network.curves import Curve
 from fanwise.network.graph import Graph
-from fanwise.network.statistics import Statistics, Weight
+from fanwise.network.statistics import Statistics, Weight, mix, of_two_kinds
 from fanwise.network.steps.attention import AttentionOutput, Scores, Softmax
 from fanwise.network.steps.base import Source, Unknown
 from fanwise.network.steps.signals import (
@@ -427,3 +427,13 @@ def test_a_part_of_a_tensor_has_its_part_of_the_gradient():
     graph.outputs.append(graph.add(View(), (source,), 25))
     steps = graph.with_weights(lambda name, part: None)
     assert graph.backward(steps, graph.forward(steps))[source] == pytest.approx(0.25)
+
+
+def test_a_norm_of_positions_of_two_kinds():
+    """Patches whose mean is 0.5 beside registers near zero: their pairs have neither's mean."""
+    whole = mix([(0.8, Statistics(1.5, 0.48, 0.5)), (0.2, Statistics(4e-4))])
+    pair = of_two_kinds(whole)
+    assert abs(pair.covariance) <= pair.mean_square
+    assert pair.mean == 0.0
+    found = Normalization(96.0).forward(pair)
+    assert abs(found.covariance) <= found.mean_square
