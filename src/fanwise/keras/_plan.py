@@ -224,6 +224,8 @@ def _check_built(model: Any) -> None:
 UNKNOWN_SIZE = 128
 """Of an axis that a model leaves open, where no example says more."""
 UNKNOWN_BATCH = 32
+TEXT_KINDS = ("U", "S", "O")
+"""NumPy's kinds of dtypes that hold text."""
 
 
 def _symbolic(model: Any, inputs: Any) -> tuple[Any, list[Any]]:
@@ -233,7 +235,8 @@ def _symbolic(model: Any, inputs: Any) -> tuple[Any, list[Any]]:
     """
 
     def symbol(shape: Sequence[int | None], dtype: Any) -> Any:
-        dtype = keras.backend.standardize_dtype(dtype)
+        text = getattr(dtype, "kind", "") in TEXT_KINDS
+        dtype = "string" if text else keras.backend.standardize_dtype(dtype)
         sizes = [UNKNOWN_SIZE if n is None else int(n) for n in shape]
         if shape and shape[0] is None:
             sizes[0] = UNKNOWN_BATCH

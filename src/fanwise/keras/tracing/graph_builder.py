@@ -106,6 +106,7 @@ class GraphBuilder:
         regions: what can be run on samples.
         batch: the number of samples.
         running: the layers that are called, the innermost last.
+        first_states: zeros from which recurrences of a user's own cells start.
     """
 
     def __init__(self, symbols: Symbols, batch: int) -> None:
@@ -122,6 +123,7 @@ class GraphBuilder:
         self.recurrent: dict[int, tuple[Any, Any]] = {}
         self.regions = Regions(self.graph, self.find_provenance, self.value)
         self.running: list[Any] = []
+        self.first_states: list[Any] = []
         self._records: dict[int, Record] = {}
         self._cache: dict[Any, int] = {}
 
@@ -177,6 +179,10 @@ class GraphBuilder:
             return None
         record = self.record_of(tensor)
         return record.derived if record.provenance is None else None
+
+    def is_first_state(self, tensor: Any) -> bool:
+        """Return whether a tensor is what a recurrence starts from."""
+        return any(tensor is state for state in self.first_states)
 
     def value(self, tensor: Any) -> Array | None:
         """Return the value of a constant; None where it isn't known, or it is none."""

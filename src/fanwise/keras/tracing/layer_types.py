@@ -44,6 +44,12 @@ NOISE_LAYERS = (
     layers.SpatialDropout3D,
 )
 """Layers that are left out of a measurement, so that it shows the weights' doing."""
+AUGMENTATION_LAYERS = tuple(
+    getattr(layers, name)
+    for name in dir(layers)
+    if name.startswith("Random") or name in ("AugMix", "CutMix", "MixUp", "RandAugment")
+)
+"""Layers that change pictures at random in training, and otherwise leave them as they are."""
 NEUTRAL_LAYERS = (
     *NOISE_LAYERS,
     layers.ActivityRegularization,

@@ -23,6 +23,9 @@ from fanwise.keras.tracing.layer_types import (
 from fanwise.network.neighbours import ATTENDED, LINEAR, RECURRENT_GATES, RECURRENT_STATE
 from fanwise.network.uses import Neighbour, Role, Use
 
+INTEGER_MODES = ("int8", "int4", "gptq", "awq")
+"""Quantizations whose kernels are integers, and no variables that train."""
+
 
 class OwnUses(NamedTuple):
     """Uses of a layer's own variables, by identity; and the kernel whose output the layer's is."""
@@ -164,6 +167,8 @@ def own_uses(layer: Any, feeds: Neighbour | dict[str, Neighbour]) -> OwnUses | N
         each = feeds if isinstance(feeds, dict) else dict.fromkeys(ATTENTION_INPUTS, feeds)
         return _attention(layer, each)
     assert isinstance(feeds, Neighbour)
+    if getattr(layer, "quantization_mode", None) in INTEGER_MODES:  # its kernel isn't drawn
+        return OwnUses(_plain(layer, Role.BIAS, "bias"))
     if isinstance(layer, layers.Dense | layers.EinsumDense):
         kernel = variables(layer)["kernel"]
         einsum = isinstance(layer, layers.EinsumDense)

@@ -22,6 +22,7 @@ from keras import layers, tree
 from fanwise.keras.internals import (
     all_layers,
     is_functional,
+    own_call,
     run_functional,
     symbolic_calls,
     without_trace,
@@ -96,7 +97,7 @@ class KerasTracer:
         if graph is not None and is_functional(graph):
             given = tree.flatten((args, {k: v for k, v in kwargs.items() if k == "inputs"}))
             return run_functional(graph, given, lambda operation: partial(self.apply, operation))
-        return layer.call(*args, **kwargs)
+        return own_call(layer)(*args, **kwargs)
 
     def apply(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
         """Take a call that a functional model has recorded."""

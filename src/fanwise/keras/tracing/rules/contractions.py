@@ -19,11 +19,11 @@ from fanwise.keras.tracing.rules.deferral import defer
 from fanwise.keras.tracing.rules.padding import same_padding
 from fanwise.keras.tracing.rules.registry import rule
 from fanwise.keras.tracing.symbols import Derived, roles_of
-from fanwise.network.neighbours import LINEAR
+from fanwise.network.neighbours import LINEAR, RECURRENT_STATE
 from fanwise.network.steps.attention import AttentionOutput, Scores
 from fanwise.network.steps.base import Step
 from fanwise.network.steps.weights import Lookup
-from fanwise.network.uses import Role, Use
+from fanwise.network.uses import UNSEEN, Role, Use
 from fanwise.network.windows import pairs, with_touched_taps
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -131,10 +131,13 @@ def _record_kernel(
         return
     view = _view_of(derived, layout)
     use = Use(Role.DENSE, *view, feeds=builder.feed(data))
+    if builder.is_first_state(data):
+        use = replace(use, role=Role.RECURRENCE, feeds=RECURRENT_STATE)
     units = [i for i, a in enumerate(output) if a in own and a not in other]
     part = _part_of(derived, use)
     for name in derived.names[1:]:
-        builder.record_use(name, Use(Role.DENSE, builder.shape_of(name), feeds=use.feeds))
+        known = builder.uses.get(name, Use(Role.DENSE, builder.shape_of(name)))
+        builder.uses[name] = replace(known, feeds=use.feeds) if known.feeds is UNSEEN else known
     builder.add_kernel(
         derived.names[0],
         data,
