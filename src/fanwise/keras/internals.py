@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import keras
 from keras import Operation, layers
-from keras.src.backend.common import global_state, symbolic_scope
+from keras.src.backend.common import get_autocast_scope, global_state, symbolic_scope
 from keras.src.initializers.random_initializers import compute_fans as compute_fans
 from keras.src.ops.function import Function
 from keras.src.utils.backend_utils import DynamicBackend as DynamicBackend
@@ -99,6 +99,18 @@ def stem_and_number(layer: Any) -> tuple[str, int]:
     return str(layer.name), 0
 
 
+def autocast_dtype(variable: Any) -> str | None:
+    """Return the dtype in which a variable is used by the layer that is called now; None: its own.
+
+    Mixed precision has a layer's variables in single precision and its call in half.
+    """
+    scope = get_autocast_scope()
+    if scope is None or not scope.dtype or not variable._autocast:
+        return None
+    own = str(variable._dtype)
+    return None if "float" not in own or own == scope.dtype else str(scope.dtype)
+
+
 SymbolicCall: TypeAlias = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """From a layer or an operation, its arguments and keyword arguments to symbolic results."""
 _ONE_AT_A_TIME = RLock()
@@ -154,9 +166,16 @@ def run_operation(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
     return operation(*args, **kwargs)
 
 
+INTEGER_MODES = ("int8", "int4", "gptq", "awq")
+"""Quantizations whose kernels are integers, and no variables that train."""
+
+
 def own_call(layer: Any) -> Callable[..., Any]:
-    """Return what a layer computes when it is called: of quantized weights, another function."""
-    quantized = getattr(layer, "quantization_mode", None) is not None
+    """Return what a layer computes: of integer weights, another function than of its variables.
+
+    Of float8, it is the same but for rounding.
+    """
+    quantized = getattr(layer, "quantization_mode", None) in INTEGER_MODES
     found: Callable[..., Any] = layer.quantized_call if quantized else layer.call
     return found
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from keras import layers
 
-from fanwise.keras.internals import shape_of, sublayers, variables
+from fanwise.keras.internals import INTEGER_MODES, shape_of, sublayers, variables
 from fanwise.keras.tracing.expressions import expression_of, neighbour_of
 from fanwise.keras.tracing.layer_types import (
     ATTENTION_INPUTS,
@@ -22,9 +22,6 @@ from fanwise.keras.tracing.layer_types import (
 )
 from fanwise.network.neighbours import ATTENDED, LINEAR, RECURRENT_GATES, RECURRENT_STATE
 from fanwise.network.uses import Neighbour, Role, Use
-
-INTEGER_MODES = ("int8", "int4", "gptq", "awq")
-"""Quantizations whose kernels are integers, and no variables that train."""
 
 
 class OwnUses(NamedTuple):

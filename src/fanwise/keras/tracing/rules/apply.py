@@ -212,11 +212,16 @@ def record_unseen(builder: GraphBuilder, call: Call) -> None:
     signals = builder.signals(call.leaves)
     floats = [leaf for leaf in call.outputs if is_float(leaf)]
     drawn = [v for v in call.operation.variables if id(v) in builder.symbols.names]
-    values = None if signals or drawn else _folded(builder, call)
-    if values is not None:
+    if not signals and not drawn:
+        values = _folded(builder, call) or [None] * len(call.outputs)
         for leaf, value in zip(call.outputs, values, strict=True):
-            builder.add_input(leaf, value)
-        return
+            if value is not None or not is_float(leaf):
+                builder.add_input(leaf, value)
+        floats = [
+            leaf
+            for leaf, value in zip(call.outputs, values, strict=True)
+            if value is None and is_float(leaf)
+        ]
     if signals and all(len(v.shape) < 2 for v in drawn):
         for bias in (v for v in drawn if v is getattr(call.operation, "bias", None)):
             made = builder.derived(bias)
