@@ -291,8 +291,8 @@ def convolve(
 
     strides, dilations = each("strides"), each("dilation_rate")
     padding = "valid" if pointwise else str(call.setting("padding", "valid"))
-    before, after = [0] * k, [0] * k
-    if padding == "valid" and not transposed:  # zeros laid round its input are its own
+    before, after, given = [0] * k, [0] * k, data
+    if not transposed:  # zeros laid round its input are its own
         data, zeros = builder.without_zeros(data, spatial)
         before, after = ([zeros[i][end] for i in spatial] for end in (0, 1))
     widths = [int(n) for n in kernel.shape[:k]]
@@ -309,9 +309,9 @@ def convolve(
                 edge = same_padding(padding, outputs, n, width, step, dilation)
                 count = pairs(outputs, n, width, step, edge, dilation)
             else:
-                room = n + before[axis] + after[axis] - reach
-                outputs = room // step + 1 if padding == "valid" else -(-n // step)
-                edge = before[axis] + same_padding(padding, n, outputs, width, step, dilation)
+                whole = n + before[axis] + after[axis]
+                outputs = (whole - reach) // step + 1 if padding == "valid" else -(-whole // step)
+                edge = before[axis] + same_padding(padding, whole, outputs, width, step, dilation)
                 count = pairs(n, outputs, width, step, edge, dilation)
             taps *= count / max(outputs, 1)
         return taps
@@ -334,12 +334,12 @@ def convolve(
     )
     inputs = int(data.shape[channels]) // groups
     taps_seen = taps_on(own_sizes)
-    whole = prod(widths) / (prod(strides) if transposed else 1)
+    full = prod(widths) / (prod(strides) if transposed else 1)
     use = with_touched_taps(
         use,
         inputs * taps_seen,
         size_of(result) / size_of(data),
-        lambda size: taps_on([size] * k) / whole,
+        lambda size: taps_on([size] * k) / full,
     )
     builder.add_kernel(
         derived.names[0],
@@ -350,6 +350,7 @@ def convolve(
         unit_axes=[channels],
         taps=taps_seen,
         generated=builder.name_weight(kernel),
+        shown=given,
     )
 
 
