@@ -6,21 +6,28 @@ Every figure is of second moments, √E[z²] of each contraction's output, biase
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import keras
 import numpy as np
 
 import fanwise.keras as fwk
+from fanwise.keras._measure import on_backend
+from fanwise.keras._plan import look
+from fanwise.keras.measuring.recorder import KerasRecorder, Run
+from fanwise.keras.tracing.tracer import KerasTrace
+from fanwise.network.uses import KERNEL_ROLES
 
 NOTHING = 1e-24
 """A second moment below this is a zero."""
 SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 """Sides of the smallest pictures that these models take."""
 SIDE, SAMPLES, CLASSES = 64, 8, 10
+DRAWS, MANY = 4, 30_000_000
+"""A prediction is an expectation over draws: of models with fewer weights, several are averaged."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Found:
     Attributes:
         name: the builder's.
         parameters: how many variables train.
+        draws: how many were averaged.
         note: what the plan says of its tracing; empty where every call was followed.
         ratios: (contraction, measured over predicted second moment), in execution order.
         unpredicted: contractions without a prediction.
@@ -38,6 +46,7 @@ class Found:
 
     name: str
     parameters: int
+    draws: int
     note: str
     ratios: list[tuple[str, float]]
     unpredicted: list[str]
@@ -79,31 +88,52 @@ def model_of(name: str) -> tuple[Any, Any]:
     return model, pictures.astype("float32")
 
 
-def ratios_of(signal: Any) -> Iterator[tuple[str, float | None]]:
-    """Yield each contraction's name, and its measured over its predicted second moment."""
-    for layer in signal.layers:
-        promised = layer.predicted_rms
-        if promised is None:
-            yield layer.name, None
-        elif max(promised**2, layer.rms**2) < NOTHING:
-            yield layer.name, 1.0
+def squares_of(recorder: KerasRecorder, values: list[Any]) -> dict[int, float]:
+    """Return the second moment of each contraction's output in one forward pass."""
+    run = Run()
+    recorder.run(values, lambda value: value, run)
+    return {i: float(np.mean(np.square(r.output))) for i, r in run.readings.items()}
+
+
+def compared(
+    model: Any, inputs: Any, plan: fwk.Plan, trace: KerasTrace, draws: int
+) -> tuple[list[tuple[str, float]], list[str]]:
+    """Return (kernel, measured over predicted second moment), and those without a prediction.
+
+    The model is run forward alone, in training as to its batch norms; second moments are averaged
+    over draws.
+    """
+    recorder, values = KerasRecorder(trace), on_backend(inputs, trace.inputs)
+    found: dict[int, list[float]] = {}
+    for seed in range(draws):
+        plan.apply(model, seed=seed)
+        for index, square in squares_of(recorder, values).items():
+            found.setdefault(index, []).append(square)
+    kernels = [i for i, made in enumerate(trace.contractions) if made.use.role in KERNEL_ROLES]
+    names = [trace.contractions[i].parameter for i in kernels]
+    assert names == [promise.parameter for promise in plan.predicted]
+    ratios, unpredicted = [], []
+    for index, promise in zip(kernels, plan.predicted, strict=True):
+        if index not in found:  # inside of an operation that is run as one
+            continue
+        square = mean(found[index])
+        if promise.rms is None:
+            unpredicted.append(promise.parameter)
+        elif max(promise.rms**2, square) < NOTHING:
+            ratios.append((promise.parameter, 1.0))
         else:
-            yield layer.name, layer.rms**2 / max(promised**2, NOTHING)
+            ratios.append((promise.parameter, square / max(promise.rms**2, NOTHING)))
+    return ratios, unpredicted
 
 
 def examine(name: str) -> Found:
-    """Return one model's figures; an error of planning or measuring is passed on."""
-    model, pictures = model_of(name)
+    """Return one model's figures; an error of planning or running is passed on."""
+    model, inputs = model_of(name)
     start = time.process_time()
-    plan = fwk.plan(model, pictures)
+    plan = fwk.plan(model, inputs)
     seconds = time.process_time() - start
-    plan.apply(model, seed=0)
-    found = list(ratios_of(fwk.measure(model, pictures)))
-    return Found(
-        name,
-        len(plan.rows),
-        plan.note,
-        [(layer, ratio) for layer, ratio in found if ratio is not None],
-        [layer for layer, ratio in found if ratio is None],
-        seconds,
-    )
+    seen, _ = look(model, inputs)
+    assert seen.trace is not None, f"{name} can't be traced: {seen.error}"
+    draws = DRAWS if model.count_params() < MANY else 1
+    ratios, unpredicted = compared(model, inputs, plan, seen.trace, draws)
+    return Found(name, len(plan.rows), draws, plan.note, ratios, unpredicted, seconds)

@@ -23,6 +23,7 @@ from fanwise.keras.internals import (
     variables,
 )
 from fanwise.keras.memory import check_keras_dtype, fill_tensor, to_numpy
+from fanwise.keras.tracing.layer_types import TRANSFORM_LAYERS
 from fanwise.keras.tracing.tracer import KerasTrace, trace
 from fanwise.keras.uses_by_type import uses_by_type
 from fanwise.keras.weights import (
@@ -337,6 +338,8 @@ def _skipped(variable: Any, owner: Any) -> str:
         check_keras_dtype(variable.dtype)
     except ArgumentError:
         return f"{variable.dtype} holds no drawn values"
+    if isinstance(owner, TRANSFORM_LAYERS):
+        return "a Fourier transform's, which its layer computes"
     return "" if variable.trainable and owner.trainable else "frozen (trainable=False)"
 
 

@@ -204,9 +204,7 @@ def _find(values: Values, some: Values, bits: float) -> Design | None:
         return Design(DesignKind.CONSTANT, f"a constant {float(first):.6g}", float(first))
     if _is_identity(values, some, bits):
         return Design(DesignKind.IDENTITY, "an identity")
-    nonzero = some[some != 0.0]
-    distinct = _few_values(nonzero, bits)
-    zeros = None if distinct else _zero_lines(values, bits)
+    zeros = _zero_lines(values, bits)
     if zeros is not None:
         return zeros
     for axis in range(values.ndim):
@@ -217,7 +215,9 @@ def _find(values: Values, some: Values, bits: float) -> Design | None:
         grid = _grid(values, axis)
         if grid is not None:
             return grid
+    nonzero = some[some != 0.0]
     count = some.size - nonzero.size
+    distinct = _few_values(nonzero, bits)
     if distinct:
         return Design(DesignKind.FEW_VALUES, f"{distinct + (count > 0)} distinct values")
     if count * bits - _log2_choose(some.size, count) > MIN_BITS:

@@ -34,6 +34,10 @@ NORMALIZATION_LAYERS: dict[type[Any], str] = {
 }
 POINTWISE_LAYERS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU)
 WRAPPER_LAYERS = (layers.TimeDistributed, layers.SpectralNormalization)
+TRANSFORM_LAYERS = tuple(
+    getattr(layers, name) for name in ["STFTSpectrogram"] if hasattr(layers, name)
+)
+"""Layers whose kernels are computed, and may be trained from there. Keras has them since 3.7."""
 NOISE_LAYERS = (
     layers.AlphaDropout,
     layers.Dropout,
