@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from applications.settings import CLASSES, DRAWS, MANY, SAMPLES, SIDE, SMALLEST
 
 import fanwise.keras as fwk
 from fanwise.keras._measure import on_backend
@@ -23,11 +24,6 @@ from fanwise.network.uses import KERNEL_ROLES
 
 NOTHING = 1e-24
 """A second moment below this is a zero."""
-SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
-"""Sides of the smallest pictures that these models take."""
-SIDE, SAMPLES, CLASSES = 64, 8, 10
-DRAWS, MANY = 4, 30_000_000
-"""A prediction is an expectation over draws: of models with fewer weights, several are averaged."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +67,22 @@ class Found:
     def worst(self) -> tuple[str, float]:
         """The contraction that is farthest from its prediction, and its ratio."""
         return max(self.ratios, key=lambda pair: abs(np.log(max(pair[1], 1e-12))))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The figures to keep."""
+        kernel, ratio = self.worst
+        return {
+            "parameters": self.parameters,
+            "draws": self.draws,
+            "note": self.note,
+            "kernels": self.kernels,
+            "near": self.near,
+            "typical": round(self.typical, 4),
+            "farthest": [kernel, round(ratio, 4)],
+            "unpredicted": self.unpredicted,
+            "seconds": round(self.seconds, 2),
+        }
 
 
 def builders() -> dict[str, Callable[..., Any]]:
