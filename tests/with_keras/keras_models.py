@@ -220,7 +220,7 @@ def attention(name: str, make: Callable[[Any], Any], shape: tuple[int, ...] = (8
 attention("grouped queries", lambda x: x + layers.GroupQueryAttention(8, 4, 2)(x, x))
 attention(
     "causal attention",
-    lambda x: layers.MultiHeadAttention(4, 8, value_dim=16, use_bias=False, output_shape=24)(
+    lambda x: layers.MultiHeadAttention(4, 8, use_bias=False, output_shape=24)(
         x, x, use_causal_mask=True
     ),
 )

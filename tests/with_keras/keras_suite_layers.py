@@ -5,6 +5,8 @@ and its predictions come true. So a layer that is followed wrongly, run otherwis
 it, or blinds what comes after it, is seen.
 """
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -25,7 +27,20 @@ QUICK = {"zeros in rounds", "a cell of one's own", "not adapted", "raw kernels"}
 """What runs in the default suite, too."""
 OTHERWISE = {"mixed_float16", "mixed_bfloat16", "norms", "nested", "augmented", "quantized float8"}
 """What a call without training gives otherwise, or rounded."""
-CASES = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in MODELS]
+LONG = {"lora", "quantized int8", "quantized int4", "cells of one's own and Keras's"} | {
+    "cells of two kinds",
+    "two directions",
+    "convolutional recurrence",
+    "first_state",
+    "masked steps",
+}
+"""What JAX compiles for ten seconds and more: `.ci/long` runs it, as LONG says."""
+LEFT_OUT = LONG if keras.config.backend() == "jax" and not os.environ.get("LONG") else set()
+CASES = [
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+    for name in MODELS
+    if name not in LEFT_OUT
+]
 
 
 def numpy(value):

@@ -223,10 +223,9 @@ def record_unseen(builder: GraphBuilder, call: Call) -> None:
             if value is None and is_float(leaf)
         ]
     if signals and all(len(v.shape) < 2 for v in drawn):
-        for bias in (v for v in drawn if v is getattr(call.operation, "bias", None)):
-            made = builder.derived(bias)
-            assert made is not None
-            builder.record_role(made, Role.BIAS)
+        bias = builder.derived(getattr(call.operation, "bias", None))
+        if bias is not None:
+            builder.record_role(bias, Role.BIAS)
         defer(builder, call, signals, moves=len(signals) == 1 and not call.operation.variables)
         return
     for leaf in floats:

@@ -136,7 +136,9 @@ def _record_kernel(
     units = [i for i, a in enumerate(output) if a in own and a not in other]
     part = _part_of(derived, use)
     for name in derived.names[1:]:
-        known = builder.uses.get(name, Use(Role.DENSE, builder.shape_of(name)))
+        shape = builder.shape_of(name)
+        role = Role.DENSE if len(shape) > 1 else Role.SCALE
+        known = builder.uses.get(name, Use(role, shape))
         builder.uses[name] = replace(known, feeds=use.feeds) if known.feeds is UNSEEN else known
     builder.add_kernel(
         derived.names[0],
