@@ -20,6 +20,8 @@ from typing import Any
 
 KEPT = Path(__file__).parents[2] / "benchmarks" / "results" / "keras-applications.json"
 BACKENDS = ("torch", "jax")
+BUILDERS = 40
+"""Of keras.applications in Keras 3.15."""
 WHY = {
     "VGG": "no norm, and maps of 2 and 4 pixels a side: beside a border of zeros positions are "
     "less alike than predicted, and maxima over them larger; on 160 × 160, `fc1` is at 1.22",
@@ -27,8 +29,8 @@ WHY = {
 """Why kernels of these builders, by how their names begin, are more than a factor 2 off."""
 HEADER = """# keras.applications, planned and measured
 
-Every builder of keras.applications that a backend offers, without weights, on {samples} random
-pictures of {side} × {side} (the smallest that the builder takes, where that is more) and {classes}
+Builders of keras.applications, as far as a backend offers them, without weights, on {samples}
+random pictures of {side} × {side} (the smallest that the builder takes, where that is more) and {classes}
 classes: planned by `fanwise.keras.plan`, drawn and run forward. A prediction is an expectation over
 draws: of models with fewer than {many} million weights, {draws} draws are averaged. The page is
 printed by `PYTHONPATH=src:tests:. python -P -m applications page`, from figures of
@@ -73,7 +75,7 @@ def measure(names: list[str]) -> None:
 def line(name: str, record: dict[str, Any]) -> str:
     """Return one builder's row."""
     if "error" in record:
-        return f"| {name} | {record['error']} |{' |' * 4}"
+        return f"| {name} |{' |' * 3} {record['error']} | |"
     kernel, ratio = record["farthest"]
     kernels, near = record["kernels"], record["near"]
     cells = [name, str(kernels), f"{math.floor(1000 * near / kernels) / 10:g}%"]
@@ -90,10 +92,11 @@ def section(backend: str, records: dict[str, Any]) -> Iterator[str]:
     traced = sum(not r["note"] for r in whole)
     unpredicted = sum(len(r["unpredicted"]) for r in whole)
     yield f"\n## {backend}\n"
+    tried = f"Of {BUILDERS} builders {len(records)} were tried, and {len(whole)} ran"
     yield (
-        f"{versions}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}. Of {len(records)} "
-        f"builders {len(whole)} ran; {traced} are traced whole; {unpredicted} kernels have no "
-        f"prediction; {near} of {kernels} ({near / kernels:.2%}) lie within a factor 2 of theirs.\n"
+        f"{versions}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}. {tried}; {traced} are "
+        f"traced whole; {unpredicted} kernels have no prediction; {near} of {kernels} "
+        f"({near / kernels:.2%}) lie within a factor 2 of theirs.\n"
     )
     yield "| builder | kernels | within 2× | off by | farthest | plan |"
     yield "|---|---:|---:|---:|---|---:|"
