@@ -206,6 +206,9 @@ KERAS = NameMap(
                 ("bias", "bias_hh"),
             )
         ),
+        # Cells of several kinds, stacked in one layer, are told by their own names.
+        Rename(r"(stacked_rnn_cells/gru_cell)/recurrent_kernel$", r"\1/weight_hh", order=(1, 0, 2)),
+        Rename(r"(stacked_rnn_cells/gru_cell)/kernel$", r"\1/weight_ih", order=(1, 0, 2)),
         *(  # PyTorch's GRU has reset, update and new; Keras's the update gate first
             Rename(rf"(^|/)gru_cell/{leaf}$", rf"\1{to}_l0", order=(1, 0, 2))
             for leaf, to in (("kernel", "weight_ih"), ("recurrent_kernel", "weight_hh"))

@@ -23,6 +23,7 @@ from fanwise.keras.internals import (
     variables,
 )
 from fanwise.keras.memory import check_keras_dtype, fill_tensor, to_numpy
+from fanwise.keras.tracing.layer_types import TRANSFORM_LAYERS
 from fanwise.keras.tracing.tracer import KerasTrace, trace
 from fanwise.keras.uses_by_type import uses_by_type
 from fanwise.keras.weights import (
@@ -224,6 +225,8 @@ def _check_built(model: Any) -> None:
 UNKNOWN_SIZE = 128
 """Of an axis that a model leaves open, where no example says more."""
 UNKNOWN_BATCH = 32
+TEXT_KINDS = ("U", "S", "O")
+"""NumPy's kinds of dtypes that hold text."""
 
 
 def _symbolic(model: Any, inputs: Any) -> tuple[Any, list[Any]]:
@@ -233,7 +236,8 @@ def _symbolic(model: Any, inputs: Any) -> tuple[Any, list[Any]]:
     """
 
     def symbol(shape: Sequence[int | None], dtype: Any) -> Any:
-        dtype = keras.backend.standardize_dtype(dtype)
+        text = getattr(dtype, "kind", "") in TEXT_KINDS
+        dtype = "string" if text else keras.backend.standardize_dtype(dtype)
         sizes = [UNKNOWN_SIZE if n is None else int(n) for n in shape]
         if shape and shape[0] is None:
             sizes[0] = UNKNOWN_BATCH
@@ -334,6 +338,8 @@ def _skipped(variable: Any, owner: Any) -> str:
         check_keras_dtype(variable.dtype)
     except ArgumentError:
         return f"{variable.dtype} holds no drawn values"
+    if isinstance(owner, TRANSFORM_LAYERS):
+        return "a Fourier transform's, which its layer computes"
     return "" if variable.trainable and owner.trainable else "frozen (trainable=False)"
 
 

@@ -11,10 +11,12 @@ from itertools import pairwise
 from threading import RLock, get_ident
 from typing import Any, TypeAlias
 
+import keras
 from keras import Operation, layers
-from keras.src.backend.common import global_state, symbolic_scope
+from keras.src.backend.common import get_autocast_scope, global_state, symbolic_scope
 from keras.src.initializers.random_initializers import compute_fans as compute_fans
 from keras.src.ops.function import Function
+from keras.src.utils.backend_utils import DynamicBackend as DynamicBackend
 from keras.src.utils.naming import to_snake_case
 
 
@@ -65,10 +67,13 @@ def all_layers(model: Any) -> list[Any]:
 def variables(layer: Any) -> dict[str, Any]:
     """Return the variables that a layer holds itself and was made to train, by their own names.
 
-    Frozen ones too, but no statistics and no seeds: those are made untrainable.
+    Frozen ones too, but no statistics and no seeds: those are made untrainable, or, as float8's
+    scales, are overwritten by what stands for their gradient.
     """
     named: dict[str, Any] = {}
     for variable in layer._trainable_variables:
+        if variable.overwrite_with_gradient:
+            continue
         name, n = variable.name, 1
         while name in named:
             name, n = f"{variable.name}_{n}", n + 1
@@ -92,6 +97,18 @@ def stem_and_number(layer: Any) -> tuple[str, int]:
     if number.isdigit() and stem in automatic:
         return stem, int(number)
     return str(layer.name), 0
+
+
+def autocast_dtype(variable: Any) -> str | None:
+    """Return the dtype in which a variable is used by the layer that is called now; None: its own.
+
+    Mixed precision has a layer's variables in single precision and its call in half.
+    """
+    scope = get_autocast_scope()
+    if scope is None or not scope.dtype or not variable._autocast:
+        return None
+    own = str(variable._dtype)
+    return None if "float" not in own or own == scope.dtype else str(scope.dtype)
 
 
 SymbolicCall: TypeAlias = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -134,6 +151,33 @@ def is_functional(layer: Any) -> bool:
 def run_functional(model: Any, inputs: Any, call: Callable[[Any], Callable[..., Any]]) -> Any:
     """Return what a functional model's graph gives; `call` turns each operation into its call."""
     return model._run_through_graph(inputs, operation_fn=call)
+
+
+def run_operation(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what an operation or a layer makes of values.
+
+    A transposed convolution as an operation hands its padding on in the place of its output's
+    (Keras 3.15): the function of `keras.ops` is called with its settings.
+    """
+    if type(operation).__name__ == "ConvTranspose":
+        settings = ("strides", "padding", "output_padding", "data_format", "dilation_rate")
+        given = {name: getattr(operation, name) for name in settings}
+        return keras.ops.conv_transpose(*args, **kwargs, **given)
+    return operation(*args, **kwargs)
+
+
+INTEGER_MODES = ("int8", "int4", "gptq", "awq")
+"""Quantizations whose kernels are integers, and no variables that train."""
+
+
+def own_call(layer: Any) -> Callable[..., Any]:
+    """Return what a layer computes: of integer weights, another function than of its variables.
+
+    Of float8, it is the same but for rounding.
+    """
+    quantized = getattr(layer, "quantization_mode", None) in INTEGER_MODES
+    found: Callable[..., Any] = layer.quantized_call if quantized else layer.call
+    return found
 
 
 def snake_case(name: str) -> str:

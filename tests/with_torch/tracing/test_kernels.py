@@ -269,6 +269,34 @@ def test_zeros_that_a_function_in_place_has_passed():
     assert plan(True).feeds == "relu"
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        torch.relu,
+        lambda x: x.to(torch.bfloat16).float(),
+        lambda x: x.contiguous(memory_format=torch.channels_last),
+        lambda x: F.pad(x, (1, 1, 1, 1)),
+        F.relu_,
+    ],
+)
+def test_zeros_that_stay_zeros_are_padding(between):
+    model = Function(
+        lambda s, x: F.conv2d(between(F.pad(x, (1, 1, 1, 1))), s.w), w=randn(8, 16, 5, 5)
+    )
+    x = randn(16, 16, 3, 3)
+    plan = fwt.plan(model, x)
+    assert plan["w"].fan_in == pytest.approx(16 * 9)
+    measured = fwt.measure(plan.apply(model, seed=0), x).layers[0]
+    assert measured.rms == pytest.approx(plan.predicted[0].rms, rel=0.1)
+
+
+def test_zeros_that_a_function_moves_are_data():
+    model = Function(
+        lambda s, x: F.conv2d(torch.exp(F.pad(x, (1, 1, 1, 1))), s.w), w=randn(8, 16, 5, 5)
+    )
+    assert fwt.plan(model, randn(16, 16, 3, 3))["w"].fan_in == 16 * 25
+
+
 def test_zeros_before_one_dimension():
     """(samples, channels, times): the past is padded as a causal convolution's, channels aren't."""
     x = randn(32, 4, 8)

@@ -16,6 +16,7 @@ import numpy as np
 from keras import layers, tree
 
 from fanwise.keras.gradients import Watch, to_array
+from fanwise.keras.internals import run_operation
 from fanwise.keras.tracing.call import Call, is_float
 from fanwise.keras.tracing.expressions import IDENTITY, curve_of
 from fanwise.keras.tracing.graph_builder import GraphBuilder
@@ -160,7 +161,7 @@ class KerasRecorder:
                 args, kwargs = tree.map_structure(known, (call.args, call.kwargs))
                 if isinstance(call.operation, layers.BatchNormalization):
                     kwargs = {**kwargs, "training": True}
-                result = tree.flatten(call.operation(*args, **kwargs))
+                result = tree.flatten(run_operation(call.operation, args, kwargs))
                 for symbol, value in zip(tree.flatten(call.result), result, strict=True):
                     index = self.kernels.get(id(symbol))
                     if index is not None:

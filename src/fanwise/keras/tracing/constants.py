@@ -28,7 +28,7 @@ def to_array(value: Any) -> Array | None:
         array = np.asarray(to_numpy(value))
     except Exception:  # a tracer of the backend's, a tensor without memory
         return None
-    if array.size > MAX_CONSTANT:
+    if array.size > MAX_CONSTANT or array.dtype.kind not in "biufc":
         return None
     return array.astype(np.float64) if array.dtype.kind not in "iub" else array
 

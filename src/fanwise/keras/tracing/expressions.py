@@ -184,6 +184,16 @@ def curve_of(expression: KerasExpression) -> Curve:
     return Curve(expression.key, function, label)
 
 
+def keeps_zero(expression: KerasExpression) -> bool:
+    """Return whether a function is zero where its variable is."""
+    if expression is IDENTITY:
+        return True
+    try:
+        return not np.any(function_of(expression)(np.zeros(1)))
+    except Exception:  # whatever a user's function raises on a vector of doubles
+        return False
+
+
 def inverts(expression: KerasExpression) -> bool:
     """Return whether an expression divides by its variable, as a norm written by hand does."""
     return not {"rsqrt", "reciprocal", "power", "divide"}.isdisjoint(expression.names)

@@ -12,7 +12,7 @@ from keras import tree
 
 from fanwise.keras.tracing.call import Call, is_float, size_of
 from fanwise.keras.tracing.constants import constant_statistics, statistics_of, to_array
-from fanwise.keras.tracing.expressions import IDENTITY, curve_of
+from fanwise.keras.tracing.expressions import IDENTITY, curve_of, keeps_zero
 from fanwise.keras.tracing.provenance import Provenance, output_of
 from fanwise.keras.tracing.sampling import Region, Regions
 from fanwise.keras.tracing.strided import Strided
@@ -42,7 +42,6 @@ class Record:
         derived: of what is made of parameters.
         value: of a constant, where it is known.
         given: whether it comes from the model's inputs: token ids, masks.
-        padded: of zeros laid round another tensor: that tensor, and (before, after) on each axis.
     """
 
     tensor: Any
@@ -50,7 +49,14 @@ class Record:
     derived: Derived | None = None
     value: Array | None = None
     given: bool = False
-    padded: tuple[Any, Zeros] | None = None
+
+
+class Padded(NamedTuple):
+    """Zeros laid round a tensor: the tensor, (before, after) on each axis, and what that gave."""
+
+    inner: Any
+    zeros: Zeros
+    result: Any
 
 
 @dataclass
@@ -106,6 +112,7 @@ class GraphBuilder:
         regions: what can be run on samples.
         batch: the number of samples.
         running: the layers that are called, the innermost last.
+        first_states: zeros from which recurrences of a user's own cells start.
     """
 
     def __init__(self, symbols: Symbols, batch: int) -> None:
@@ -122,7 +129,9 @@ class GraphBuilder:
         self.recurrent: dict[int, tuple[Any, Any]] = {}
         self.regions = Regions(self.graph, self.find_provenance, self.value)
         self.running: list[Any] = []
+        self.first_states: list[Any] = []
         self._records: dict[int, Record] = {}
+        self._padded: dict[int, Padded] = {}
         self._cache: dict[Any, int] = {}
 
     # — tensors —
@@ -156,16 +165,32 @@ class GraphBuilder:
         record = self.record_of(tensor)
         return record.given or record.provenance is not None
 
+    def record_zeros(self, result: Any, inner: Any, zeros: Zeros) -> None:
+        """Note a tensor of zeros laid round another."""
+        self._padded[self.provenance(result).node] = Padded(inner, zeros, result)
+
     def without_zeros(self, tensor: Any, spatial: Sequence[int]) -> tuple[Any, Zeros]:
         """Return a tensor without the zeros laid round it; how many (before, after) on each axis.
 
-        One with zeros beside samples or units, on no spatial axis, is returned as it is.
+        They may have been laid in several rounds, and been through casts, copies and functions that
+        leave zero what is zero. A tensor with zeros beside samples or units, on no spatial axis, is
+        returned as it is.
         """
         none = ((0, 0),) * len(tensor.shape)
-        padded = self.record_of(tensor).padded if self.find_provenance(tensor) else None
-        if padded is None:
+        own = self.find_provenance(tensor)
+        padded = None if own is None else self._padded.get(own.node)
+        if own is None or padded is None or not only_around(padded.zeros, spatial):
             return tensor, none
-        return padded if only_around(padded[1], spatial) else (tensor, none)
+        if own.views != self.provenance(padded.result).views or not keeps_zero(own.expression):
+            return tensor, none
+        inner, before = padded.inner, self.provenance(padded.inner)
+        if own.expression is not IDENTITY:
+            inner = keras.KerasTensor(inner.shape, inner.dtype)
+            now = replace(before, expression=own.expression.after(before.expression))
+            self.record_of(inner).provenance = now
+        inner, further = self.without_zeros(inner, spatial)
+        pairs = zip(padded.zeros, further, strict=True)
+        return inner, tuple((a + c, b + d) for (a, b), (c, d) in pairs)
 
     def derived(self, tensor: Any) -> Derived | None:
         """Return how a tensor is made of parameters; None for one that isn't, or that is data."""
@@ -177,6 +202,10 @@ class GraphBuilder:
             return None
         record = self.record_of(tensor)
         return record.derived if record.provenance is None else None
+
+    def is_first_state(self, tensor: Any) -> bool:
+        """Return whether a tensor is what a recurrence starts from."""
+        return any(tensor is state for state in self.first_states)
 
     def value(self, tensor: Any) -> Array | None:
         """Return the value of a constant; None where it isn't known, or it is none."""
@@ -353,6 +382,7 @@ class GraphBuilder:
         part: int | None = None,
         taps: float = 1.0,
         generated: str = "",
+        shown: Any = None,
     ) -> None:
         """Add a contraction of a parameter with data, which gave `result`.
 
@@ -366,6 +396,7 @@ class GraphBuilder:
             part: which of several kernels packed in the parameter it is.
             taps: at how many positions it takes each unit.
             generated: what steps call the weight that is made of it, as `name_weight`.
+            shown: what the operation itself is given, where `data` is a part of it.
         """
         feed = self.node_of(data)
         index = self.record_contraction(name, use)
@@ -379,7 +410,9 @@ class GraphBuilder:
         if unit_axes and unit_axes == list(range(unit_axes[0], unit_axes[-1] + 1)):
             many = prod(int(result.shape[axis]) for axis in unit_axes)
             units = many, axes.strides[unit_axes[-1]]
-        self.outputs[index] = KernelOutput(step, feed, data, result, units, [])
+        self.outputs[index] = KernelOutput(
+            step, feed, data if shown is None else shown, result, units, []
+        )
         unit_axis = unit_axes[0] if len(unit_axes) == 1 else None
         self.set_provenance(result, output_of(node, unit_axis, output=(index, axes)))
 
@@ -453,6 +486,7 @@ class GraphBuilder:
             count, output.result = shifts[index]
             del output.shifts[count:]
         self._cache = {key: node for key, node in self._cache.items() if node < nodes}
+        self._padded = {node: padded for node, padded in self._padded.items() if node < nodes}
         self.factors = {node: both for node, both in self.factors.items() if node < nodes}
 
     # — the model —

@@ -15,11 +15,16 @@ from keras import layers, ops, tree
 
 from fanwise.keras.tracing.call import Call, size_of
 from fanwise.keras.tracing.graph_builder import GraphBuilder
-from fanwise.keras.tracing.layer_types import NOISE_LAYERS
+from fanwise.keras.tracing.layer_types import AUGMENTATION_LAYERS, NOISE_LAYERS
+from fanwise.keras.tracing.layer_uses import cells_of
 from fanwise.keras.tracing.provenance import output_of
 from fanwise.keras.tracing.rules.attention import masked
 from fanwise.keras.tracing.rules.normalizations import batch_norm, record_norm
-from fanwise.keras.tracing.rules.recurrent import has_known_cells, record_recurrence
+from fanwise.keras.tracing.rules.recurrent import (
+    has_known_cells,
+    record_cell_uses,
+    record_recurrence,
+)
 from fanwise.keras.tracing.rules.views import mask_of
 from fanwise.network.steps.signals import Normalization, View
 from fanwise.network.uses import Role
@@ -32,6 +37,9 @@ class LayerTracer(Protocol):
 
     def call(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Follow a layer's call."""
+
+    def follow(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Follow a layer into its own call; where that can't be, pass the signal through it."""
 
     def infer(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return symbolic tensors of what a layer gives: their shapes and dtypes alone."""
@@ -73,6 +81,21 @@ def _mask(tracer: LayerTracer, layer: Any, args: tuple[Any, ...], kwargs: dict[s
     return _first(args, kwargs)
 
 
+@layer_rule(*AUGMENTATION_LAYERS)
+def _augment(tracer: LayerTracer, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Leave pictures as they are, but for one that is cut to another size."""
+    given = args[0] if args else _first(args, kwargs)
+    shapes = [
+        [tuple(x.shape) for x in tree.flatten(y)]
+        for y in (given, tracer.infer(layer, args, kwargs))
+    ]
+    return (
+        given
+        if shapes[0] == shapes[1]
+        else tracer.follow(layer, args, {**kwargs, "training": False})
+    )
+
+
 @layer_rule(layers.SpectralNormalization)
 def _unwrap(tracer: LayerTracer, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return tracer.call(layer.layer, (_first(args, kwargs),), {})
@@ -98,21 +121,24 @@ def _recurrence(
     if has_known_cells(layer):
         record_recurrence(tracer.builder, layer, call)
         return call.result
+    tracer.builder.regions.append(call)
     return _one_step(tracer, layer, call)
 
 
 def _one_step(tracer: LayerTracer, layer: Any, call: Call) -> Any:
-    """Follow a cell of a user's own for one step, from a first state of zeros."""
-    sequence = tracer.builder.signals(call.leaves)[0]
-    now = sequence[:, 0]
-    sizes = layer.cell.state_size
-    states = [
-        ops.zeros((now.shape[0], *((n,) if isinstance(n, int) else tuple(n))), now.dtype)
-        for n in (sizes if isinstance(sizes, list | tuple) else [sizes])
-    ]
-    output, _ = tracer.call(layer.cell, (now, states), {})
-    own = tracer.builder.find_provenance(output)
-    if own is None:
+    """Follow cells of a user's own for one step, from first states of zeros."""
+    output = tracer.builder.signals(call.leaves)[0][:, 0]
+    for cell in cells_of(layer):
+        sizes, batch = cell.state_size, output.shape[0]
+        states = [
+            ops.zeros((batch, *((n,) if isinstance(n, int) else tuple(n))), output.dtype)
+            for n in (sizes if isinstance(sizes, list | tuple) else [sizes])
+        ]
+        tracer.builder.first_states += states
+        feeds = tracer.builder.feed(output)
+        output, _ = tracer.call(cell, (output, states), {})
+        record_cell_uses(tracer.builder, cell, feeds)
+    if tracer.builder.find_provenance(output) is None:
         return call.result
     node = tracer.builder.node_of(output)
     for leaf in call.outputs:

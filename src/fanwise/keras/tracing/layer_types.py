@@ -34,6 +34,10 @@ NORMALIZATION_LAYERS: dict[type[Any], str] = {
 }
 POINTWISE_LAYERS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU)
 WRAPPER_LAYERS = (layers.TimeDistributed, layers.SpectralNormalization)
+TRANSFORM_LAYERS = tuple(
+    getattr(layers, name) for name in ["STFTSpectrogram"] if hasattr(layers, name)
+)
+"""Layers whose kernels are computed, and may be trained from there. Keras has them since 3.7."""
 NOISE_LAYERS = (
     layers.AlphaDropout,
     layers.Dropout,
@@ -44,6 +48,12 @@ NOISE_LAYERS = (
     layers.SpatialDropout3D,
 )
 """Layers that are left out of a measurement, so that it shows the weights' doing."""
+AUGMENTATION_LAYERS = tuple(
+    getattr(layers, name)
+    for name in dir(layers)
+    if name.startswith("Random") or name in ("AugMix", "CutMix", "MixUp", "RandAugment")
+)
+"""Layers that change pictures at random in training, and otherwise leave them as they are."""
 NEUTRAL_LAYERS = (
     *NOISE_LAYERS,
     layers.ActivityRegularization,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from keras import layers
 
-from fanwise.keras.internals import shape_of, sublayers, variables
+from fanwise.keras.internals import INTEGER_MODES, shape_of, sublayers, variables
 from fanwise.keras.tracing.expressions import expression_of, neighbour_of
 from fanwise.keras.tracing.layer_types import (
     ATTENTION_INPUTS,
@@ -164,6 +164,8 @@ def own_uses(layer: Any, feeds: Neighbour | dict[str, Neighbour]) -> OwnUses | N
         each = feeds if isinstance(feeds, dict) else dict.fromkeys(ATTENTION_INPUTS, feeds)
         return _attention(layer, each)
     assert isinstance(feeds, Neighbour)
+    if getattr(layer, "quantization_mode", None) in INTEGER_MODES:  # its kernel isn't drawn
+        return OwnUses(_plain(layer, Role.BIAS, "bias"))
     if isinstance(layer, layers.Dense | layers.EinsumDense):
         kernel = variables(layer)["kernel"]
         einsum = isinstance(layer, layers.EinsumDense)

@@ -21,6 +21,7 @@ import numpy as np
 from keras import tree
 
 from fanwise.keras.gradients import passes, to_array
+from fanwise.keras.internals import run_operation
 from fanwise.keras.tracing.call import Call, is_float, size_of
 from fanwise.keras.tracing.expressions import IDENTITY
 from fanwise.keras.tracing.provenance import Provenance
@@ -183,7 +184,7 @@ class Region(Sampler):
 
         for call in self.calls:
             args, kwargs = tree.map_structure(known, (call.args, call.kwargs))
-            result = tree.flatten(call.operation(*args, **kwargs))
+            result = tree.flatten(run_operation(call.operation, args, kwargs))
             for symbol, value in zip(tree.flatten(call.result), result, strict=True):
                 values[id(symbol)] = value
         return values[id(self.target)]

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import wraps
 from itertools import groupby
 from math import prod
+from types import ModuleType
 from typing import Any
 
 import keras
 from keras.layers import Layer
 
-from fanwise.keras.internals import all_layers, shape_of
+from fanwise.keras.internals import DynamicBackend, all_layers, shape_of
 from fanwise.keras.tracing.strided import Strided
 
 PASSED_ON = frozenset(
@@ -80,6 +81,24 @@ def _followed(function: Any) -> Any:
     return activation
 
 
+class SymbolicBackend:
+    """A backend, or a module of one, whose functions take symbolic tensors: those of `keras.ops`.
+
+    Keras's preprocessing layers call the backend's functions, since a tf.data pipeline has another
+    backend than the model.
+    """
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def __getattr__(self, name: str) -> Any:
+        own = getattr(self._own, name)
+        if isinstance(own, ModuleType):
+            return SymbolicBackend(own)
+        images = str(getattr(self._own, "__name__", "")).endswith(".image")
+        return getattr(keras.ops.image if images else keras.ops, name, own)
+
+
 class Symbols:
     """The stand-ins of a model's variables.
 
@@ -107,6 +126,8 @@ class Symbols:
         """Return a value with stand-ins in place of the variables in it; itself without any."""
         if isinstance(value, keras.Variable) and id(value) in self.names:
             return self.of.setdefault(id(value), Symbol(value, self.names[id(value)]))
+        if isinstance(value, DynamicBackend):
+            return SymbolicBackend(value)
         if isinstance(value, list | tuple):
             inner = [self._stand_in(x) for x in value]
             same = all(x is y for x, y in zip(inner, value, strict=True))

@@ -21,7 +21,9 @@ from keras import layers, tree
 
 from fanwise.keras.internals import (
     all_layers,
+    autocast_dtype,
     is_functional,
+    own_call,
     run_functional,
     symbolic_calls,
     without_trace,
@@ -31,7 +33,7 @@ from fanwise.keras.tracing.graph_builder import GeneratedWeight, GraphBuilder
 from fanwise.keras.tracing.layer_rules import layer_rule_of
 from fanwise.keras.tracing.rules.apply import record_call, record_unseen
 from fanwise.keras.tracing.rules.contractions import output_spec
-from fanwise.keras.tracing.symbols import Symbols
+from fanwise.keras.tracing.symbols import Symbol, Symbols
 from fanwise.network.trace import Trace
 
 
@@ -55,6 +57,8 @@ class KerasTracer:
             return operation.compute_output_spec(*args, **kwargs)
         if isinstance(operation, layers.Layer):
             return self.call(operation, args, kwargs)
+        if type(operation).__name__ != "Cast":
+            args, kwargs = tree.map_structure(self._cast, (args, kwargs))
         self._inferring += 1  # the shapes of some are inferred by calling others
         try:
             result = output_spec(operation, args, kwargs)
@@ -63,6 +67,14 @@ class KerasTracer:
         layer = self.builder.running[-1].name if self.builder.running else ""
         record_call(self.builder, Call(operation, args, kwargs, result, layer))
         return result
+
+    def _cast(self, value: Any) -> Any:
+        """Return a variable's stand-in in the dtype in which the layer uses it; others as they are.
+
+        A variable does that itself.
+        """
+        dtype = autocast_dtype(value.variable) if isinstance(value, Symbol) else None
+        return value if dtype is None else keras.ops.cast(value, dtype)
 
     def call(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Follow a layer's call."""
@@ -96,14 +108,12 @@ class KerasTracer:
         if graph is not None and is_functional(graph):
             given = tree.flatten((args, {k: v for k, v in kwargs.items() if k == "inputs"}))
             return run_functional(graph, given, lambda operation: partial(self.apply, operation))
-        return layer.call(*args, **kwargs)
+        return own_call(layer)(*args, **kwargs)
 
     def apply(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
-        """Take a call that a functional model has recorded."""
+        """Make a call that a functional model has recorded: with masks and casts, as it does."""
         kwargs = {key: value for key, value in kwargs.items() if key != "training"}
-        if not any(isinstance(x, keras.KerasTensor) for x in tree.flatten((args, kwargs))):
-            return operation(*args, **kwargs)
-        return self.handle(operation, args, kwargs)
+        return operation(*args, **kwargs)
 
     def infer(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return symbolic tensors of what a layer gives: their shapes and dtypes alone."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,7 +23,7 @@ from fanwise.network.uses import Neighbour
 from fanwise.network.windows import Zeros, only_around
 from fanwise.torch.internals import is_fake, memory_of, tensors_in
 from fanwise.torch.tracing.aten.axes import kind_of
-from fanwise.torch.tracing.aten.expressions import Z, curve_of
+from fanwise.torch.tracing.aten.expressions import Z, curve_of, keeps_zero, substitute
 from fanwise.torch.tracing.aten.operation import Operation
 from fanwise.torch.tracing.data.constant_statistics import constant_statistics, statistics_of
 from fanwise.torch.tracing.data.constants import Constants
@@ -33,6 +33,15 @@ from fanwise.torch.tracing.data.provenance import Provenance, output_of
 from fanwise.torch.tracing.data.records import Records
 from fanwise.torch.tracing.sampling.generated import GeneratedWeight
 from fanwise.torch.tracing.sampling.regions import Regions
+
+
+class Padded(NamedTuple):
+    """Zeros laid round a tensor: it, where it came from then, how many, and where they lead."""
+
+    inner: torch.Tensor
+    provenance: Provenance
+    zeros: Zeros
+    path: tuple[Any, ...]
 
 
 class GraphBuilder:
@@ -79,6 +88,7 @@ class GraphBuilder:
         self.names: list[str] = []
         self.factors: dict[int, tuple[Provenance, Provenance]] = {}
         self.generated: dict[str, GeneratedWeight] = {}
+        self._padded: dict[int, Padded] = {}
         self._cache: dict[Any, int] = {}
 
     # — where a tensor comes from —
@@ -115,26 +125,32 @@ class GraphBuilder:
         ends = [(int(low), int(high)) for low, high in zip(widths[::2], widths[1::2], strict=True)]
         zeros = ((0, 0),) * (inner.dim() - len(ends)) + tuple(ends[::-1])
         if all(n >= 0 for pair in zeros for n in pair):
-            self.records.of(padded).padded = inner, zeros, self._sources(inner, padded)
-
-    def _sources(self, *tensors: torch.Tensor) -> tuple[Any, Any]:
-        """Return where the entries of two tensors of data come from, to tell a later change by."""
-        first, second = (self.provenance(t) for t in tensors)
-        return (first.node, first.pointwise), (second.node, second.pointwise)
+            own, before = self.provenance(padded), self.provenance(inner)
+            self._padded[own.node] = Padded(inner, before, zeros, own.position_path)
 
     def without_zeros(self, tensor: torch.Tensor, axes: int) -> tuple[torch.Tensor, Zeros]:
         """Return a tensor without the zeros laid round it; how many (before, after) on each axis.
 
-        One with zeros before its last `axes`, beside samples or channels, is returned as it is.
+        They may have been laid in several rounds, and been through casts, copies and functions that
+        leave zero what is zero. A tensor with zeros before its last `axes`, beside samples or
+        channels, is returned as it is.
         """
         none = ((0, 0),) * tensor.dim()
-        padded = self.records.find(tensor).padded if self.find_provenance(tensor) else None
-        if padded is None:
+        own = self.find_provenance(tensor)
+        padded = None if own is None else self._padded.get(own.node)
+        if own is None or padded is None or own.position_path != padded.path:
             return tensor, none
-        inner, zeros, sources = padded
-        around = only_around(zeros, range(len(zeros) - axes, len(zeros)))
-        same = self._sources(inner, tensor) == sources
-        return (inner, zeros) if around and same else (tensor, none)
+        zeros, spatial = padded.zeros, range(tensor.dim() - axes, tensor.dim())
+        if own.deferred or not only_around(zeros, spatial) or not keeps_zero(own.pointwise):
+            return tensor, none
+        inner, before = padded.inner, padded.provenance
+        now = replace(before, pointwise=substitute(own.pointwise, before.pointwise))
+        if self.find_provenance(inner) != now:  # a function since, or a write into it
+            inner = inner.detach()
+            self.set_provenance(inner, now)
+        inner, further = self.without_zeros(inner, axes)
+        pairs = zip(zeros, further, strict=True)
+        return inner, tuple((a + c, b + d) for (a, b), (c, d) in pairs)
 
     def set_provenance(self, result: Any, provenance: Provenance) -> None:
         """Note where the tensors of a result come from, but for integers: counts and positions."""

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from fanwise.keras.internals import own_call
 from fanwise.keras.tracing.call import Call, is_float
 from fanwise.keras.tracing.constants import MAX_CONSTANT, to_array
 from fanwise.keras.tracing.expressions import IDENTITY
@@ -133,7 +134,7 @@ def _folded(builder: GraphBuilder, call: Call) -> list[Any] | None:
     if unknown:
         return None
     try:
-        return [to_array(x) for x in tree.flatten(call.operation.call(*args, **kwargs))]
+        return [to_array(x) for x in tree.flatten(own_call(call.operation)(*args, **kwargs))]
     except Exception:  # an operation that the backend has only for symbolic tensors
         return None
 
@@ -204,13 +205,28 @@ def _record_low_rank(builder: GraphBuilder, call: Call, made: list[Derived]) -> 
 def record_unseen(builder: GraphBuilder, call: Call) -> None:
     """Note a layer whose call can't be followed: a signal goes through it in another shape.
 
-    What a layer with variables makes of it isn't known, and independent of what came before.
+    What a layer makes of it with matrices of its own isn't known, and independent of what came
+    before; any other is run on samples. Counts and positions that are known are looked at.
     """
     builder.regions.append(call)
     signals = builder.signals(call.leaves)
     floats = [leaf for leaf in call.outputs if is_float(leaf)]
-    if signals and not call.operation.variables:
-        defer(builder, call, signals[:1], moves=True)
+    drawn = [v for v in call.operation.variables if id(v) in builder.symbols.names]
+    if not signals and not drawn:
+        values = _folded(builder, call) or [None] * len(call.outputs)
+        for leaf, value in zip(call.outputs, values, strict=True):
+            if value is not None or not is_float(leaf):
+                builder.add_input(leaf, value)
+        floats = [
+            leaf
+            for leaf, value in zip(call.outputs, values, strict=True)
+            if value is None and is_float(leaf)
+        ]
+    if signals and all(len(v.shape) < 2 for v in drawn):
+        bias = builder.derived(getattr(call.operation, "bias", None))
+        if bias is not None:
+            builder.record_role(bias, Role.BIAS)
+        defer(builder, call, signals, moves=len(signals) == 1 and not call.operation.variables)
         return
     for leaf in floats:
         name = type(call.operation).__name__

@@ -19,11 +19,11 @@ from fanwise.keras.tracing.rules.deferral import defer
 from fanwise.keras.tracing.rules.padding import same_padding
 from fanwise.keras.tracing.rules.registry import rule
 from fanwise.keras.tracing.symbols import Derived, roles_of
-from fanwise.network.neighbours import LINEAR
+from fanwise.network.neighbours import LINEAR, RECURRENT_STATE
 from fanwise.network.steps.attention import AttentionOutput, Scores
 from fanwise.network.steps.base import Step
 from fanwise.network.steps.weights import Lookup
-from fanwise.network.uses import Role, Use
+from fanwise.network.uses import UNSEEN, Role, Use
 from fanwise.network.windows import pairs, with_touched_taps
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -131,10 +131,15 @@ def _record_kernel(
         return
     view = _view_of(derived, layout)
     use = Use(Role.DENSE, *view, feeds=builder.feed(data))
+    if builder.is_first_state(data):
+        use = replace(use, role=Role.RECURRENCE, feeds=RECURRENT_STATE)
     units = [i for i, a in enumerate(output) if a in own and a not in other]
     part = _part_of(derived, use)
     for name in derived.names[1:]:
-        builder.record_use(name, Use(Role.DENSE, builder.shape_of(name), feeds=use.feeds))
+        shape = builder.shape_of(name)
+        role = Role.DENSE if len(shape) > 1 else Role.SCALE
+        known = builder.uses.get(name, Use(role, shape))
+        builder.uses[name] = replace(known, feeds=use.feeds) if known.feeds is UNSEEN else known
     builder.add_kernel(
         derived.names[0],
         data,
@@ -288,8 +293,8 @@ def convolve(
 
     strides, dilations = each("strides"), each("dilation_rate")
     padding = "valid" if pointwise else str(call.setting("padding", "valid"))
-    before, after = [0] * k, [0] * k
-    if padding == "valid" and not transposed:  # zeros laid round its input are its own
+    before, after, given = [0] * k, [0] * k, data
+    if not transposed:  # zeros laid round its input are its own
         data, zeros = builder.without_zeros(data, spatial)
         before, after = ([zeros[i][end] for i in spatial] for end in (0, 1))
     widths = [int(n) for n in kernel.shape[:k]]
@@ -306,9 +311,9 @@ def convolve(
                 edge = same_padding(padding, outputs, n, width, step, dilation)
                 count = pairs(outputs, n, width, step, edge, dilation)
             else:
-                room = n + before[axis] + after[axis] - reach
-                outputs = room // step + 1 if padding == "valid" else -(-n // step)
-                edge = before[axis] + same_padding(padding, n, outputs, width, step, dilation)
+                whole = n + before[axis] + after[axis]
+                outputs = (whole - reach) // step + 1 if padding == "valid" else -(-whole // step)
+                edge = before[axis] + same_padding(padding, whole, outputs, width, step, dilation)
                 count = pairs(n, outputs, width, step, edge, dilation)
             taps *= count / max(outputs, 1)
         return taps
@@ -331,12 +336,12 @@ def convolve(
     )
     inputs = int(data.shape[channels]) // groups
     taps_seen = taps_on(own_sizes)
-    whole = prod(widths) / (prod(strides) if transposed else 1)
+    full = prod(widths) / (prod(strides) if transposed else 1)
     use = with_touched_taps(
         use,
         inputs * taps_seen,
         size_of(result) / size_of(data),
-        lambda size: taps_on([size] * k) / whole,
+        lambda size: taps_on([size] * k) / full,
     )
     builder.add_kernel(
         derived.names[0],
@@ -347,6 +352,7 @@ def convolve(
         unit_axes=[channels],
         taps=taps_seen,
         generated=builder.name_weight(kernel),
+        shown=given,
     )
 
 

@@ -36,9 +36,11 @@ def record_recurrence(builder: GraphBuilder, layer: Any, call: Call) -> None:
     sequence = builder.signals(call.leaves)[0]
     feeds: Neighbour = builder.feed(sequence)
     node = builder.node_of(sequence)
+    given = call.arguments.get("initial_state")
+    first_states = [builder.node_of(t) for t in tree.flatten(given) if builder.find_provenance(t)]
     cells = cells_of(layer)
     steps = int(sequence.shape[1])
-    whole, *states = [x for x in tree.flatten(call.result) if is_float(x)]
+    whole, *last = [x for x in tree.flatten(call.result) if is_float(x)]
     for i, cell in enumerate(cells):
         is_last = i == len(cells) - 1
         index = _record_cell(builder, cell, feeds)
@@ -49,18 +51,19 @@ def record_recurrence(builder: GraphBuilder, layer: Any, call: Call) -> None:
             RecurrentOutput("states", direction=0))  # fmt: skip
         if isinstance(step, Recurrence):
             step = replace(step, output=output)
-        node = builder.add_node(step, (node,), size)
+        states = first_states if len(cells) == 1 and isinstance(step, Recurrence) else []
+        node = builder.add_node(step, (node, *states), size)
         builder.nodes[index] = [node]
         builder.recurrent[index] = (sequence, size)
     times = 1 if layer.return_sequences else None
     builder.set_provenance(whole, output_of(node, times=times))
-    for i, state in enumerate(states):
+    for i, state in enumerate(last):
         made = builder.graph.nodes[node]
-        last: Step = made.step
-        if isinstance(last, Recurrence):
-            kind = "states" if i % 2 == 0 or last.kind != "LSTM" else "cells"
-            last = replace(last, output=RecurrentOutput(kind, direction=0))
-        own = builder.add_node(last, made.inputs, state)
+        of_state: Step = made.step
+        if isinstance(of_state, Recurrence):
+            kind = "states" if i % 2 == 0 or of_state.kind != "LSTM" else "cells"
+            of_state = replace(of_state, output=RecurrentOutput(kind, direction=0))
+        own = builder.add_node(of_state, made.inputs, state)
         builder.set_provenance(state, output_of(own))
 
 
@@ -76,6 +79,15 @@ def _record_cell(builder: GraphBuilder, cell: Any, feeds: Neighbour) -> int:
         else:
             builder.record_use(name, use)
     return index
+
+
+def record_cell_uses(builder: GraphBuilder, cell: Any, feeds: Neighbour) -> None:
+    """Note the uses of the weights of one of Keras's cells, which was followed into its call."""
+    if type(cell).__name__ in KINDS:
+        for variable, use in cell_uses(cell, feeds).uses.items():
+            name = builder.symbols.names.get(variable)
+            if name is not None:
+                builder.uses[name] = use
 
 
 def _step_of(builder: GraphBuilder, layer: Any, cell: Any, steps: int) -> Recurrence | Unknown:

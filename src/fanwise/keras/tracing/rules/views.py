@@ -253,7 +253,7 @@ def record_padding(builder: GraphBuilder, call: Call) -> None:
         signal, width = builder.signals(call.leaves)[0], call.setting("pad_width")
         pairs = np.broadcast_to(np.asarray(width, dtype=int), (len(signal.shape), 2))
         zeros = tuple((int(before), int(after)) for before, after in pairs)
-        builder.record_of(call.output).padded = signal, zeros
+        builder.record_zeros(call.output, signal, zeros)
 
 
 def mask_of(builder: GraphBuilder, mask: Any, scores: Any) -> tuple[int, ...]:

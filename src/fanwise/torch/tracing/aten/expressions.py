@@ -130,6 +130,16 @@ def _operations(expression: Expression) -> list[str]:
     return [*inner, base_name(expression.func)]
 
 
+def keeps_zero(expression: Expression) -> bool:
+    """Return whether a function is zero where its variable is."""
+    if not isinstance(expression, Call):
+        return True
+    try:
+        return not function_of(expression)(np.zeros(1)).any()
+    except (RuntimeError, TypeError):  # an operation on tensors of one shape alone
+        return False
+
+
 def inverts(expression: Expression) -> bool:
     """Return whether an expression divides by its variable, as a norm written by hand does."""
     return not {"rsqrt", "reciprocal", "pow"}.isdisjoint(_operations(expression))

@@ -9,7 +9,6 @@ from weakref import ref
 import torch
 
 from fanwise.network.layouts import Factor
-from fanwise.network.windows import Zeros
 from fanwise.torch.tracing.data.derived import Derived
 from fanwise.torch.tracing.data.provenance import Provenance
 
@@ -30,8 +29,6 @@ class TensorRecord:
         rows: of a tensor made of a parameter: how many rows of that it can show.
         number: on the tape.
         age: the number of operations before it was made, where that is measured.
-        padded: of zeros laid round another tensor: that tensor, how many, and where both tensors'
-            entries came from then; a write in place changes that.
     """
 
     provenance: Provenance | None = None
@@ -45,7 +42,6 @@ class TensorRecord:
     rows: int | None = None
     number: int | None = None
     age: int | None = None
-    padded: tuple[torch.Tensor, Zeros, tuple[Any, Any]] | None = None
 
 
 NOTHING = TensorRecord()

@@ -1,0 +1,134 @@
+"""Layers and ways of writing a model, on the backend that KERAS_BACKEND names: `keras_models`.
+
+Each is planned from its calls, with no role guessed; its trace computes what the model computes,
+and its predictions come true. So a layer that is followed wrongly, run otherwise than Keras runs
+it, or blinds what comes after it, is seen.
+"""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+from applications.harness import compared
+from keras import layers, tree
+from with_keras.keras_models import MODELS, WIDTH, normal
+
+import fanwise as fw
+import fanwise.keras as fwk
+from fanwise.keras._measure import on_backend
+from fanwise.keras._plan import look, named_variables
+from fanwise.keras.measuring.recorder import KerasRecorder
+
+# NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+
+QUICK = {"zeros in rounds", "a cell of one's own", "not adapted", "raw kernels"}
+"""What runs in the default suite, too."""
+OTHERWISE = {"mixed_float16", "mixed_bfloat16", "norms", "nested", "augmented", "quantized float8"}
+"""What a call without training gives otherwise, or rounded."""
+LONG = {"lora", "quantized int8", "quantized int4", "cells of one's own and Keras's"} | {
+    "cells of two kinds",
+    "two directions",
+    "convolutional recurrence",
+    "first_state",
+    "masked steps",
+}
+"""What JAX compiles for ten seconds and more: `.ci/long` runs it, as LONG says."""
+LEFT_OUT = LONG if keras.config.backend() == "jax" and not os.environ.get("LONG") else set()
+CASES = [
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+    for name in MODELS
+    if name not in LEFT_OUT
+]
+
+
+def numpy(value):
+    value = value.value if isinstance(value, keras.Variable) else value
+    return np.asarray(keras.ops.convert_to_numpy(value))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_is_followed_and_predicted(name):
+    keras.utils.set_random_seed(0)
+    model, inputs = MODELS[name]()
+    seen, _ = look(model, inputs)
+    plan = fwk.plan(model, inputs)
+    assert plan.note == "", seen.error
+    assert not [row.name for row in plan.rows if row.seen not in ("", "traced")]
+    ratios, unpredicted = compared(model, inputs, plan, seen.trace, 2)
+    assert unpredicted == []
+    assert all(0.5 <= ratio <= 2.0 for _, ratio in ratios), ratios
+    if name in OTHERWISE:
+        return
+    values = on_backend(inputs, seen.trace.inputs)
+    traced = KerasRecorder(seen.trace).run(values, lambda value: value, None)
+    for ours, own in zip(tree.flatten(traced), tree.flatten(model(inputs)), strict=True):
+        np.testing.assert_allclose(numpy(ours), numpy(own), rtol=1e-3, atol=1e-4)
+
+
+def test_an_adapted_model_starts_as_its_base():
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(6), layers.Dense(4)])
+    fwk.init_(model, seed=0)
+    x = normal(5, 8)
+    base, kernel = numpy(model(x)), numpy(model.layers[0].kernel)
+    for layer in model.layers:
+        layer.enable_lora(2)
+    plan = fwk.plan(model, x)
+    assert plan["dense/kernel"].reason == "frozen (trainable=False)"
+    assert (plan["dense/lora_kernel_a"].role, plan["dense/lora_kernel_a"].layout) == ("dense", "IO")
+    assert plan["dense/lora_kernel_a"].fan_in == 8
+    assert "used" not in plan["dense/lora_kernel_a"].reason
+    plan.apply(model, seed=1)
+    assert not numpy(model.layers[0].lora_kernel_b).any()
+    assert numpy(model.layers[0].lora_kernel_a).any()
+    np.testing.assert_array_equal(numpy(model.layers[0]._kernel), kernel)
+    np.testing.assert_allclose(numpy(model(x)), base, atol=1e-6)
+
+
+def test_a_kernel_on_the_first_state_is_a_recurrence():
+    model, x = MODELS["a cell of one's own"]()
+    plan = fwk.plan(model, x)
+    assert [(plan[f"rnn/cell/{name}"].role, plan[f"rnn/cell/{name}"].scheme) for name in "wu"] == [
+        ("dense", "xavier_uniform"),
+        ("recurrence", "orthogonal"),
+    ]
+
+
+def test_cells_of_two_kinds_have_streams_of_their_own():
+    cells = [layers.LSTMCell(4), layers.GRUCell(4)]
+    model = keras.Sequential([keras.Input((3, 4)), layers.RNN(cells, name="rnn"), layers.Dense(2)])
+    fwk.init_(model, seed=0)
+    named = {name: numpy(v.variable) for name, v in named_variables(model).items()}
+    drawn = fw.draw("xavier_uniform", (4, 3, 4), layout="IBO", seed=0,
+                    name="rnn.stacked_rnn_cells.gru_cell.weight_ih")  # fmt: skip
+    gru = named["rnn/stacked_rnn_cells/gru_cell/kernel"].reshape(4, 3, 4)
+    np.testing.assert_array_equal(gru, drawn[:, [1, 0, 2]])
+
+
+def test_a_fourier_transform_stays_one():
+    model = keras.Sequential([
+        keras.Input((256, 1)), layers.STFTSpectrogram(frame_length=64, frame_step=32),
+        layers.Flatten(), layers.Dense(WIDTH)])  # fmt: skip
+    plan = fwk.plan(model)
+    for part in ("real", "imag"):
+        row = plan[f"stft_spectrogram/{part}_kernel"]
+        assert (row.scheme, row.reason) == (
+            "skipped", "a Fourier transform's, which its layer computes")  # fmt: skip
+
+
+def test_float8_has_no_scales_to_draw():
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(4)])
+    model.layers[0].quantize("float8")
+    assert [row.name for row in fwk.plan(model).rows] == ["dense/kernel", "dense/bias"]
+
+
+@pytest.mark.skipif(keras.config.backend() == "jax", reason="strings aren't JAX's")
+def test_text_blinds_nothing_that_follows():
+    words = np.array([["a"], ["b"]] * 4)
+    model = keras.Sequential([
+        keras.Input((1,), dtype="string"), layers.StringLookup(vocabulary=["a", "b"]),
+        layers.Embedding(4, 16), layers.Flatten(), layers.Dense(8)])  # fmt: skip
+    plan = fwk.plan(model, words)
+    assert plan.note == ""
+    assert plan["dense/kernel"].feeds == "an embedding"
