@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -34,6 +35,7 @@ from fanwise.policies import Policy
 from fanwise.report.shown import ShownSignal
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import Layer, Output, ResidualSum, Twins, Weights, judge
+from fanwise.signal.histogram import Histograms, histogram_of
 
 
 def measure(
@@ -44,6 +46,7 @@ def measure(
     optimizer: Any = None,
     policy: Policy | str = "auto",
     rules: Sequence[Rule] = (),
+    histograms: bool = False,
 ) -> ShownSignal:
     """Return what one forward and one backward pass do, layer by layer, with its verdicts.
 
@@ -60,6 +63,8 @@ def measure(
             would change. It makes no step.
         policy: as for `plan`, which says what each weight's deviation should be.
         rules: likewise.
+        histograms: whether to count each layer's outputs and gradients in bins too:
+            `Signal.histograms`, which the page draws.
 
     Raises:
         ModelError: NaN in the input, an empty batch, a forward that fails, a call that can't be
@@ -95,7 +100,19 @@ def measure(
         not_finite=run.not_finite,
         init="fanwise.keras.init_",
     )
-    return ShownSignal.of(signal)
+    shown = ShownSignal.of(signal)
+    if not histograms:
+        return shown
+    kept = {layer.name for layer in signal.layers}
+    found = {n: _binned(run.readings[i], gradients) for i, n in names.items() if n in kept}
+    return replace(shown, histograms=found)
+
+
+def _binned(reading: Reading, gradients: Sequence[Array | None]) -> Histograms:
+    gradient = gradients[reading.watched]
+    return Histograms(
+        histogram_of(reading.output), None if gradient is None else histogram_of(gradient)
+    )
 
 
 def on_backend(inputs: Any, symbols: Sequence[Any]) -> list[Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from fanwise.jax.measuring.recorder import Findings, Recorder, Spot
-from fanwise.jax.measuring.statistics import Scalars, as_moments, as_outside, known
+from fanwise.jax.measuring.statistics import Scalars, as_histogram, as_moments, as_outside, known
+from fanwise.jax.tracing.run import JaxTrace
 from fanwise.network.context import classify_curve
 from fanwise.network.graph import Graph
 from fanwise.network.predictions import Prediction
@@ -18,6 +19,7 @@ from fanwise.network.steps.weights import Kernel, Scale, Shift
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES
 from fanwise.planning.plan import Plan
 from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights
+from fanwise.signal.histogram import Histograms
 
 KERNEL_NAMES = ("kernel", "weight", "w")
 SAMPLE = 64
@@ -30,18 +32,8 @@ class Measured:
     def __init__(self, recorder: Recorder, found: Findings, planned: Plan) -> None:
         self.recorder, self.found, self.planned = recorder, found, planned
         self.trace = recorder.trace
-        self.names = dict(self._names())
+        self.names = layer_names(self.trace, recorder.kernels)
         self.activation_of = self._activations()
-
-    def _names(self) -> Iterator[tuple[int, str]]:
-        calls: dict[str, int] = {}
-        for index, made in enumerate(self.trace.contractions):
-            if index in self.recorder.kernels and made.use.role in KERNEL_ROLES:
-                name = made.parameter
-                calls[name] = calls.get(name, 0) + 1
-                owner, _, leaf = name.rpartition("/")
-                shown = owner if owner and leaf in KERNEL_NAMES else name
-                yield index, shown if calls[name] == 1 else f"{shown}#{calls[name]}"
 
     # — activations: which kernel's output each is applied to, through norms and sums —
 
@@ -115,6 +107,17 @@ class Measured:
                 predicted_gradient_rms=promised.gradient_rms if promised else None,
                 call=calls[parameter],
             )
+
+    def histograms(self) -> dict[str, Histograms]:
+        """Return what is binned of each layer, by name; nothing where none was asked for."""
+        if not self.recorder.binned:
+            return {}
+        found = {}
+        for index, name in self.names.items():
+            spot = self.recorder.kernels[index]
+            output, gradient = self.found.at(spot), self.found.gradient_at(spot)
+            found[name] = Histograms(as_histogram(output), as_histogram(gradient))
+        return found
 
     def _fed(self, index: int) -> Scalars | None:
         """Return what was found of a kernel's input; None where that is no tensor of floats."""
@@ -211,6 +214,23 @@ class Measured:
             return None
         loss = float(self.found.loss)
         return Output(made.rms, made.layer, classes, loss, True, math.log(classes))
+
+
+def layer_names(trace: JaxTrace, looked_at: Collection[int]) -> dict[int, str]:
+    """Return the names of the kernels' layers, of those contractions that are looked at.
+
+    A kernel's module where that has but one, with ``#2`` for its second call.
+    """
+    calls: dict[str, int] = {}
+    names = {}
+    for index, made in enumerate(trace.contractions):
+        if index in looked_at and made.use.role in KERNEL_ROLES:
+            name = made.parameter
+            calls[name] = calls.get(name, 0) + 1
+            owner, _, leaf = name.rpartition("/")
+            shown = owner if owner and leaf in KERNEL_NAMES else name
+            names[index] = shown if calls[name] == 1 else f"{shown}#{calls[name]}"
+    return names
 
 
 def found_twins(planned: Plan, values: Mapping[str, np.ndarray]) -> Iterator[Twins]:
