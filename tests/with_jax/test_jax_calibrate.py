@@ -236,6 +236,23 @@ def test_modules_and_pairs_are_built_from_the_key():
         assert a.changes == pytest.approx(b.changes, rel=1e-4)
 
 
+def test_haikus_functions_are_drawn_by_their_own_init():
+    require("optax", "haiku")
+    import haiku as hk
+    import optax
+
+    def build(width, key):
+        return hk.transform(lambda x: hk.Linear(width)(x))
+
+    how = {"widths": [8, 16, 32], "loss": lambda y: jnp.square(y).mean(), "steps": 0}
+    found = fwj.coordinate_check(build, X, optimizer=lambda width: optax.sgd(0.1), **how)
+    own = [build(w, None).init(jax.random.key(0), X)["linear"]["w"] for w in (8, 16, 32)]
+    once = fwj.coordinate_check(build, X, optimizer=lambda w: optax.sgd(0.1), repeats=1, **how)
+    sizes = [float(jnp.sqrt(jnp.square(X @ w).mean())) for w in own]
+    assert once.layers[0].sizes == pytest.approx(sizes, rel=1e-5)
+    assert found.layers[0].sizes != pytest.approx(sizes, rel=1e-3)
+
+
 def test_coordinate_check_errors():
     require("optax")
     import optax

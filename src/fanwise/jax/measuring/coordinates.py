@@ -84,7 +84,7 @@ def _of_width(
         if params is None and adapted.init is not None:
             initialize = initialize or jax.jit(adapted.init)  # compiled once for all repeats
             zeros = [jnp.zeros(array.shape, array.dtype) for array in adapted.inputs.arrays]
-            own = initialize(jax.random.key(repeat), zeros)
+            own = adapted.make(initialize(jax.random.key(repeat), zeros))
             adapted = adapt(model, inputs, params=own, call=call)
         check_weights(adapted.variables, "train")
         check_inputs(adapted.inputs.arrays, "train")

@@ -278,11 +278,11 @@ def _function(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedMode
 
 
 def own_variables(adapted: AdaptedModel, seed: int) -> Any:
-    """Return the variables that a model's own `init` makes; None where the model holds its own."""
+    """Return what a model's own `init` makes, as `params=` takes it; None for one with its own."""
     if adapted.init is None:
         return None
     zeros = [jax.numpy.zeros(array.shape, array.dtype) for array in adapted.inputs.arrays]
-    return jax.jit(adapted.init)(jax.random.key(seed), zeros)
+    return adapted.make(jax.jit(adapted.init)(jax.random.key(seed), zeros))
 
 
 def is_real(leaf: Any) -> bool:
