@@ -73,7 +73,9 @@ class Meter:
         if not self.trace.parameters:
             raise ModelError("the model has no parameter that is a number: nothing to measure.")
 
-    def __call__(self, model: Any = None, *, params: Any = None) -> ShownSignal:
+    def __call__(
+        self, model: Any = None, *, params: Any = None, trained: bool | None = None
+    ) -> ShownSignal:
         """Return the signal of the model, or of another of its kind, with these parameters."""
         adapted = self._adapt(self.model if model is None else model, params)
         leaves = jax.tree_util.tree_leaves(adapted.variables)
@@ -95,6 +97,7 @@ class Meter:
             output=measured.output(self.classes),
             twins=tuple(found_twins(self.planned, values)),
             not_finite=self._not_finite(layers, found, [*leaves, *arrays]),
+            trained=trained,
             init="fanwise.jax.init",
         )
         return ShownSignal.of(replace(signal, histograms=measured.histograms()))
@@ -160,6 +163,7 @@ def measure(
     optimizer: Any = None,
     policy: Policy | str = "auto",
     rules: Sequence[Rule] = (),
+    trained: bool | None = None,
     call: Callable[..., Any] | None = None,
     histograms: bool = False,
 ) -> ShownSignal:
@@ -179,7 +183,9 @@ def measure(
         optimizer: of optax: `Weights.update_rms` is then what its first step would change.
         policy: as for `plan`, which says what each weight's deviation should be.
         rules: likewise.
-        call: likewise.
+        trained: whether the model has learned already: then nothing is said of how its weights
+            were drawn. By default its weights tell, as far as they can.
+        call: as for `plan`.
         histograms: whether to count each layer's outputs and gradients in bins too:
             `Signal.histograms`, which the page draws.
 
@@ -189,7 +195,8 @@ def measure(
     """
     how: dict[str, Any] = {"policy": policy, "rules": rules, "call": call}
     how["histograms"] = histograms
-    return Meter(model, inputs, params=params, loss=loss, optimizer=optimizer, **how)(params=params)
+    meter = Meter(model, inputs, params=params, loss=loss, optimizer=optimizer, **how)
+    return meter(params=params, trained=trained)
 
 
 def classes_of(closed: Any) -> int:

@@ -30,12 +30,14 @@ from fanwise.network.context import classify_curve
 from fanwise.network.predictions import Prediction
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES, NeighbourKind, StepName
 from fanwise.planning.plan import Plan
+from fanwise.planning.rows import Row
 from fanwise.planning.rules import Rule
 from fanwise.policies import Policy
 from fanwise.report.shown import ShownSignal
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import Layer, Output, ResidualSum, Twins, Weights, judge
 from fanwise.signal.histogram import Histograms, histogram_of
+from fanwise.signal.structure import structure_of
 
 
 def measure(
@@ -46,6 +48,7 @@ def measure(
     optimizer: Any = None,
     policy: Policy | str = "auto",
     rules: Sequence[Rule] = (),
+    trained: bool | None = None,
     histograms: bool = False,
 ) -> ShownSignal:
     """Return what one forward and one backward pass do, layer by layer, with its verdicts.
@@ -63,6 +66,8 @@ def measure(
             would change. It makes no step.
         policy: as for `plan`, which says what each weight's deviation should be.
         rules: likewise.
+        trained: whether the model has learned already: then nothing is said of how its weights
+            were drawn. By default its weights tell, as far as they can.
         histograms: whether to count each layer's outputs and gradients in bins too:
             `Signal.histograms`, which the page draws.
 
@@ -98,6 +103,7 @@ def measure(
         output=_output(recorder, run, names),
         twins=tuple(_twins(seen, planned)),
         not_finite=run.not_finite,
+        trained=trained,
         init="fanwise.keras.init_",
     )
     shown = ShownSignal.of(signal)
@@ -242,6 +248,7 @@ def _layers(
             gradient_outside=None if gradient is None else outside(gradient),
             predicted_rms=found.rms if found else None,
             predicted_gradient_rms=found.gradient_rms if found else None,
+            predicted_cosine=found.cosine if found else None,
             call=calls[parameter],
         )
 
@@ -283,7 +290,17 @@ def _weights(
             fans=use.fans if use is not None else None,
             gradient_rms=reached if learned else None,
             update_rms=update,
+            layout=row.layout or "",
+            structure=_structure(row, variable),
         )
+
+
+def _structure(row: Row, variable: Any) -> float | None:
+    if row.fan_in is None or row.is_complex:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found = float(structure_of(to_array(variable).reshape(row.view), row.layout, np))
+    return found if math.isfinite(found) else None
 
 
 def _sums(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Iterator[ResidualSum]:

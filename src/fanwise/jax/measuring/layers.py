@@ -8,7 +8,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 
 from fanwise.jax.measuring.recorder import Findings, Recorder, Spot
-from fanwise.jax.measuring.statistics import Scalars, as_histogram, as_moments, as_outside, known
+from fanwise.jax.measuring.statistics import (
+    Scalars,
+    as_histogram,
+    as_moments,
+    as_outside,
+    finite,
+    known,
+)
 from fanwise.jax.tracing.run import JaxTrace
 from fanwise.network.context import classify_curve
 from fanwise.network.graph import Graph
@@ -105,6 +112,7 @@ class Measured:
                 gradient_outside=as_outside(gradient),
                 predicted_rms=promised.rms if promised else None,
                 predicted_gradient_rms=promised.gradient_rms if promised else None,
+                predicted_cosine=promised.cosine if promised else None,
                 call=calls[parameter],
             )
 
@@ -160,6 +168,8 @@ class Measured:
                 fans=None if use is None else use.fans,
                 gradient_rms=float(held["gradient_rms"]),
                 update_rms=None if update is None else float(update),
+                layout=row.layout or "",
+                structure=finite(held["structure"]),
             )
 
     def sums(self) -> Iterator[ResidualSum]:

@@ -36,6 +36,7 @@ from fanwise.network.steps.signals import Sum
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
 from fanwise.signal.histogram import BINS
 from fanwise.signal.slopes import edges_of
+from fanwise.signal.structure import structure_of
 
 MOST_ROWS = 4096
 """Most rows of logits of which the expected loss is computed."""
@@ -56,7 +57,7 @@ class Findings:
         looks: by where.
         gradients: with respect to each kernel's output, in the order of `GRADIENT`.
         inputs: of each of the jaxpr's inputs that a kernel is fed: moments and cosines.
-        weights: of each parameter: moments, and the gradient's rms.
+        weights: of each parameter: moments, the gradient's rms, and of a kernel its structure.
         outputs: of each of the model's outputs: rms, and of logits the expected loss.
         updates: rms of an optimizer's first step, by parameter.
         loss: the one that was given.
@@ -256,7 +257,10 @@ class Recorder:
         )(learned, self.sinks())
         weights = {}
         for i, name in trace.parameters.items():
-            weights[name] = moments(inputs[i]) | {"gradient_rms": moments(gradients[i])["rms"]}
+            weights[name] = moments(inputs[i]) | {
+                "gradient_rms": moments(gradients[i])["rms"],
+                "structure": self._structure(name, inputs[i]),
+            }
         updates = {}
         if self.optimizer is not None:
             assert self.learned is not None
@@ -275,6 +279,12 @@ class Recorder:
             updates,
             value if self.loss is not None else None,
         )
+
+    def _structure(self, name: str, x: Any) -> Any:
+        use = self.trace.uses.get(name)
+        if use is None or use.fans is None or jnp.iscomplexobj(x):
+            return jnp.array(jnp.nan)
+        return structure_of(x.reshape(use.view), use.layout, jnp)
 
     def _input_axes(self, x: Any) -> Axes:
         spatial = any(

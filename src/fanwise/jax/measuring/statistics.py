@@ -203,6 +203,11 @@ def as_outside(found: Scalars) -> Outside:
     return Outside(**{name: float(found[name]) for name in NUMBER_FORMATS})
 
 
+def finite(value: Any) -> float | None:
+    """Return a scalar; None where it isn't finite, as a quotient of zeros isn't."""
+    return float(value) if math.isfinite(value) else None
+
+
 def known(value: Any) -> float | None:
     """Return a scalar; None for NaN, which says that there is none."""
     return None if math.isnan(float(value)) else float(value)
