@@ -87,7 +87,7 @@ class Meter:
         except Exception as error:  # a loss may raise anything
             raise failed("the loss", error) from error
         found: Findings = jax.tree_util.tree_map(np.asarray, jax.device_get(raw))
-        measured = Measured(self.recorder, found, self.planned)
+        measured = Measured(self.recorder, found, self.planned, leaves)
         layers = tuple(measured.layers())
         values = {name: np.asarray(leaves[i]) for i, name in self.trace.parameters.items()}
         signal = judge(

@@ -37,7 +37,7 @@ from fanwise.report.shown import ShownSignal
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import Layer, Output, ResidualSum, Twins, Weights, judge
 from fanwise.signal.histogram import Histograms, histogram_of
-from fanwise.signal.structure import structure_of
+from fanwise.signal.structure import PowerSums
 
 
 def measure(
@@ -298,9 +298,11 @@ def _weights(
 def _structure(row: Row, variable: Any) -> float | None:
     if row.fan_in is None or row.is_complex:
         return None
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        found = float(structure_of(to_array(variable).reshape(row.view), row.layout, np))
-    return found if math.isfinite(found) else None
+    units, kernel = (row.layout or "").find("O"), to_array(variable).reshape(row.view)
+    if units < 0 or kernel.ndim < 2:
+        return None
+    matrix = np.moveaxis(kernel, units, 0).reshape(kernel.shape[units], -1)
+    return PowerSums.of(matrix).structure()
 
 
 def _sums(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Iterator[ResidualSum]:

@@ -3,40 +3,64 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 FEWEST_ROWS, FEWEST_STRUCTURED = 8, 512
 """Fewest rows and columns, and entries, of a kernel in which structure is sought."""
+Sums = npt.NDArray[np.float64]
 
 
-def structure_of(kernel: Any, layout: str | None, xp: Any) -> Any:
-    """Return the structure in standard errors, as `Weights.structure`; NaN for too few entries.
+@dataclass(frozen=True)
+class PowerSums:
+    """Sums of a matrix's entries, whose rows are a kernel's units.
 
-    The mean squares of n entries differ by a variance of (κ − 1)/n of their mean's square, κ the
-    kurtosis, and their means by 1/n of it: each measured variance over that is 1 by chance, with a
-    standard error of √(2/rows). Of rows and columns the lesser counts, for packed kernels differ in
-    scale row by row; training leaves its mark in both.
-
-    Args:
-        kernel: floats, in the shape in which the layout holds.
-        layout: the role of each axis; its first `O` gives the rows.
-        xp: the module of its functions: `numpy`, or `jax.numpy`.
+    Attributes:
+        rows, columns: Σ x of each.
+        row_squares, column_squares: Σ x² of each.
+        fourth: Σ x⁴ over all.
     """
-    nothing = xp.asarray(math.nan)
-    units = (layout or "").find("O")
-    if units < 0 or kernel.ndim < 2 or kernel.size < FEWEST_STRUCTURED:
-        return nothing
-    values = xp.moveaxis(kernel, units, 0).reshape(kernel.shape[units], -1).astype("float32")
-    if min(values.shape) < FEWEST_ROWS:
-        return nothing
-    values = values - values.mean()
-    squares = xp.square(values)
-    spread = squares.mean()
-    kurtosis = xp.maximum(xp.square(squares).mean() / spread**2, 1.2)
-    found = []
-    for axis in (1, 0):
-        n, rows = values.shape[axis], values.shape[1 - axis]
-        in_squares = squares.mean(axis).var(ddof=1) / spread**2 * n / (kurtosis - 1.0)
-        in_means = values.mean(axis).var(ddof=1) / spread * n
-        found.append((xp.maximum(in_squares, in_means) - 1.0) / math.sqrt(2.0 / rows))
-    return xp.minimum(*found)
+
+    rows: Sums
+    row_squares: Sums
+    columns: Sums
+    column_squares: Sums
+    fourth: float
+
+    @classmethod
+    def of(cls, matrix: npt.NDArray[np.floating]) -> PowerSums:
+        """Return the sums of a matrix."""
+        x = matrix.astype(np.float64)
+        squares = np.square(x)
+        axes = x.sum(1), squares.sum(1), x.sum(0), squares.sum(0)
+        return cls(*axes, float(np.square(squares).sum()))
+
+    def structure(self) -> float | None:
+        """Return the structure in standard errors, as `Weights.structure`; None for too few.
+
+        The mean squares of n entries differ by a variance of (κ − 1)/n of their mean's square, κ
+        the kurtosis, and their means by 1/n of it: each measured variance over that is 1 by chance,
+        with a standard error of √(2/rows). Of rows and columns the lesser counts, for packed
+        kernels differ in scale row by row; training leaves its mark in both.
+        """
+        shape = len(self.rows), len(self.columns)
+        size = shape[0] * shape[1]
+        if min(shape) < FEWEST_ROWS or size < FEWEST_STRUCTURED:
+            return None
+        mean = float(self.rows.sum()) / size
+        spread = float(self.row_squares.sum()) / size - mean**2
+        if not 0.0 < spread < math.inf or not math.isfinite(self.fourth):
+            return None
+        kurtosis = max(self.fourth / size / spread**2, 1.2)  # of values whose mean is small
+        found = []
+        for sums, squares, n in (
+            (self.rows, self.row_squares, shape[1]),
+            (self.columns, self.column_squares, shape[0]),
+        ):
+            centred = squares / n - 2.0 * mean * sums / n + mean**2
+            of_squares = float(centred.var(ddof=1)) / spread**2 * n / (kurtosis - 1.0)
+            of_means = float((sums / n).var(ddof=1)) / spread * n
+            found.append((max(of_squares, of_means) - 1.0) / math.sqrt(2.0 / len(sums)))
+        return min(found)

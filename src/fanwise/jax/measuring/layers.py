@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,9 @@ from fanwise.jax.measuring.statistics import (
     as_histogram,
     as_moments,
     as_outside,
-    finite,
     known,
 )
+from fanwise.jax.measuring.weights import measured_weight
 from fanwise.jax.tracing.run import JaxTrace
 from fanwise.network.context import classify_curve
 from fanwise.network.graph import Graph
@@ -36,9 +37,15 @@ SAMPLE = 64
 class Measured:
     """A run's findings, read by the layers that a trace names."""
 
-    def __init__(self, recorder: Recorder, found: Findings, planned: Plan) -> None:
+    def __init__(
+        self, recorder: Recorder, found: Findings, planned: Plan, leaves: Sequence[Any]
+    ) -> None:
         self.recorder, self.found, self.planned = recorder, found, planned
         self.trace = recorder.trace
+        self.weight = {
+            name: measured_weight(leaves[i], self.trace.uses.get(name))
+            for i, name in self.trace.parameters.items()
+        }
         self.names = layer_names(self.trace, recorder.kernels)
         self.activation_of = self._activations()
 
@@ -99,7 +106,7 @@ class Measured:
                 varying=known(here["varying"]),
                 saturated=saturated,
                 dead=dead,
-                weight_rms=float(self.found.weights[parameter]["rms"]),
+                weight_rms=self.weight[parameter][0].rms,
                 planned_rms=row.std,
                 planned_scheme=row.scheme if row.draws else "",
                 fans=use.fans,
@@ -154,22 +161,22 @@ class Measured:
     def weights(self) -> Iterator[Weights]:
         """Yield every parameter."""
         for row in self.planned.rows:
-            held = self.found.weights.get(row.name)
-            if held is None:
+            if row.name not in self.weight:
                 continue
+            moments, structure = self.weight[row.name]
             use, update = self.trace.uses.get(row.name), self.found.updates.get(row.name)
             yield Weights(
                 name=row.name,
                 shape=row.shape,
                 role=row.role,
-                moments=as_moments(held),
+                moments=moments,
                 planned_rms=row.std,
                 planned_scheme=row.scheme if row.draws else "",
                 fans=None if use is None else use.fans,
-                gradient_rms=float(held["gradient_rms"]),
+                gradient_rms=float(self.found.slopes[row.name]),
                 update_rms=None if update is None else float(update),
                 layout=row.layout or "",
-                structure=finite(held["structure"]),
+                structure=structure,
             )
 
     def sums(self) -> Iterator[ResidualSum]:
@@ -243,6 +250,13 @@ def layer_names(trace: JaxTrace, looked_at: Collection[int]) -> dict[int, str]:
     return names
 
 
+def _are_equal(parts: np.ndarray) -> bool:
+    """Return whether several parts are equal; the second tells in most cases."""
+    if len(parts) < 2 or not bool((parts[1] == parts[0]).all()):
+        return False
+    return bool((parts == parts[:1]).all())
+
+
 def found_twins(planned: Plan, values: Mapping[str, np.ndarray]) -> Iterator[Twins]:
     """Yield the drawn kernels that are copies of one another, or whose units or blocks are."""
     groups: dict[object, list[tuple[str, np.ndarray]]] = {}
@@ -251,18 +265,20 @@ def found_twins(planned: Plan, values: Mapping[str, np.ndarray]) -> Iterator[Twi
             continue
         weight = values[row.name]
         first = weight.reshape(-1)[:SAMPLE].astype(np.float64)
-        if weight.ndim < 2 or weight.size < 4 or not np.isfinite(first).all() or not weight.any():
+        if weight.ndim < 2 or weight.size < 4 or not np.isfinite(first).all():
+            continue
+        if not first.any() and not weight.any():
             continue
         units = (row.layout or "").find("O")
         view = weight.reshape(row.view)
         rows = np.moveaxis(view, units, 0) if units >= 0 else view
-        if len(rows) > 1 and bool((rows == rows[:1]).all()):
+        if _are_equal(rows):
             yield Twins((row.name,), "units")
             continue
         blocks = (row.layout or "").find("B")
         if blocks >= 0 and row.view[blocks] > 1:
             stacked = np.moveaxis(view, blocks, 0)
-            if bool((stacked == stacked[:1]).all()):
+            if _are_equal(stacked):
                 yield Twins((row.name,), "blocks")
         groups.setdefault((weight.shape, first.tobytes()), []).append((row.name, weight))
     for group in groups.values():

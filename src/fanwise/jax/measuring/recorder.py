@@ -36,7 +36,6 @@ from fanwise.network.steps.signals import Sum
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
 from fanwise.signal.histogram import BINS
 from fanwise.signal.slopes import edges_of
-from fanwise.signal.structure import structure_of
 
 MOST_ROWS = 4096
 """Most rows of logits of which the expected loss is computed."""
@@ -57,7 +56,7 @@ class Findings:
         looks: by where.
         gradients: with respect to each kernel's output, in the order of `GRADIENT`.
         inputs: of each of the jaxpr's inputs that a kernel is fed: moments and cosines.
-        weights: of each parameter: moments, the gradient's rms, and of a kernel its structure.
+        slopes: rms of the gradient with respect to each parameter.
         outputs: of each of the model's outputs: rms, and of logits the expected loss.
         updates: rms of an optimizer's first step, by parameter.
         loss: the one that was given.
@@ -66,7 +65,7 @@ class Findings:
     looks: Mapping[Key, Any]
     gradients: Mapping[Key, Any]
     inputs: Mapping[int, Scalars]
-    weights: Mapping[str, Scalars]
+    slopes: Mapping[str, Any]
     outputs: Sequence[Scalars]
     updates: Mapping[str, Any]
     loss: Any = None
@@ -255,12 +254,7 @@ class Recorder:
         (value, (outputs, found)), (gradients, sinks) = jax.value_and_grad(
             scalar, argnums=(0, 1), has_aux=True
         )(learned, self.sinks())
-        weights = {}
-        for i, name in trace.parameters.items():
-            weights[name] = moments(inputs[i]) | {
-                "gradient_rms": moments(gradients[i])["rms"],
-                "structure": self._structure(name, inputs[i]),
-            }
+        slopes = {name: moments(gradients[i])["rms"] for i, name in trace.parameters.items()}
         updates = {}
         if self.optimizer is not None:
             assert self.learned is not None
@@ -274,17 +268,11 @@ class Recorder:
             found,
             sinks,
             {i: moments(x) | across_samples(x, self._input_axes(x)) for i, x in fed.items()},
-            weights,
+            slopes,
             [_of_output(x) for x in outputs],
             updates,
             value if self.loss is not None else None,
         )
-
-    def _structure(self, name: str, x: Any) -> Any:
-        use = self.trace.uses.get(name)
-        if use is None or use.fans is None or jnp.iscomplexobj(x):
-            return jnp.array(jnp.nan)
-        return structure_of(x.reshape(use.view), use.layout, jnp)
 
     def _input_axes(self, x: Any) -> Axes:
         spatial = any(
@@ -299,7 +287,7 @@ class Recorder:
 
 jax.tree_util.register_dataclass(
     Findings,
-    ["looks", "gradients", "inputs", "weights", "outputs", "updates", "loss"],
+    ["looks", "gradients", "inputs", "slopes", "outputs", "updates", "loss"],
     [],
 )
 

@@ -1,6 +1,7 @@
 """Statistics of one array, as scalars: computed where the array is, which is then let go.
 
-Every function here runs under `jit`. Squares are taken of x / max|x|, so that none overflows.
+Every function here runs under `jit`. Squares are taken of x / max|x|, so that none overflows; of a
+large array only where they would, since that takes eight times as long.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from fanwise.signal import Moments, Outside
 from fanwise.signal.histogram import BINNED_DEVIATIONS, BINS, MOST_BINNED, Histogram
 from fanwise.signal.number_formats import MOST_CHECKED, NUMBER_FORMATS
 from fanwise.signal.slopes import Edges
+
+LARGE = 1 << 18
+"""Entries from which an array's moments are first tried in single sums."""
+TINY, HUGE = 1e-30, 1e30
+"""A mean square outside of these has squares that float32 doesn't hold well."""
 
 Scalars = dict[str, Any]
 """Scalars by name; of an array within loops, arrays of them."""
@@ -49,6 +55,20 @@ def moments(x: Any) -> Scalars:
     if not x.size:
         return dict.fromkeys(("rms", "mean", "spread"), jnp.zeros(()))
     x = real(x)
+    if x.size < LARGE:
+        return _scaled_moments(x)
+    # Sums over rows first: more exact. One after the other, which is faster than fused.
+    rows = x.reshape(-1, x.shape[-1])
+    rows, total = jax.lax.optimization_barrier((rows, rows.sum(0)))
+    mean, square = total.sum() / x.size, jnp.square(rows).sum(0).sum() / x.size
+    apart = square - mean * mean
+    simple = (square > TINY) & (square < HUGE) & (apart > 0.01 * square)
+    plain = {"rms": jnp.sqrt(square), "mean": mean, "spread": jnp.sqrt(jnp.maximum(apart, 0.0))}
+    return jax.lax.cond(simple, lambda _: plain, _scaled_moments, x)
+
+
+def _scaled_moments(x: Any) -> Scalars:
+    """Return the moments where squares may overflow, or where little of an array varies."""
     most = jnp.abs(x).max()
     scale = jnp.where(most > 0, most, 1.0)
     z = x / scale
@@ -201,11 +221,6 @@ def as_moments(found: Scalars) -> Moments:
 def as_outside(found: Scalars) -> Outside:
     """Return measured scalars as shares."""
     return Outside(**{name: float(found[name]) for name in NUMBER_FORMATS})
-
-
-def finite(value: Any) -> float | None:
-    """Return a scalar; None where it isn't finite, as a quotient of zeros isn't."""
-    return float(value) if math.isfinite(value) else None
 
 
 def known(value: Any) -> float | None:

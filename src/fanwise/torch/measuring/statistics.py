@@ -123,7 +123,7 @@ class RunningMean:
 
 
 def structure_of(kernel: Tensor) -> float | None:
-    """Return what `fanwise.signal.structure` computes, in two passes; None for too few entries."""
+    """Return what `PowerSums.structure` does, in two passes; None for too few entries."""
     values = real(kernel)
     if values.dim() < 2 or not values.is_floating_point():
         return None
