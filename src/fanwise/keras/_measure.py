@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import keras
 import numpy as np
 from keras import tree
 
 from fanwise.errors import ModelError
 from fanwise.keras._plan import KerasModel, look, plan_of
 from fanwise.keras.gradients import Watch, passes, to_array
+from fanwise.keras.measuring.checks import check_inputs, check_runs, on_backend
 from fanwise.keras.measuring.recorder import KerasRecorder, Reading, Run, parameters_met
 from fanwise.keras.measuring.statistics import (
     cosines,
@@ -25,7 +25,6 @@ from fanwise.keras.measuring.statistics import (
     varying,
 )
 from fanwise.keras.measuring.updates import first_update
-from fanwise.keras.memory import to_numpy
 from fanwise.network.context import classify_curve
 from fanwise.network.predictions import Prediction
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES, NeighbourKind, StepName
@@ -118,57 +117,6 @@ def _binned(reading: Reading, gradients: Sequence[Array | None]) -> Histograms:
     gradient = gradients[reading.watched]
     return Histograms(
         histogram_of(reading.output), None if gradient is None else histogram_of(gradient)
-    )
-
-
-def on_backend(inputs: Any, symbols: Sequence[Any]) -> list[Any]:
-    """Return the leaves of the inputs as tensors of the backend, in the types of a trace's.
-
-    Integers of 64 bits get the width that the backend gives them: 32 on JAX, unless it is told.
-    """
-    dtypes = [keras.backend.standardize_dtype(s.dtype) for s in symbols]
-    return [
-        keras.ops.convert_to_tensor(x, dtype=None if dtype == "int64" else dtype)
-        for x, dtype in zip(tree.flatten(inputs), dtypes, strict=True)
-    ]
-
-
-def check_inputs(inputs: Any) -> None:
-    """Check the values of a batch.
-
-    Raises:
-        ModelError: NaN or infinity in it, or no sample.
-    """
-    for i, leaf in enumerate(tree.flatten(inputs)):
-        values = to_numpy(leaf)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ModelError(
-                f"input {i}, shape {values.shape}, has NaN or infinity in "
-                f"{np.mean(~np.isfinite(values)):.2%} of its entries: clean it, then measure."
-            )
-        if values.ndim and not len(values):
-            raise ModelError(
-                f"input {i}, shape {values.shape}, is an empty batch: pass one sample at least."
-            )
-
-
-def check_runs(model: Any, inputs: Any, seen: KerasModel) -> None:
-    """Check that a model can be run by its trace.
-
-    Raises:
-        ModelError: a model whose own call fails on the inputs, or on symbolic tensors alone.
-    """
-    if seen.trace is not None:
-        return
-    try:
-        model(inputs)
-    except Exception as error:
-        raise ModelError(
-            f"{model.name!r} fails on these inputs: {type(error).__name__}: {error}"
-        ) from error
-    raise ModelError(
-        f"the call of {model.name!r} can't be followed on symbolic tensors ({seen.error}): use "
-        "keras.ops in it, and keras.ops.cond or keras.ops.where in place of a branch on values."
     )
 
 

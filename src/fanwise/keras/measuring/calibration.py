@@ -13,9 +13,9 @@ import keras
 import numpy as np
 
 from fanwise.errors import ModelError
-from fanwise.keras._measure import check_inputs, check_runs, on_backend
 from fanwise.keras._plan import look, plan_of
 from fanwise.keras.gradients import to_array
+from fanwise.keras.measuring.checks import check_inputs, check_runs, on_backend
 from fanwise.keras.measuring.recorder import KerasRecorder
 from fanwise.keras.memory import to_numpy
 from fanwise.network.uses import KERNEL_ROLES
