@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,7 @@ def bounds(low: float, high: float, mean: float, spread: float) -> tuple[float, 
     return mean - margin, mean + margin
 
 
-def histogram_of(values: npt.NDArray[np.floating]) -> Histogram | None:
+def histogram_of(values: npt.NDArray[np.floating[Any]]) -> Histogram | None:
     """Return an array's histogram; None where it is empty or has NaN or infinity.
 
     >>> sum(histogram_of(np.linspace(-1.0, 1.0, 100)).counts)

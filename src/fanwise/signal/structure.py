@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ class PowerSums:
     fourth: float
 
     @classmethod
-    def of(cls, matrix: npt.NDArray[np.floating]) -> PowerSums:
+    def of(cls, matrix: npt.NDArray[np.floating[Any]]) -> PowerSums:
         """Return the sums of a matrix."""
         x = matrix.astype(np.float64)
         squares = np.square(x)

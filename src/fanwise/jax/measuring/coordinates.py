@@ -75,7 +75,9 @@ def _of_width(
 ) -> dict[str, tuple[float, float]]:
     """Return by layer √E[z²] after the steps, and √E[(z − z₀)²], over models of one width."""
     squares: dict[str, list[tuple[float, float]]] = {}
-    outputs = train = initialize = None
+    outputs: KernelOutputs | None = None
+    train: Callable[[Sequence[Any], Sequence[Any], int], list[Any]] | None = None
+    initialize: Callable[..., Any] | None = None
     for repeat in range(repeats):
         model, params = build(width, jax.random.key(repeat)), None
         if type(model) is tuple:  # what haiku.transform returns is a named one

@@ -70,10 +70,11 @@ class KernelOutputs:
     def __call__(self, leaves: Sequence[Any], arrays: Sequence[Any]) -> dict[int, Any]:
         """Return what the look found at each contraction."""
         found = self._run(list(leaves), list(arrays))
-        return {
-            index: jax.tree_util.tree_map(lambda x, at=spot.turns: x[at], found[spot.key])
-            for index, spot in self.spots.items()
-        }
+        return {index: _turn(found[spot.key], spot.turns) for index, spot in self.spots.items()}
+
+
+def _turn(found: Any, turns: tuple[int, ...]) -> Any:
+    return jax.tree_util.tree_map(lambda x: x[turns], found)
 
 
 def stacked_axes(layout: str | None, loops: int) -> list[int]:

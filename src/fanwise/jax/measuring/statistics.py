@@ -64,7 +64,8 @@ def moments(x: Any) -> Scalars:
     apart = square - mean * mean
     simple = (square > TINY) & (square < HUGE) & (apart > 0.01 * square)
     plain = {"rms": jnp.sqrt(square), "mean": mean, "spread": jnp.sqrt(jnp.maximum(apart, 0.0))}
-    return jax.lax.cond(simple, lambda _: plain, _scaled_moments, x)
+    found: Scalars = jax.lax.cond(simple, lambda _: plain, _scaled_moments, x)
+    return found
 
 
 def _scaled_moments(x: Any) -> Scalars:
