@@ -31,11 +31,15 @@ WHY: dict[str, dict[str, str]] = {
         "Keras: coordinate_check": "not built: on the JAX and PyTorch backends theirs will do",
         "PyTorch: Meter": "nothing is compiled, so there is nothing to keep between two calls",
         "Keras: Meter": "nothing is compiled, so there is nothing to keep between two calls",
+        "write_checkpoint": "not built: weights are drawn into the model's memory, then saved",
+        "Plan.digest": "not built: what is drawn is compared on one process",
         "Keras: Plan.parameter_groups": "an optimizer of Keras's has one rate for all variables",
         "JAX: Plan.parameter_groups": "not built: each row's `corrections` has the factors, for "
         "`optax.multi_transform`",
     },
     "words": {
+        "only": "not built: a plan is applied whole",
+        "prefix": "not built: a plan is applied whole",
         "PyTorch: params": "the model holds its weights",
         "Keras: params": "the model holds its weights",
         "PyTorch: call": "the model's own call is followed",
