@@ -5,7 +5,7 @@ import inspect
 WORDS = (
     "self model inputs seed params loss optimizer policy rules keep trained mode names shardings "
     "call histograms threads base target tolerance tries progress check_ranks "
-    "buffers_filled".split()
+    "buffers_filled prefix only".split()
 )
 
 
