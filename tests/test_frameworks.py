@@ -64,7 +64,7 @@ def test_objects_that_jax_sees_as_trees():
 @pytest.mark.parametrize(
     "verb",
     [fwt.plan, fwt.Plan.apply, fwt.init_, fwt.measure, fwt.calibrate,
-     fwj.plan, fwj.Plan.apply, fwj.init],
+     fwj.plan, fwj.Plan.apply, fwj.init, fwj.measure, fwj.calibrate],
     ids=lambda verb: f"{verb.__module__} {verb.__name__}",
 )  # fmt: skip
 def test_the_same_words_in_the_same_order(verb):

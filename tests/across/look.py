@@ -6,9 +6,9 @@ PyTorch's one packed kernel and Flax's three compare part by part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from fanwise.drawing.fill import canonical
 from fanwise.names import NameMap
 from fanwise.planning.rows import Row
 from fanwise.schemes.distributions import Draw
+from fanwise.signal import Signal
 
 SEED = 0
 INPUTS = {
@@ -85,12 +86,10 @@ class Look:
     Attributes:
         streams: by canonical name.
         output: the model's, on `inputs_of` it.
-        verdicts: (kind, canonical name of the first parameter) of its signal.
     """
 
     streams: dict[str, Held]
     output: np.ndarray
-    verdicts: tuple[tuple[str, str], ...] = ()
 
 
 def streams_of(
@@ -131,6 +130,21 @@ def differences(ours: Look, theirs: Look) -> list[str]:
         found.append(f"outputs have shapes {ours.output.shape} and {theirs.output.shape}")
     elif not (far := np.abs(ours.output - theirs.output).max()) <= 1e-5 * scale:
         found.append(f"outputs differ by {far / scale:.1e} of the largest")
-    if ours.verdicts != theirs.verdicts:
-        found.append(f"verdicts {ours.verdicts} and {theirs.verdicts}")
     return found
+
+
+DEFECTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "none": ("fc1.weight", lambda w: w),
+    "a wrong scale": ("fc2.weight", lambda w: 30.0 * w),
+    "dead units": ("fc1.bias", lambda b: 0.0 * b - 50.0),
+    "equal units": ("fc2.weight", lambda w: 0.0 * w + 0.1),
+}
+"""What is done to one stream of the model "mlp", entry by entry, whichever way it is stored."""
+
+
+def verdicts_of(signal: Signal, names: NameMap) -> list[tuple[str, str, str]]:
+    """Return the verdicts in words that all frameworks share: kind, direction, canonical place."""
+    return [
+        (str(v.kind), str(v.direction), names(v.where).name.removesuffix(".weight"))
+        for v in signal.verdicts
+    ]

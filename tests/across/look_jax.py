@@ -5,7 +5,16 @@ import haiku as hk
 import jax
 import numpy as np
 from across import equinox_models, haiku_models, linen_models, nnx_models
-from across.look import PACKED, SEED, Look, as_in_torch, inputs_of, streams_of
+from across.look import (
+    DEFECTS,
+    PACKED,
+    SEED,
+    Look,
+    as_in_torch,
+    inputs_of,
+    streams_of,
+    verdicts_of,
+)
 from flax import nnx
 
 import fanwise.jax as fwj
@@ -91,3 +100,33 @@ def look_haiku(model):
 
 
 LOOKS = {"linen": look_linen, "nnx": look_nnx, "equinox": look_equinox, "haiku": look_haiku}
+
+
+def small(kind):
+    """Return the MLP of a library: what is measured, how, and what holds its weights."""
+    x = inputs_of("mlp")
+    if kind == "linen":
+        module = linen_models.MODELS["mlp"]()
+        return module, {}, fwj.init(module, x, seed=SEED)
+    if kind == "nnx":
+        return None, {}, fwj.init(nnx_models.MODELS["mlp"](nnx.Rngs(0)), x, seed=SEED)
+    if kind == "equinox":
+        how = {"call": equinox_call("mlp", None)}
+        module = equinox_models.MODELS["mlp"](equinox_models.Keys())
+        return None, how, fwj.init(module, x, seed=SEED, **how)
+    net = hk.transform_with_state(haiku_models.MODELS["mlp"])
+    return net, {}, fwj.init(net, x, seed=SEED)
+
+
+def verdicts(kind, defect):
+    """Return the verdicts on the MLP with a defect."""
+    model, how, made = small(kind)
+    stream, change = DEFECTS[defect]
+    leaves, structure = jax.tree_util.tree_flatten(made)
+    changed = [
+        change(leaf) if own is not None and JAX(own.name).name == stream else leaf
+        for leaf, own in zip(leaves, leaves_of(made[0] if kind == "haiku" else made), strict=True)
+    ]
+    made = jax.tree_util.tree_unflatten(structure, changed)
+    how |= {} if model is None else {"params": made}
+    return verdicts_of(fwj.measure(made if model is None else model, inputs_of("mlp"), **how), JAX)

@@ -2,23 +2,47 @@
 
 import keras
 from across.keras_models import MODELS
-from across.look import PACKED, SEED, Look, as_in_torch, inputs_of, streams_of
+from across.look import (
+    DEFECTS,
+    PACKED,
+    SEED,
+    Look,
+    as_in_torch,
+    inputs_of,
+    streams_of,
+    verdicts_of,
+)
 
 import fanwise.keras as fwk
 from fanwise.keras.memory import to_numpy
 from fanwise.names import KERAS, PACKED_ATTENTION, Rename
 
 
-def look(model):
-    """Return a look at a model as fanwise initializes it."""
-    net, x = MODELS[model](), keras.ops.convert_to_tensor(inputs_of(model, channels_last=True))
-    plan = fwk.plan(net, x)
-    names = KERAS.extend(
+def names_of(model):
+    return KERAS.extend(
         *(PACKED_ATTENTION if model in PACKED else ()),
         Rename("-", "."),
         Rename("^placed/", ""),
         Rename("/attention_output/", "/out/"),
     )
+
+
+def verdicts(defect):
+    """Return the verdicts on the MLP with a defect."""
+    net, x, names = MODELS["mlp"](), inputs_of("mlp"), names_of("mlp")
+    fwk.init_(net, x, seed=SEED, names=names)
+    stream, change = DEFECTS[defect]
+    prefix = f"{net.name}/"
+    for variable in net.trainable_variables:
+        if names(variable.path.removeprefix(prefix)).name == stream:
+            variable.assign(change(variable.value))
+    return verdicts_of(fwk.measure(net, x), names)
+
+
+def look(model):
+    """Return a look at a model as fanwise initializes it."""
+    net, x = MODELS[model](), keras.ops.convert_to_tensor(inputs_of(model, channels_last=True))
+    plan, names = fwk.plan(net, x), names_of(model)
     plan.apply(net, seed=SEED, names=names)
     prefix = f"{net.name}/"
     values = {v.path.removeprefix(prefix): to_numpy(v.value) for v in net.trainable_variables}

@@ -3,7 +3,7 @@
 from functools import cache
 
 import torch
-from across.look import SEED, Look, inputs_of, streams_of
+from across.look import DEFECTS, SEED, Look, inputs_of, streams_of, verdicts_of
 from across.torch_models import MODELS
 
 import fanwise.torch as fwt
@@ -20,3 +20,14 @@ def look(model):
     with torch.no_grad():
         output = net(x).numpy()
     return Look(streams_of(plan.rows, values, TORCH), output)
+
+
+@cache
+def verdicts(defect):
+    """Return the verdicts on the MLP with a defect."""
+    net, x = MODELS["mlp"](), torch.from_numpy(inputs_of("mlp"))
+    fwt.init_(net, x, seed=SEED)
+    stream, change = DEFECTS[defect]
+    with torch.no_grad():
+        net.get_parameter(stream).copy_(change(net.get_parameter(stream)))
+    return verdicts_of(fwt.measure(net, x), TORCH)

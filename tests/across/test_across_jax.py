@@ -7,8 +7,8 @@ import pytest
 from support.frameworks import require
 
 require("torch", "jax", "flax", "equinox", "haiku")
-from across import look_torch  # noqa: E402
-from across.look import differences  # noqa: E402
+from across import look_jax, look_torch  # noqa: E402
+from across.look import DEFECTS, differences  # noqa: E402
 from across.look_jax import LOOKS  # noqa: E402
 
 EVERYWHERE = ("mlp", "deep residual mlp", "gpt")
@@ -26,9 +26,42 @@ def test_one_seed_gives_one_model(kind, model):
     assert not found, "\n".join(found)
 
 
-def test_another_seed_would_show(monkeypatch):
-    from across import look_jax
+@pytest.mark.slow
+@pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.parametrize("kind", LOOKS)
+def test_the_same_verdicts(kind, defect):
+    expected = look_torch.verdicts(defect)
+    assert bool(expected) == (defect != "none")
+    assert look_jax.verdicts(kind, defect) == expected
 
+
+@pytest.mark.parametrize("kind", LOOKS)
+def test_a_broken_rule_of_a_library_would_show(kind, monkeypatch):
+    """A rectifier that is taken for the identity: He's rule is Xavier's then."""
+    from fanwise.jax.tracing.rules.registry import RULES
+
+    def forgotten(uses, equation):
+        data = uses.builder.known(equation.inputs)[0]
+        uses.builder.signals[equation.output] = uses.builder.signals[data]
+
+    monkeypatch.setitem(RULES, "max", forgotten)
+    found = differences(look_torch.look("mlp"), LOOKS[kind]("mlp"))
+    assert any(each.startswith("fc2.weight") for each in found), found
+
+
+def test_a_broken_rule_of_pytorchs_would_show(monkeypatch):
+    from fanwise.torch.tracing.rules.registry import RULES
+
+    def forgotten(builder, operation):
+        own = builder.provenance(operation.args[0])
+        builder.set_provenance(operation.result, own)
+
+    monkeypatch.setitem(RULES, "relu", forgotten)
+    found = differences(look_torch.look.__wrapped__("mlp"), LOOKS["linen"]("mlp"))
+    assert any(each.startswith("fc2.weight") for each in found), found
+
+
+def test_another_seed_would_show(monkeypatch):
     monkeypatch.setattr(look_jax, "SEED", 1)
     assert differences(look_torch.look("mlp"), LOOKS["linen"]("mlp"))
 

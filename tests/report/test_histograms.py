@@ -1,5 +1,6 @@
 """Histograms from the pass that `measure` makes: of the right values, and nothing left behind."""
 
+import numpy as np
 import pytest
 from support.frameworks import require
 
@@ -10,8 +11,12 @@ from torch import nn  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
 from fanwise.errors import ModelError  # noqa: E402
-from fanwise.signal.histogram import BINS  # noqa: E402
-from fanwise.torch.measuring.histograms import MOST_BINNED, histogram, measure_histograms  # noqa: E402
+from fanwise.signal.histogram import BINS, MOST_BINNED, histogram_of  # noqa: E402
+from fanwise.torch.measuring.histograms import histogram  # noqa: E402
+
+
+def measure_histograms(model, x, **how):
+    return fwt.measure(model, x, histograms=True, **how)
 
 
 def test_counts_are_those_of_pytorch():
@@ -21,6 +26,7 @@ def test_counts_are_those_of_pytorch():
     assert sum(found.counts) == 1000
     assert sum(abs(a - b) for a, b in zip(found.counts, expected.tolist(), strict=True)) <= 4
     assert (found.low, found.high) == pytest.approx((float(values.min()), float(values.max())))
+    assert histogram_of(values.numpy()) == found
 
 
 def test_an_outlier_squeezes_nothing():
@@ -32,6 +38,7 @@ def test_an_outlier_squeezes_nothing():
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])
 def test_what_has_no_histogram(values):
+    assert histogram_of(np.array(values)) is None
     assert histogram(torch.tensor(values)) is None
 
 

@@ -26,6 +26,7 @@ MODULES = {
     "fanwise.torch.lightning": "torch.md",
     "fanwise.torch.transformers": "torch.md",
     "fanwise.jax": "jax.md",
+    "fanwise.jax.callbacks": "jax.md",
     "fanwise.jax.initializers": "jax.md",
     "fanwise.keras": "keras.md",
     "fanwise.keras.initializers": "keras.md",

@@ -4,7 +4,8 @@ import inspect
 
 WORDS = (
     "self model inputs seed params loss optimizer policy rules keep trained mode names shardings "
-    "call threads base target tolerance tries progress check_ranks buffers_filled".split()
+    "call histograms threads base target tolerance tries progress check_ranks "
+    "buffers_filled prefix only".split()
 )
 
 

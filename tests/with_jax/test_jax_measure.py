@@ -163,3 +163,163 @@ def test_figures_are_pytorchs():
                 assert value == pytest.approx(other[name], rel=1e-3, abs=1e-4), (a.name, name)
     for a, b in zip(ours.sums, theirs.sums, strict=True):
         assert (a.stream, a.branch, a.rms) == pytest.approx((b.stream, b.branch, b.rms), rel=1e-4)
+
+
+def test_histograms_are_of_the_values_inside_loops_too():
+    _, weights = stack(3, scale=1.0)
+    params = {"stack": jnp.stack([weights[f"fc{i}"]["kernel"] for i in range(3)])}
+
+    def function(params, x):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, params["stack"])[0]
+
+    signal = fwj.measure(function, X, params=params, histograms=True)
+    assert list(signal.histograms) == [layer.name for layer in signal.layers]
+    x = X
+    for layer, kernel in zip(signal.layers, params["stack"], strict=True):
+        z, found = np.asarray(x @ kernel), signal.histograms[layer.name]
+        assert (found.output.low, found.output.high) == pytest.approx(
+            (max(z.min(), z.mean() - 5 * z.std()), min(z.max(), z.mean() + 5 * z.std())), rel=1e-4
+        )
+        bounds = found.output.low, found.output.high
+        expected, _ = np.histogram(z.clip(*bounds), len(found.output.counts), bounds)
+        assert np.abs(expected - found.output.counts).sum() <= 8
+        assert sum(found.gradient.counts) == z.size
+        x = jnp.tanh(x @ kernel)
+    assert not fwj.measure(function, X, params=params).histograms
+
+
+def test_a_constant_and_what_is_not_finite_have_their_histograms():
+    ones = {"w": jnp.zeros((64, 8))}
+    found = fwj.measure(lambda p, x: x @ p["w"], X, params=ones, histograms=True).histograms["w"]
+    assert (found.output.low, found.output.high, sum(found.output.counts)) == (-1.0, 1.0, 32 * 8)
+    huge = {"w": jnp.full((64, 8), 1e38)}
+    found = fwj.measure(lambda p, x: x @ p["w"], X, params=huge, histograms=True).histograms["w"]
+    assert found.output is None
+
+
+def test_a_signal_is_shown_in_every_form(tmp_path):
+    function, weights = stack(6, scale=0.2)
+    sick = fwj.measure(function, X, params=weights, histograms=True)
+    mended = fwj.init(function, X, params=weights, seed=0)
+    after = fwj.measure(function, X, params=mended, histograms=True)
+    plan = fwj.plan(function, X, params=weights)
+    sick.to_html(tmp_path / "page.html", after, plan=plan, target="a function")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "fc5" in page
+    assert "counts" in page
+    assert "fanwise.jax.init" in page
+    text = sick.to_markdown(after)
+    assert "The signal vanishes" in text
+    assert "fanwise.jax.init" in text
+    assert "<table" in sick._repr_html_()
+    assert "<table" in plan._repr_html_()
+    require("matplotlib")
+    sick.plot(tmp_path / "charts.png", after)
+    assert (tmp_path / "charts.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_an_optimizer_sees_the_tree_of_the_library():
+    """By which rates go by names: what each kernel's own part does."""
+    require("optax", "flax")
+    import optax
+    from flax import nnx
+
+    module = nnx.Sequential(
+        nnx.Linear(64, 64, rngs=nnx.Rngs(0)), nnx.Linear(64, 8, rngs=nnx.Rngs(1))
+    )
+
+    def labels(tree):
+        assert isinstance(tree, nnx.State)
+        return jax.tree_util.tree_map_with_path(lambda path, _: str(path[1].key), tree)
+
+    optimizer = optax.multi_transform({"0": optax.adam(1e-2), "1": optax.adam(1e-3)}, labels)
+    signal = fwj.measure(module, X, optimizer=optimizer)
+    found = {w.name: w.update_rms for w in signal.weights}
+    assert found["layers/0/kernel"] == pytest.approx(1e-2, rel=1e-3)
+    assert found["layers/1/kernel"] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_trained_model_is_known_by_its_weights():
+    """As in PyTorch: by how far rows and columns differ, seen from either layout."""
+    function, weights = stack(2)
+    direction = jnp.asarray(np.random.default_rng(0).standard_normal((64, 1)), "float32")
+    learned = {  # a gradient is an outer product
+        name: {"kernel": w["kernel"] + 0.1 * direction @ direction[::-1].T}
+        for name, w in weights.items()
+    }
+    assert not fwj.measure(function, X, params=weights).trained
+    assert fwj.measure(function, X, params=learned).trained
+    assert not fwj.measure(function, X, params=learned, trained=False).trained
+    require("torch")
+    import torch
+
+    from fanwise.torch.measuring.statistics import structure_of
+
+    for tree in (weights, learned):
+        found = fwj.measure(function, X, params=tree).weights[0].structure
+        kernel = torch.from_numpy(np.array(tree["fc0"]["kernel"]).T)
+        assert found == pytest.approx(structure_of(kernel), rel=1e-2)
+
+
+def test_a_callback_in_a_training_loop(tmp_path):
+    require("optax")
+    import optax
+
+    from fanwise.jax.callbacks import SignalCallback
+
+    function, weights = stack(2)
+    optimizer = optax.sgd(0.1)
+
+    @jax.jit
+    def step(params, state):
+        gradient = jax.grad(lambda p: jnp.square(function(p, X)).mean())(params)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    logged = {}
+    callback = SignalCallback(function, X, every=2, log=logged.__setitem__)
+    params, state = weights, optimizer.init(weights)
+    for i in range(5):
+        callback(i, params)
+        params, state = step(params, state)
+    assert [i for i, _ in callback.history] == [0, 2, 4] == list(logged)
+    assert [s.trained for _, s in callback.history] == [False, True, True]
+    first = callback.history[0][1]
+    assert logged[0]["fanwise/rms/fc0"] == pytest.approx(first.layers[0].rms)
+    assert first.layers == fwj.measure(function, X, params=weights).layers
+    assert callback._meter.recorder.run._cache_size() == 1
+
+
+def test_a_callback_writes_what_tensorboard_reads(tmp_path):
+    require("tensorboard", "flax")
+    from flax import nnx
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    from fanwise.jax.callbacks import SignalCallback
+
+    module = nnx.Linear(64, 8, rngs=nnx.Rngs(0))
+    callback = SignalCallback(module, X, every=1, folder=tmp_path)
+    for i in range(2):
+        callback(i)  # the module itself is looked at, as it is now
+        module.kernel[...] = 2.0 * module.kernel[...]
+    callback.close()
+    read = EventAccumulator(str(tmp_path))
+    read.Reload()
+    one, two = (float(make_ndarray(e.tensor_proto)) for e in read.Tensors("fanwise/rms/kernel"))
+    assert two == pytest.approx(2.0 * one, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-25, 1e25, 0.0])
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_moments_of_a_large_array(scale, mean):
+    """In single sums where that is exact; where squares overflow or little varies, otherwise."""
+    from fanwise.jax.measuring.statistics import LARGE, moments
+
+    x = np.random.default_rng(0).standard_normal((LARGE // 256, 256)) + mean
+    x = (scale * x).astype("float32")
+    found = jax.jit(moments)(x)
+    wide = x.astype(np.float64)
+    assert float(found["rms"]) == pytest.approx(np.sqrt(np.square(wide).mean()), rel=1e-4)
+    assert float(found["spread"]) == pytest.approx(wide.std(), rel=1e-3)
+    assert float(found["mean"]) == pytest.approx(wide.mean(), rel=1e-4, abs=1e-5 * scale)

@@ -33,7 +33,7 @@ def test_a_model_is_keras_s_and_on_its_pytorch_backend_too():
     assert fw.measure(model, x) == fwk.measure(model, x)
 
 
-@pytest.mark.parametrize("verb", [fwk.plan, fwk.Plan.apply, fwk.init_, fwk.measure])
+@pytest.mark.parametrize("verb", [fwk.plan, fwk.Plan.apply, fwk.init_, fwk.measure, fwk.calibrate])
 def test_the_same_words_in_the_same_order(verb):
     assert misplaced_words(verb) == []
 

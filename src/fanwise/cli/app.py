@@ -223,15 +223,15 @@ def check(
     from fanwise.planning.designs import check_keep
     from fanwise.report.terminal_tables import signal_table
 
-    look = model.measure_histograms if html else model.measure
     with progress(console(stderr=True), "measuring", 3) as advance:
         wanted: dict[str, Any] = {"policy": policy, "rules": rules_from(rule)}
         planned = model.plan(keep=check_keep(keep), **wanted)
-        before = look(**wanted)
+        wanted["histograms"] = html is not None
+        before = model.measure(**wanted)
         advance()
         model.draw(planned, seed, lambda *_: None)
         advance()
-        after = look(**wanted)
+        after = model.measure(**wanted)
         advance()
     if html:
         write_whole(html, lambda p: before.to_html(p, after, plan=planned, target=target))

@@ -52,10 +52,6 @@ class TargetModel(ABC):
         signal: ShownSignal = self.front_end.measure(self.model, self.inputs, **how)
         return signal
 
-    def measure_histograms(self, **how: Any) -> ShownSignal:
-        """Return the signal with histograms, where the front end has them."""
-        return self.measure(**how)
-
     @abstractmethod
     def save(self, path: Path, notes: dict[str, str]) -> None:
         """Write the weights to a safetensors file."""
@@ -65,12 +61,6 @@ class TorchTarget(TargetModel):
     """A `torch.nn.Module`."""
 
     framework = "torch"
-
-    def measure_histograms(self, **how: Any) -> ShownSignal:
-        """Return the signal with histograms."""
-        from fanwise.torch.measuring.histograms import measure_histograms
-
-        return measure_histograms(self.model, self.inputs, **how)
 
     def save(self, path: Path, notes: dict[str, str]) -> None:
         """Write the weights and buffers under their qualified names, shared ones once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,11 +16,13 @@ from fanwise import policies
 from fanwise.errors import ModelError
 from fanwise.jax._plan import Plan, plan_adapted
 from fanwise.jax.internals import Literal, bind, closed_parts
+from fanwise.jax.measuring.checks import check_inputs, check_weights
 from fanwise.jax.measuring.evaluation import inner_jaxpr
 from fanwise.jax.measuring.layers import Measured, found_twins
+from fanwise.jax.measuring.learned import Learned
 from fanwise.jax.measuring.recorder import Findings, Recorder
 from fanwise.jax.memory import draw_array
-from fanwise.jax.tracing.models import AdaptedModel, adapt, failed, is_real
+from fanwise.jax.tracing.models import AdaptedModel, adapt, failed
 from fanwise.jax.tracing.run import JaxTrace, trace
 from fanwise.planning.rules import Rule
 from fanwise.policies import Policy
@@ -54,22 +57,25 @@ class Meter:
         policy: Policy | str = "auto",
         rules: Sequence[Rule] = (),
         call: Callable[..., Any] | None = None,
+        histograms: bool = False,
     ) -> None:
         self.model, self.inputs, self.call = model, inputs, call
         adapted = self._adapt(model, params)
-        _check_inputs(adapted.inputs.arrays)
         self.trace: JaxTrace = trace(adapted)
         self.planned: Plan = plan_adapted(adapted, self.trace, policies.get(policy), rules)
         self.classes = 0
         shapes = [x for x in adapted.inputs.arrays if x.ndim]
         batch = len(shapes[0]) if shapes else 1
         flat_loss = None if loss is None else self._flat(adapted, loss)
-        self.recorder = Recorder(self.trace, batch, flat_loss, optimizer)
+        learned = None if optimizer is None else Learned(adapted)
+        self.recorder = Recorder(self.trace, batch, flat_loss, optimizer, learned, histograms)
         self.cotangents = [] if loss is not None else self._cotangents()
         if not self.trace.parameters:
             raise ModelError("the model has no parameter that is a number: nothing to measure.")
 
-    def __call__(self, model: Any = None, *, params: Any = None) -> ShownSignal:
+    def __call__(
+        self, model: Any = None, *, params: Any = None, trained: bool | None = None
+    ) -> ShownSignal:
         """Return the signal of the model, or of another of its kind, with these parameters."""
         adapted = self._adapt(self.model if model is None else model, params)
         leaves = jax.tree_util.tree_leaves(adapted.variables)
@@ -81,7 +87,7 @@ class Meter:
         except Exception as error:  # a loss may raise anything
             raise failed("the loss", error) from error
         found: Findings = jax.tree_util.tree_map(np.asarray, jax.device_get(raw))
-        measured = Measured(self.recorder, found, self.planned)
+        measured = Measured(self.recorder, found, self.planned, leaves)
         layers = tuple(measured.layers())
         values = {name: np.asarray(leaves[i]) for i, name in self.trace.parameters.items()}
         signal = judge(
@@ -91,22 +97,15 @@ class Meter:
             output=measured.output(self.classes),
             twins=tuple(found_twins(self.planned, values)),
             not_finite=self._not_finite(layers, found, [*leaves, *arrays]),
+            trained=trained,
             init="fanwise.jax.init",
         )
-        return ShownSignal.of(signal)
+        return ShownSignal.of(replace(signal, histograms=measured.histograms()))
 
     def _adapt(self, model: Any, params: Any) -> AdaptedModel:
         adapted = adapt(model, self.inputs, params=params, call=self.call)
-        leaves = jax.tree_util.tree_leaves(adapted.variables)
-        if not all(is_real(leaf) for leaf in leaves):
-            raise ModelError(
-                "the model's weights have no values to measure: pass params=, what model.init or "
-                "fanwise.jax.init returned; or for NNX and Equinox a module that isn't abstract."
-            )
-        if not all(is_real(array) for array in adapted.inputs.arrays):
-            raise ModelError(
-                "the inputs have no values: pass arrays, and call measure outside of jit."
-            )
+        check_weights(adapted.variables, "measure")
+        check_inputs(adapted.inputs.arrays, "measure")
         return adapted
 
     def _flat(self, adapted: AdaptedModel, loss: Loss) -> Loss:
@@ -164,7 +163,9 @@ def measure(
     optimizer: Any = None,
     policy: Policy | str = "auto",
     rules: Sequence[Rule] = (),
+    trained: bool | None = None,
     call: Callable[..., Any] | None = None,
+    histograms: bool = False,
 ) -> ShownSignal:
     """Return what a forward and a backward pass do, layer by layer, with the verdicts on it.
 
@@ -182,14 +183,20 @@ def measure(
         optimizer: of optax: `Weights.update_rms` is then what its first step would change.
         policy: as for `plan`, which says what each weight's deviation should be.
         rules: likewise.
-        call: likewise.
+        trained: whether the model has learned already: then nothing is said of how its weights
+            were drawn. By default its weights tell, as far as they can.
+        call: as for `plan`.
+        histograms: whether to count each layer's outputs and gradients in bins too:
+            `Signal.histograms`, which the page draws.
 
     Raises:
         ModelError: NaN in the input, an empty batch, a model that fails, weights without values, or
             a loss that isn't one number.
     """
     how: dict[str, Any] = {"policy": policy, "rules": rules, "call": call}
-    return Meter(model, inputs, params=params, loss=loss, optimizer=optimizer, **how)(params=params)
+    how["histograms"] = histograms
+    meter = Meter(model, inputs, params=params, loss=loss, optimizer=optimizer, **how)
+    return meter(params=params, trained=trained)
 
 
 def classes_of(closed: Any) -> int:
@@ -216,22 +223,6 @@ def classes_of(closed: Any) -> int:
             if below is not None:
                 pending.append(below)
     return summed if logs else 0
-
-
-def _check_inputs(arrays: Sequence[Any]) -> None:
-    for i, array in enumerate(arrays):
-        values = np.asarray(array) if is_real(array) else None
-        if values is None or values.dtype == object:
-            continue
-        if values.dtype.kind in "fc" and not np.isfinite(values).all():
-            raise ModelError(
-                f"input {i}, shape {values.shape}, has NaN or infinity in "
-                f"{np.mean(~np.isfinite(values)):.2%} of its entries: clean it, then measure."
-            )
-        if values.ndim and not len(values):
-            raise ModelError(
-                f"input {i}, shape {values.shape}, is an empty batch: pass one sample at least."
-            )
 
 
 def _first_not_finite(closed: Any, inputs: Sequence[Any]) -> str | None:

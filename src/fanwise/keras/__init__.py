@@ -4,6 +4,7 @@
 - `plan`: which draw each variable of a model gets, and why; nothing is drawn.
 - `init_`: plan a model, and draw every variable in place.
 - `measure`: what the signal and the gradient do, layer by layer, with verdicts.
+- `calibrate`: set each kernel's scale by data.
 - `initializers`: a drop-in for `keras.initializers`.
 
 Keras takes its backend from the environment variable ``KERAS_BACKEND`` when it is imported.
@@ -17,6 +18,7 @@ from fanwise.keras import initializers  # noqa: E402
 from fanwise.keras._draw import draw  # noqa: E402
 from fanwise.keras._measure import measure  # noqa: E402
 from fanwise.keras._plan import Plan, init_, plan  # noqa: E402
+from fanwise.keras.measuring.calibration import calibrate  # noqa: E402
 from fanwise.planning.rules import Rule  # noqa: E402
 
-__all__ = ["Plan", "Rule", "draw", "init_", "initializers", "measure", "plan"]
+__all__ = ["Plan", "Rule", "calibrate", "draw", "init_", "initializers", "measure", "plan"]

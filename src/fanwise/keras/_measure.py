@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-import keras
 import numpy as np
 from keras import tree
 
 from fanwise.errors import ModelError
 from fanwise.keras._plan import KerasModel, look, plan_of
 from fanwise.keras.gradients import Watch, passes, to_array
+from fanwise.keras.measuring.checks import check_inputs, check_runs, on_backend
 from fanwise.keras.measuring.recorder import KerasRecorder, Reading, Run, parameters_met
 from fanwise.keras.measuring.statistics import (
     cosines,
@@ -24,16 +25,18 @@ from fanwise.keras.measuring.statistics import (
     varying,
 )
 from fanwise.keras.measuring.updates import first_update
-from fanwise.keras.memory import to_numpy
 from fanwise.network.context import classify_curve
 from fanwise.network.predictions import Prediction
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES, NeighbourKind, StepName
 from fanwise.planning.plan import Plan
+from fanwise.planning.rows import Row
 from fanwise.planning.rules import Rule
 from fanwise.policies import Policy
 from fanwise.report.shown import ShownSignal
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import Layer, Output, ResidualSum, Twins, Weights, judge
+from fanwise.signal.histogram import Histograms, histogram_of
+from fanwise.signal.structure import PowerSums
 
 
 def measure(
@@ -44,6 +47,8 @@ def measure(
     optimizer: Any = None,
     policy: Policy | str = "auto",
     rules: Sequence[Rule] = (),
+    trained: bool | None = None,
+    histograms: bool = False,
 ) -> ShownSignal:
     """Return what one forward and one backward pass do, layer by layer, with its verdicts.
 
@@ -60,6 +65,10 @@ def measure(
             would change. It makes no step.
         policy: as for `plan`, which says what each weight's deviation should be.
         rules: likewise.
+        trained: whether the model has learned already: then nothing is said of how its weights
+            were drawn. By default its weights tell, as far as they can.
+        histograms: whether to count each layer's outputs and gradients in bins too:
+            `Signal.histograms`, which the page draws.
 
     Raises:
         ModelError: NaN in the input, an empty batch, a forward that fails, a call that can't be
@@ -93,59 +102,21 @@ def measure(
         output=_output(recorder, run, names),
         twins=tuple(_twins(seen, planned)),
         not_finite=run.not_finite,
+        trained=trained,
         init="fanwise.keras.init_",
     )
-    return ShownSignal.of(signal)
+    shown = ShownSignal.of(signal)
+    if not histograms:
+        return shown
+    kept = {layer.name for layer in signal.layers}
+    found = {n: _binned(run.readings[i], gradients) for i, n in names.items() if n in kept}
+    return replace(shown, histograms=found)
 
 
-def on_backend(inputs: Any, symbols: Sequence[Any]) -> list[Any]:
-    """Return the leaves of the inputs as tensors of the backend, in the types of a trace's.
-
-    Integers of 64 bits get the width that the backend gives them: 32 on JAX, unless it is told.
-    """
-    dtypes = [keras.backend.standardize_dtype(s.dtype) for s in symbols]
-    return [
-        keras.ops.convert_to_tensor(x, dtype=None if dtype == "int64" else dtype)
-        for x, dtype in zip(tree.flatten(inputs), dtypes, strict=True)
-    ]
-
-
-def check_inputs(inputs: Any) -> None:
-    """Check the values of a batch.
-
-    Raises:
-        ModelError: NaN or infinity in it, or no sample.
-    """
-    for i, leaf in enumerate(tree.flatten(inputs)):
-        values = to_numpy(leaf)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ModelError(
-                f"input {i}, shape {values.shape}, has NaN or infinity in "
-                f"{np.mean(~np.isfinite(values)):.2%} of its entries: clean it, then measure."
-            )
-        if values.ndim and not len(values):
-            raise ModelError(
-                f"input {i}, shape {values.shape}, is an empty batch: pass one sample at least."
-            )
-
-
-def check_runs(model: Any, inputs: Any, seen: KerasModel) -> None:
-    """Check that a model can be run by its trace.
-
-    Raises:
-        ModelError: a model whose own call fails on the inputs, or on symbolic tensors alone.
-    """
-    if seen.trace is not None:
-        return
-    try:
-        model(inputs)
-    except Exception as error:
-        raise ModelError(
-            f"{model.name!r} fails on these inputs: {type(error).__name__}: {error}"
-        ) from error
-    raise ModelError(
-        f"the call of {model.name!r} can't be followed on symbolic tensors ({seen.error}): use "
-        "keras.ops in it, and keras.ops.cond or keras.ops.where in place of a branch on values."
+def _binned(reading: Reading, gradients: Sequence[Array | None]) -> Histograms:
+    gradient = gradients[reading.watched]
+    return Histograms(
+        histogram_of(reading.output), None if gradient is None else histogram_of(gradient)
     )
 
 
@@ -225,6 +196,7 @@ def _layers(
             gradient_outside=None if gradient is None else outside(gradient),
             predicted_rms=found.rms if found else None,
             predicted_gradient_rms=found.gradient_rms if found else None,
+            predicted_cosine=found.cosine if found else None,
             call=calls[parameter],
         )
 
@@ -266,7 +238,19 @@ def _weights(
             fans=use.fans if use is not None else None,
             gradient_rms=reached if learned else None,
             update_rms=update,
+            layout=row.layout or "",
+            structure=_structure(row, variable),
         )
+
+
+def _structure(row: Row, variable: Any) -> float | None:
+    if row.fan_in is None or row.is_complex:
+        return None
+    units, kernel = (row.layout or "").find("O"), to_array(variable).reshape(row.view)
+    if units < 0 or kernel.ndim < 2:
+        return None
+    matrix = np.moveaxis(kernel, units, 0).reshape(kernel.shape[units], -1)
+    return PowerSums.of(matrix).structure()
 
 
 def _sums(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Iterator[ResidualSum]:

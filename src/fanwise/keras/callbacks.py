@@ -50,5 +50,6 @@ class SignalCallback(keras.callbacks.Callback):
         self.board.close()
 
     def _measure(self) -> None:
-        found = self.watch.step(self.steps, lambda: measure(self.model, self.inputs, **self.how))
+        how = {"trained": self.steps > 0 or None, **self.how}
+        found = self.watch.step(self.steps, lambda: measure(self.model, self.inputs, **how))
         self.board.write(self.steps, found)

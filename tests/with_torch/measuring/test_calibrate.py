@@ -14,8 +14,8 @@ from support.nets import Function, bits, chain, state_of  # noqa: E402
 from torch import nn  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
+from fanwise.comparing.coordinates import exponent_of  # noqa: E402
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
-from fanwise.torch.measuring.coordinates import exponent_of  # noqa: E402
 
 
 def randn(*shape):

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from fanwise.jax.measuring.recorder import Findings, Recorder, Spot
-from fanwise.jax.measuring.statistics import Scalars, as_moments, as_outside, known
+from fanwise.jax.measuring.statistics import (
+    Scalars,
+    as_histogram,
+    as_moments,
+    as_outside,
+    known,
+)
+from fanwise.jax.measuring.weights import measured_weight
+from fanwise.jax.tracing.run import JaxTrace
 from fanwise.network.context import classify_curve
 from fanwise.network.graph import Graph
 from fanwise.network.predictions import Prediction
@@ -18,6 +27,7 @@ from fanwise.network.steps.weights import Kernel, Scale, Shift
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES
 from fanwise.planning.plan import Plan
 from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights
+from fanwise.signal.histogram import Histograms
 
 KERNEL_NAMES = ("kernel", "weight", "w")
 SAMPLE = 64
@@ -27,21 +37,17 @@ SAMPLE = 64
 class Measured:
     """A run's findings, read by the layers that a trace names."""
 
-    def __init__(self, recorder: Recorder, found: Findings, planned: Plan) -> None:
+    def __init__(
+        self, recorder: Recorder, found: Findings, planned: Plan, leaves: Sequence[Any]
+    ) -> None:
         self.recorder, self.found, self.planned = recorder, found, planned
         self.trace = recorder.trace
-        self.names = dict(self._names())
+        self.weight = {
+            name: measured_weight(leaves[i], self.trace.uses.get(name))
+            for i, name in self.trace.parameters.items()
+        }
+        self.names = layer_names(self.trace, recorder.kernels)
         self.activation_of = self._activations()
-
-    def _names(self) -> Iterator[tuple[int, str]]:
-        calls: dict[str, int] = {}
-        for index, made in enumerate(self.trace.contractions):
-            if index in self.recorder.kernels and made.use.role in KERNEL_ROLES:
-                name = made.parameter
-                calls[name] = calls.get(name, 0) + 1
-                owner, _, leaf = name.rpartition("/")
-                shown = owner if owner and leaf in KERNEL_NAMES else name
-                yield index, shown if calls[name] == 1 else f"{shown}#{calls[name]}"
 
     # — activations: which kernel's output each is applied to, through norms and sums —
 
@@ -100,7 +106,7 @@ class Measured:
                 varying=known(here["varying"]),
                 saturated=saturated,
                 dead=dead,
-                weight_rms=float(self.found.weights[parameter]["rms"]),
+                weight_rms=self.weight[parameter][0].rms,
                 planned_rms=row.std,
                 planned_scheme=row.scheme if row.draws else "",
                 fans=use.fans,
@@ -113,8 +119,20 @@ class Measured:
                 gradient_outside=as_outside(gradient),
                 predicted_rms=promised.rms if promised else None,
                 predicted_gradient_rms=promised.gradient_rms if promised else None,
+                predicted_cosine=promised.cosine if promised else None,
                 call=calls[parameter],
             )
+
+    def histograms(self) -> dict[str, Histograms]:
+        """Return what is binned of each layer, by name; nothing where none was asked for."""
+        if not self.recorder.binned:
+            return {}
+        found = {}
+        for index, name in self.names.items():
+            spot = self.recorder.kernels[index]
+            output, gradient = self.found.at(spot), self.found.gradient_at(spot)
+            found[name] = Histograms(as_histogram(output), as_histogram(gradient))
+        return found
 
     def _fed(self, index: int) -> Scalars | None:
         """Return what was found of a kernel's input; None where that is no tensor of floats."""
@@ -143,20 +161,22 @@ class Measured:
     def weights(self) -> Iterator[Weights]:
         """Yield every parameter."""
         for row in self.planned.rows:
-            held = self.found.weights.get(row.name)
-            if held is None:
+            if row.name not in self.weight:
                 continue
+            moments, structure = self.weight[row.name]
             use, update = self.trace.uses.get(row.name), self.found.updates.get(row.name)
             yield Weights(
                 name=row.name,
                 shape=row.shape,
                 role=row.role,
-                moments=as_moments(held),
+                moments=moments,
                 planned_rms=row.std,
                 planned_scheme=row.scheme if row.draws else "",
                 fans=None if use is None else use.fans,
-                gradient_rms=float(held["gradient_rms"]),
+                gradient_rms=float(self.found.slopes[row.name]),
                 update_rms=None if update is None else float(update),
+                layout=row.layout or "",
+                structure=structure,
             )
 
     def sums(self) -> Iterator[ResidualSum]:
@@ -213,6 +233,30 @@ class Measured:
         return Output(made.rms, made.layer, classes, loss, True, math.log(classes))
 
 
+def layer_names(trace: JaxTrace, looked_at: Collection[int]) -> dict[int, str]:
+    """Return the names of the kernels' layers, of those contractions that are looked at.
+
+    A kernel's module where that has but one, with ``#2`` for its second call.
+    """
+    calls: dict[str, int] = {}
+    names = {}
+    for index, made in enumerate(trace.contractions):
+        if index in looked_at and made.use.role in KERNEL_ROLES:
+            name = made.parameter
+            calls[name] = calls.get(name, 0) + 1
+            owner, _, leaf = name.rpartition("/")
+            shown = owner if owner and leaf in KERNEL_NAMES else name
+            names[index] = shown if calls[name] == 1 else f"{shown}#{calls[name]}"
+    return names
+
+
+def _are_equal(parts: np.ndarray) -> bool:
+    """Return whether several parts are equal; the second tells in most cases."""
+    if len(parts) < 2 or not bool((parts[1] == parts[0]).all()):
+        return False
+    return bool((parts == parts[:1]).all())
+
+
 def found_twins(planned: Plan, values: Mapping[str, np.ndarray]) -> Iterator[Twins]:
     """Yield the drawn kernels that are copies of one another, or whose units or blocks are."""
     groups: dict[object, list[tuple[str, np.ndarray]]] = {}
@@ -221,18 +265,20 @@ def found_twins(planned: Plan, values: Mapping[str, np.ndarray]) -> Iterator[Twi
             continue
         weight = values[row.name]
         first = weight.reshape(-1)[:SAMPLE].astype(np.float64)
-        if weight.ndim < 2 or weight.size < 4 or not np.isfinite(first).all() or not weight.any():
+        if weight.ndim < 2 or weight.size < 4 or not np.isfinite(first).all():
+            continue
+        if not first.any() and not weight.any():
             continue
         units = (row.layout or "").find("O")
         view = weight.reshape(row.view)
         rows = np.moveaxis(view, units, 0) if units >= 0 else view
-        if len(rows) > 1 and bool((rows == rows[:1]).all()):
+        if _are_equal(rows):
             yield Twins((row.name,), "units")
             continue
         blocks = (row.layout or "").find("B")
         if blocks >= 0 and row.view[blocks] > 1:
             stacked = np.moveaxis(view, blocks, 0)
-            if bool((stacked == stacked[:1]).all()):
+            if _are_equal(stacked):
                 yield Twins((row.name,), "blocks")
         groups.setdefault((weight.shape, first.tobytes()), []).append((row.name, weight))
     for group in groups.values():

@@ -16,13 +16,16 @@ import jax.numpy as jnp
 
 from fanwise.jax.internals import closed_parts
 from fanwise.jax.measuring.evaluation import Key, Look, evaluate, inner_jaxpr, loops_to
+from fanwise.jax.measuring.learned import Learned
 from fanwise.jax.measuring.statistics import (
     GRADIENT,
     Axes,
     Scalars,
     across_samples,
+    histogram,
     moments,
     of_activation,
+    of_gradient,
     outside,
     watched,
 )
@@ -31,6 +34,7 @@ from fanwise.network.context import classify_curve
 from fanwise.network.curves import Curve
 from fanwise.network.steps.signals import Sum
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
+from fanwise.signal.histogram import BINS
 from fanwise.signal.slopes import edges_of
 
 MOST_ROWS = 4096
@@ -52,7 +56,7 @@ class Findings:
         looks: by where.
         gradients: with respect to each kernel's output, in the order of `GRADIENT`.
         inputs: of each of the jaxpr's inputs that a kernel is fed: moments and cosines.
-        weights: of each parameter: moments, and the gradient's rms.
+        slopes: rms of the gradient with respect to each parameter.
         outputs: of each of the model's outputs: rms, and of logits the expected loss.
         updates: rms of an optimizer's first step, by parameter.
         loss: the one that was given.
@@ -61,7 +65,7 @@ class Findings:
     looks: Mapping[Key, Any]
     gradients: Mapping[Key, Any]
     inputs: Mapping[int, Scalars]
-    weights: Mapping[str, Scalars]
+    slopes: Mapping[str, Any]
     outputs: Sequence[Scalars]
     updates: Mapping[str, Any]
     loss: Any = None
@@ -72,7 +76,7 @@ class Findings:
 
     def gradient_at(self, spot: Spot) -> Scalars:
         """Return what was found of the gradient there."""
-        return dict(zip(GRADIENT, self.gradients[spot.key][spot.turns], strict=True))
+        return of_gradient(self.gradients[spot.key][spot.turns])
 
 
 @dataclass
@@ -82,22 +86,28 @@ class Recorder:
     Attributes:
         trace: of the model.
         batch: the number of samples of the batch.
+        loss, optimizer: as `measure` takes them, the loss of a list of the output's arrays.
+        learned: what an optimizer sees of the parameters.
+        binned: whether histograms are taken.
         kernels: of each contraction the spot of its output.
         feeds: of each contraction the spot of its input, or the index of that among the jaxpr's.
         activations: by the node that it is applied to: the spots of that and of what it gives.
         sums: of each residual sum's node the spots of its operands and of the sum.
+        loops: of each key the lengths of the loops around it.
     """
 
     trace: JaxTrace
     batch: int
     loss: Callable[[Any], Any] | None = None
     optimizer: Any = None
+    learned: Learned | None = None
+    binned: bool = False
     kernels: dict[int, Spot] = field(default_factory=dict)
     feeds: dict[int, Spot | int] = field(default_factory=dict)
     activations: dict[int, tuple[Spot, Spot | None]] = field(default_factory=dict)
     sums: dict[int, tuple[Spot | int, Spot | int, Spot]] = field(default_factory=dict)
+    loops: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     _kinds: dict[Key, dict[str, Callable[[Any], Scalars]]] = field(default_factory=dict)
-    _loops: dict[Key, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._place_kernels()
@@ -113,12 +123,12 @@ class Recorder:
     def _spot(self, output: Output, shape: tuple[int, ...]) -> Spot | None:
         path = tuple(at.equation for at in output.place)
         key = path, output.position
-        if key not in self._loops:
+        if key not in self.loops:
             loops = loops_to(self.trace.jaxpr, key, shape)
             if loops is None:
                 return None
-            self._loops[key] = loops
-        loops = self._loops[key]
+            self.loops[key] = loops
+        loops = self.loops[key]
         turns = _turns(self.trace.jaxpr, output)
         return Spot(key, turns) if len(turns) == len(loops) else None
 
@@ -133,6 +143,8 @@ class Recorder:
             if spot is not None:
                 self.kernels[index] = spot
                 self._look(spot, "kernel", partial(_of_kernel, axes=self._axes(index)))
+                if self.binned:
+                    self._look(spot, "histogram", histogram)
                 self._place_feed(index)
 
     def _place_feed(self, index: int) -> None:
@@ -203,7 +215,8 @@ class Recorder:
     def sinks(self) -> dict[Key, Any]:
         """Return what the gradients with respect to outputs are taken of."""
         keys = {spot.key for spot in self.kernels.values()}
-        return {key: jnp.zeros((*self._loops[key], len(GRADIENT))) for key in keys}
+        size = len(GRADIENT) + (2 + BINS if self.binned else 0)
+        return {key: jnp.zeros((*self.loops[key], size)) for key in keys}
 
     def _looks(self) -> dict[Key, Look]:
         keys = {spot.key for spot in self.kernels.values()}
@@ -213,7 +226,7 @@ class Recorder:
                 found: Scalars = {}
                 for kind in self._kinds[key].values():
                     found |= kind(jax.lax.stop_gradient(value))
-                return (watched(value, sink) if key in keys else value), found
+                return (watched(self.binned, value, sink) if key in keys else value), found
 
             return take
 
@@ -223,7 +236,7 @@ class Recorder:
         trace, looks = self.trace, self._looks()
         inputs = [*leaves, *arrays]
         learned = {i: inputs[i] for i in trace.parameters}
-        loops = {key: jnp.zeros((*self._loops[key], 0)) for key in looks}
+        loops = {key: jnp.zeros((*self.loops[key], 0)) for key in looks}
 
         def scalar(learned: Mapping[int, Any], sinks: Mapping[Key, Any]) -> Any:
             mine = [learned.get(i, x) for i, x in enumerate(inputs)]
@@ -241,19 +254,21 @@ class Recorder:
         (value, (outputs, found)), (gradients, sinks) = jax.value_and_grad(
             scalar, argnums=(0, 1), has_aux=True
         )(learned, self.sinks())
-        weights = {}
-        for i, name in trace.parameters.items():
-            weights[name] = moments(inputs[i]) | {"gradient_rms": moments(gradients[i])["rms"]}
+        slopes = {name: moments(gradients[i])["rms"] for i, name in trace.parameters.items()}
         updates = {}
         if self.optimizer is not None:
-            steps, _ = self.optimizer.update(gradients, self.optimizer.init(learned), learned)
+            assert self.learned is not None
+            tree = self.learned.take(inputs)
+            state = self.optimizer.init(tree)
+            made, _ = self.optimizer.update(self.learned.take(gradients), state, tree)
+            steps = dict(zip(self.learned.floats, jax.tree_util.tree_leaves(made), strict=True))
             updates = {name: moments(steps[i])["rms"] for i, name in trace.parameters.items()}
         fed = {i: inputs[i] for i in self._fed() if jnp.issubdtype(inputs[i].dtype, jnp.inexact)}
         return Findings(
             found,
             sinks,
             {i: moments(x) | across_samples(x, self._input_axes(x)) for i, x in fed.items()},
-            weights,
+            slopes,
             [_of_output(x) for x in outputs],
             updates,
             value if self.loss is not None else None,
@@ -272,7 +287,7 @@ class Recorder:
 
 jax.tree_util.register_dataclass(
     Findings,
-    ["looks", "gradients", "inputs", "weights", "outputs", "updates", "loss"],
+    ["looks", "gradients", "inputs", "slopes", "outputs", "updates", "loss"],
     [],
 )
 

@@ -1,19 +1,27 @@
 """Statistics of one array, as scalars: computed where the array is, which is then let go.
 
-Every function here runs under `jit`. Squares are taken of x / max|x|, so that none overflows.
+Every function here runs under `jit`. Squares are taken of x / max|x|, so that none overflows; of a
+large array only where they would, since that takes eight times as long.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fanwise.signal import Moments, Outside
+from fanwise.signal.histogram import BINNED_DEVIATIONS, BINS, MOST_BINNED, Histogram
 from fanwise.signal.number_formats import MOST_CHECKED, NUMBER_FORMATS
 from fanwise.signal.slopes import Edges
+
+LARGE = 1 << 18
+"""Entries from which an array's moments are first tried in single sums."""
+TINY, HUGE = 1e-30, 1e30
+"""A mean square outside of these has squares that float32 doesn't hold well."""
 
 Scalars = dict[str, Any]
 """Scalars by name; of an array within loops, arrays of them."""
@@ -47,6 +55,21 @@ def moments(x: Any) -> Scalars:
     if not x.size:
         return dict.fromkeys(("rms", "mean", "spread"), jnp.zeros(()))
     x = real(x)
+    if x.size < LARGE:
+        return _scaled_moments(x)
+    # Sums over rows first: more exact. One after the other, which is faster than fused.
+    rows = x.reshape(-1, x.shape[-1])
+    rows, total = jax.lax.optimization_barrier((rows, rows.sum(0)))
+    mean, square = total.sum() / x.size, jnp.square(rows).sum(0).sum() / x.size
+    apart = square - mean * mean
+    simple = (square > TINY) & (square < HUGE) & (apart > 0.01 * square)
+    plain = {"rms": jnp.sqrt(square), "mean": mean, "spread": jnp.sqrt(jnp.maximum(apart, 0.0))}
+    found: Scalars = jax.lax.cond(simple, lambda _: plain, _scaled_moments, x)
+    return found
+
+
+def _scaled_moments(x: Any) -> Scalars:
+    """Return the moments where squares may overflow, or where little of an array varies."""
     most = jnp.abs(x).max()
     scale = jnp.where(most > 0, most, 1.0)
     z = x / scale
@@ -128,26 +151,67 @@ def of_activation(z: Any, units: int, edges: Edges, two_sided: bool) -> Scalars:
     return found
 
 
+def histogram(x: Any) -> Scalars:
+    """Return the bounds of bins, as `fanwise.signal.histogram.bounds` sets them, and the counts."""
+    flat = real(x).reshape(-1)
+    flat = flat[:: max(1, -(-flat.size // MOST_BINNED))]
+    if not flat.size:
+        return {"low": jnp.array(jnp.nan), "high": jnp.array(jnp.nan), "counts": jnp.zeros(BINS)}
+    found = moments(flat)
+    reach = BINNED_DEVIATIONS * found["spread"]
+    low = jnp.maximum(flat.min(), found["mean"] - reach)
+    high = jnp.minimum(flat.max(), found["mean"] + reach)
+    margin = jnp.where(found["mean"] == 0, 1.0, jnp.abs(found["mean"]) / 2)
+    alike = high <= low
+    low = jnp.where(alike, found["mean"] - margin, low)
+    high = jnp.where(alike, found["mean"] + margin, high)
+    bins = ((flat - low) * (BINS / (high - low))).clip(0, BINS - 1).astype(jnp.int32)
+    return {"low": low, "high": high, "counts": jnp.zeros(BINS).at[bins].add(1.0)}
+
+
+def as_histogram(found: Scalars) -> Histogram | None:
+    """Return measured counts as a histogram; None where the array was empty or not finite."""
+    low, high = float(found["low"]), float(found["high"])
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    return Histogram(low, high, tuple(int(n) for n in found["counts"]))
+
+
 GRADIENT = ("rms", "mean", "spread", *NUMBER_FORMATS)
 """What is measured of a gradient, in order."""
 
 
-@jax.custom_vjp
-def watched(x: Any, sink: Any) -> Any:
-    """Return x. The gradient with respect to the sink is what `GRADIENT` names of that of x."""
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def watched(binned: bool, x: Any, sink: Any) -> Any:
+    """Return x. The gradient with respect to the sink is what is measured of that of x.
+
+    That is what `GRADIENT` names, and where `binned` says so, a histogram's bounds and counts.
+    """
     return x
 
 
-def _watched_forward(x: Any, sink: Any) -> tuple[Any, None]:
+def _watched_forward(binned: bool, x: Any, sink: Any) -> tuple[Any, None]:
     return x, None
 
 
-def _watched_backward(_: None, gradient: Any) -> tuple[Any, Any]:
+def _watched_backward(binned: bool, _: None, gradient: Any) -> tuple[Any, Any]:
     found = moments(gradient) | outside(gradient)
-    return gradient, jnp.stack([found[name].astype(jnp.float32) for name in GRADIENT])
+    measured = jnp.stack([found[name].astype(jnp.float32) for name in GRADIENT])
+    if binned:
+        counted = histogram(gradient)
+        bounds = jnp.stack([counted["low"], counted["high"]]).astype(jnp.float32)
+        measured = jnp.concatenate([measured, bounds, counted["counts"]])
+    return gradient, measured
 
 
 watched.defvjp(_watched_forward, _watched_backward)
+
+
+def of_gradient(measured: Any) -> Scalars:
+    """Return by name what `watched` measured of a gradient."""
+    found = dict(zip(GRADIENT, measured, strict=False))
+    low, high, *counts = measured[len(GRADIENT) :] if len(measured) > len(GRADIENT) else (0.0, 0.0)
+    return found | {"low": low, "high": high, "counts": counts}
 
 
 def as_moments(found: Scalars) -> Moments:

@@ -137,14 +137,42 @@ def _abstract_init(initialize: Callable[..., Any], inputs: Inputs) -> tuple[Any,
         raise failed("model.init", error) from error
 
 
+OTHERWISE = (
+    "`inputs` are those of one call: an array, a tuple of positional or a dict of keyword "
+    "arguments, arrays or jax.ShapeDtypeStruct. Where the model has a mode, random numbers or a "
+    "mutable collection, say how it is called: call=lambda model, variables, x: …"
+)
+MISFIT = (
+    "The parameters aren't this model's: pass what model.init or fanwise.jax.init made of a model "
+    "of the same sizes and names."
+)
+BY_VALUES = (
+    "What it does depends on an array's values, which nothing that JAX compiles may: use "
+    "jax.lax.cond or jnp.where, or pass what decides as a plain Python value."
+)
+REMEDIES = {
+    "ScopeCollectionNotFound": "Its variables lack a collection: pass all that model.init or "
+    "fanwise.jax.init returned, {'params': …, 'batch_stats': …}, as params=.",
+    "ScopeParamShapeError": MISFIT,
+    "ScopeParamNotFoundError": MISFIT,
+    "InvalidRngError": "Say where its random numbers come from: call=lambda model, variables, x: "
+    "model.apply(variables, x, rngs={'noise': jax.random.key(0)}).",
+    "TracerBoolConversionError": BY_VALUES,
+    "TracerIntegerConversionError": BY_VALUES,
+    "ConcretizationTypeError": BY_VALUES,
+    "NonConcreteBooleanIndexError": BY_VALUES,
+    "TracerArrayConversionError": "NumPy can't take an array that JAX traces: use jax.numpy.",
+    "UnexpectedTracerError": "It has kept an array of another run, in a list, a global or an "
+    "attribute: return it, or keep it in a collection.",
+}
+"""By the error's name, as Flax and JAX raise it."""
+
+
 def failed(what: str, error: Exception) -> ModelError:
     """Return the error of a model that can't be run on its inputs."""
-    said = str(error).strip().split("\n")[0][:300]
+    name, said = type(error).__name__, str(error).strip().split("\n")[0][:300].rstrip(".")
     return ModelError(
-        f"{what} fails on these inputs: {type(error).__name__}: {said}. `inputs` are those of one "
-        "call: an array, a tuple of positional or a dict of keyword arguments, arrays or "
-        "jax.ShapeDtypeStruct. Where the model has a mode, random numbers or a mutable collection, "
-        "say how it is called: call=lambda model, variables, x: …"
+        f"{what} fails on these inputs: {name}: {said}. " + REMEDIES.get(name, OTHERWISE)
     )
 
 
@@ -278,11 +306,11 @@ def _function(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedMode
 
 
 def own_variables(adapted: AdaptedModel, seed: int) -> Any:
-    """Return the variables that a model's own `init` makes; None where the model holds its own."""
+    """Return what a model's own `init` makes, as `params=` takes it; None for one with its own."""
     if adapted.init is None:
         return None
     zeros = [jax.numpy.zeros(array.shape, array.dtype) for array in adapted.inputs.arrays]
-    return jax.jit(adapted.init)(jax.random.key(seed), zeros)
+    return adapted.make(jax.jit(adapted.init)(jax.random.key(seed), zeros))
 
 
 def is_real(leaf: Any) -> bool:

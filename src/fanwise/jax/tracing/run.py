@@ -110,6 +110,9 @@ def trace(model: AdaptedModel) -> JaxTrace:
         raise
     except Exception as error:  # a model's own code may raise anything
         raise failed("the model", error) from error
+    if any(isinstance(const, jax.core.Tracer) for const in closed.consts):
+        kept = jax.errors.UnexpectedTracerError("it uses an array of a run that has ended")
+        raise failed("the model", kept)
     return _traced(model, closed)
 
 

@@ -131,6 +131,7 @@ class KerasRecorder:
         watch: Watch,
         looks: Run | None,
         *,
+        outputs: dict[int, Any] | None = None,
         until: int | None = None,
     ) -> Any:
         """Return the model's output for these inputs, after its calls have run.
@@ -139,6 +140,7 @@ class KerasRecorder:
             inputs: the leaves of the model's inputs, on the backend.
             watch: is given parameters and kernels' outputs, and gives what to go on with.
             looks: takes in what passes; None where only the output is wanted.
+            outputs: takes in what each contraction puts out.
             until: the contraction after which nothing is run any more.
         """
         values = {id(s): v for s, v in zip(self.trace.inputs, inputs, strict=True)}
@@ -166,6 +168,8 @@ class KerasRecorder:
                     index = self.kernels.get(id(symbol))
                     if index is not None:
                         value, count = watch(value), count + 1
+                        if outputs is not None:
+                            outputs[index] = value
                         if looks is not None:
                             self._read(looks, index, at, value, count - 1, values)
                     values[id(symbol)] = value

@@ -1,32 +1,32 @@
-"""Calibrate: set each kernel's scale by what data does there, where analysis isn't enough.
+"""Calibrate a PyTorch model: each kernel's scale by what data does there.
 
-Layer-sequential unit-variance initialization (Mishkin and Matas 2015, "All you need is a good
-init", algorithm 1): draw, then in execution order divide each kernel by the deviation of its own
-output, measured with all kernels before it already set.
+`fanwise.planning.calibration` has the algorithm.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from fanwise.drawing.streams import check_seed
-from fanwise.errors import ArgumentError, ModelError
+from fanwise.errors import ModelError
 from fanwise.network.trace import Contraction
-from fanwise.network.uses import KERNEL_ROLES
+from fanwise.planning.calibration import (
+    Base,
+    Calibration,
+    ScaledKernel,
+    calibrate_kernels,
+    check_calibration,
+    with_base,
+)
 from fanwise.planning.progress import Progress, silent
 from fanwise.planning.rules import Rule
 from fanwise.policies.base import Policy
-from fanwise.schemes.distributions import Orthogonal
 from fanwise.torch.measuring.batches import batches_of, check_inputs
 from fanwise.torch.measuring.statistics import Tally
-from fanwise.torch.memory import fill_
 from fanwise.torch.planning.plan import plan
 from fanwise.torch.tracing.run import run_traced
 from fanwise.torch.tracing.tracer import TorchTracer
@@ -37,55 +37,6 @@ from fanwise.torch.undisturbed import (
     forward_error,
     undisturbed,
 )
-
-Base = Literal["orthogonal", "plan"]
-
-
-@dataclass(frozen=True)
-class CalibratedKernel:
-    """One kernel: the deviation of its outputs before and after, and by what it was multiplied.
-
-    `calls` is how often the forward pass uses it: the deviation is over all of its calls. `tries`
-    is the number of times that it was scaled. `note` says why it was left alone, if it was.
-    """
-
-    parameter: str
-    before: float
-    after: float
-    factor: float
-    calls: int
-    tries: int
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What `calibrate` did, kernel by kernel in execution order."""
-
-    steps: tuple[CalibratedKernel, ...]
-    target: float
-    tolerance: float
-
-    @property
-    def reached(self) -> bool:
-        """Whether every kernel that could be set is within the tolerance."""
-        return all(
-            step.note or abs(step.after / self.target - 1.0) <= self.tolerance
-            for step in self.steps
-        )
-
-    def __str__(self) -> str:
-        """Return a line a kernel."""
-        lines = [
-            f"{step.parameter}: {step.before:.4g} → {step.after:.4g}, × {step.factor:.4g}"
-            + (f" ({step.note})" if step.note else "")
-            for step in self.steps
-        ]
-        return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the steps as plain values."""
-        return asdict(self) | {"reached": self.reached}
 
 
 class _Far(Exception):
@@ -147,9 +98,30 @@ def _run(
     return outputs, counts
 
 
-def _spread(tally: Tally) -> float:
-    found = tally.moments()
-    return found.spread if found is not None else 0.0
+class _Kernel(ScaledKernel):
+    """A kernel of a model, on these batches."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Sequence[Inputs],
+        parameters: dict[str, Tensor],
+        name: str,
+        calls: int,
+    ) -> None:
+        super().__init__(name, calls, frozen=not parameters[name].requires_grad)
+        self._model, self._batches, self._parameters = model, batches, parameters
+
+    def deviation(self) -> float:
+        """Run the model as far as the kernel's last call."""
+        outputs, _ = _run(self._model, self._batches, self._parameters, self.name, self.calls)
+        found = outputs[self.name].moments()
+        return found.spread if found is not None else 0.0
+
+    def multiply(self, factor: float) -> None:
+        """Multiply the parameter in place."""
+        with torch.no_grad():
+            self._parameters[self.name].mul_(factor)
 
 
 @contextmanager
@@ -206,18 +178,7 @@ def calibrate(
         ArgumentError: a target or a tolerance that isn't above zero, an unknown base.
         ModelError: no batch, or whatever `plan` and `measure` raise.
     """
-    if not (target > 0 and math.isfinite(target)):
-        raise ArgumentError(f"target must be above zero and finite, got {target!r}.")
-    if not 0 < tolerance < 1:
-        raise ArgumentError(
-            f"tolerance is a share between 0 and 1, got {tolerance!r}: 1 % is 0.01."
-        )
-    if base not in ("plan", "orthogonal"):
-        raise ArgumentError(f"base must be 'plan' or 'orthogonal', got {base!r}.")
-    if tries < 1:
-        raise ArgumentError(f"tries must be at least 1, got {tries!r}.")
-    if seed is not None:
-        check_seed(seed)
+    check_calibration(target, tolerance, base, tries, seed)
     check_materialized(model)
     kept = list(batches_of(inputs))
     if not kept:
@@ -228,57 +189,8 @@ def calibrate(
     with _or_as_before(parameters.values()):
         if seed is not None:
             planned = plan(model, kept[0], policy=policy, rules=rules)
-            planned.apply(model, seed=seed)
-            for row in planned.rows if base == "orthogonal" else ():
-                if row.fan_in is not None and row.draws and row.role in KERNEL_ROLES:
-                    view = parameters[row.name].detach().view(row.view)
-                    fill_(view, Orthogonal(), seed=seed, name=row.name, layout=row.layout)
-        return _calibrate(model, kept, parameters, target, tolerance, tries, progress)
-
-
-def _calibrate(
-    model: nn.Module,
-    batches: Sequence[Inputs],
-    parameters: dict[str, Tensor],
-    target: float,
-    tolerance: float,
-    tries: int,
-    progress: Progress,
-) -> Calibration:
-    seen, calls = _run(model, batches, parameters)
-    steps = []
-    for done, name in enumerate(seen):
-        steps.append(_set(model, batches, parameters, name, calls[name], target, tolerance, tries))
-        progress(done + 1, len(seen))
-    return Calibration(tuple(steps), target, tolerance)
-
-
-def _set(
-    model: nn.Module,
-    batches: Sequence[Inputs],
-    parameters: dict[str, Tensor],
-    name: str,
-    calls: int,
-    target: float,
-    tolerance: float,
-    tries: int,
-) -> CalibratedKernel:
-    """Scale one kernel until the deviation of its outputs is the target."""
-
-    def spread() -> float:
-        return _spread(_run(model, batches, parameters, name, calls)[0][name])
-
-    before = now = spread()
-    if not parameters[name].requires_grad:
-        return CalibratedKernel(name, before, now, 1.0, calls, 0, "frozen")
-    total, done = 1.0, 0
-    while abs(now / target - 1.0) > tolerance and done < tries:
-        if not math.isfinite(now) or now == 0.0:
-            what = "its outputs are constant" if now == 0.0 else "its outputs aren't finite"
-            return CalibratedKernel(name, before, now, total, calls, done, what)
-        factor = target / now
-        with torch.no_grad():
-            parameters[name].mul_(factor)
-        total, done, now = total * factor, done + 1, spread()
-    note = "" if abs(now / target - 1.0) <= tolerance else f"not reached in {tries} tries"
-    return CalibratedKernel(name, before, now, total, calls, done, note)
+            with_base(planned, base).apply(model, seed=seed)
+        seen, calls = _run(model, kept, parameters)
+        kernels = [_Kernel(model, kept, parameters, name, calls[name]) for name in seen]
+        how: dict[str, Any] = {"target": target, "tolerance": tolerance, "tries": tries}
+        return calibrate_kernels(kernels, progress=progress, **how)

@@ -6,7 +6,7 @@ several batches the first is counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,14 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fanwise.report.shown import ShownSignal
-from fanwise.signal.histogram import BINS, Histogram, Histograms, bounds
+from fanwise.signal.histogram import BINS, MOST_BINNED, Histogram, Histograms, bounds
 from fanwise.torch.internals import FakeTensor, without_modes
-from fanwise.torch.measuring.measure import measure
-from fanwise.torch.undisturbed import Inputs
-
-MOST_BINNED = 1 << 20
-"""Most entries of a tensor, evenly spaced, that a histogram counts."""
 
 
 def histogram(tensor: torch.Tensor) -> Histogram | None:
@@ -75,13 +69,3 @@ def recording(model: nn.Module) -> Iterator[dict[str, Histograms]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def measure_histograms(
-    model: nn.Module, inputs: Inputs | Iterable[Inputs], **how: Any
-) -> ShownSignal:
-    """Return what `measure` does, with each layer's histograms; its arguments and errors."""
-    with recording(model) as found:
-        signal = measure(model, inputs, **how)
-    layers = {layer.name for layer in signal.layers}
-    return replace(signal, histograms={n: h for n, h in found.items() if n in layers})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from glob import escape
 from typing import Any, Literal
 
@@ -14,7 +16,9 @@ from fanwise.planning.rules import Rule
 from fanwise.policies.base import Policy
 from fanwise.report.shown import ShownSignal
 from fanwise.signal import judge
+from fanwise.signal.histogram import Histograms
 from fanwise.torch.measuring.batches import batches_of, check_inputs
+from fanwise.torch.measuring.histograms import recording
 from fanwise.torch.measuring.passes import Passes
 from fanwise.torch.measuring.plain_values import (
     found_twins,
@@ -38,6 +42,7 @@ def measure(
     rules: Sequence[Rule] = (),
     trained: bool | None = None,
     mode: Literal["first step", "as it is"] = "first step",
+    histograms: bool = False,
 ) -> ShownSignal:
     """Return what forward and backward passes do, layer by layer, with the verdicts on it.
 
@@ -61,6 +66,8 @@ def measure(
         trained: whether the model has learned already: then nothing is said of how its weights
             were drawn. By default its weights tell, as far as they can.
         mode: "first step", or "as it is": every module in the mode that it is in, dropout too.
+        histograms: whether to count each layer's outputs and gradients in bins too, of the first
+            batch: `Signal.histograms`, which the page draws.
 
     Raises:
         ModelError: NaN in the input, an empty batch or none, a forward that fails, a loss that
@@ -68,7 +75,11 @@ def measure(
     """
     check_arguments(model, mode)
     with without_wrappers(model) as plain:
-        return _measured(plain, inputs, loss, optimizer, policy, rules, trained, mode)
+        nothing: dict[str, Histograms] = {}
+        with recording(plain) if histograms else nullcontext(nothing) as found:
+            signal = _measured(plain, inputs, loss, optimizer, policy, rules, trained, mode)
+        layers = {layer.name for layer in signal.layers}
+        return replace(signal, histograms={n: h for n, h in found.items() if n in layers})
 
 
 def _measured(

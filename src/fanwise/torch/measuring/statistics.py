@@ -16,6 +16,7 @@ from torch import Tensor
 from fanwise.signal import Moments, Outside
 from fanwise.signal.number_formats import MOST_CHECKED, NUMBER_FORMATS
 from fanwise.signal.slopes import Edges
+from fanwise.signal.structure import FEWEST_ROWS, FEWEST_STRUCTURED
 
 TINY, HUGE = 1e-15, 1e15
 """An rms outside of these has squares that float32 doesn't hold."""
@@ -121,18 +122,8 @@ class RunningMean:
         return self.total / self.weight if self.weight else None
 
 
-FEWEST_ROWS, FEWEST_STRUCTURED = 8, 512
-"""Fewest rows and columns, and entries, of a kernel in which structure is sought."""
-
-
 def structure_of(kernel: Tensor) -> float | None:
-    """Return how far rows and columns differ more than independent entries' do; None for too few.
-
-    The mean squares of n entries differ by a variance of (κ − 1)/n of their mean's square, κ the
-    kurtosis, and their means by 1/n of it: each measured variance over that is 1 by chance, with a
-    standard error of √(2/rows). Of rows and columns the lesser counts, for packed kernels differ in
-    scale row by row; training leaves its mark in both.
-    """
+    """Return what `PowerSums.structure` does, in two passes; None for too few entries."""
     values = real(kernel)
     if values.dim() < 2 or not values.is_floating_point():
         return None
