@@ -332,6 +332,23 @@ def test_scores_that_a_softmax_takes_are_attention():
 # --- what is run on samples ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_logits_that_several_kernels_make_are_those_of_each(count):
+    """A sum of kernels' outputs, and of nothing else: a stream that a branch adds to is none."""
+    graph = Made()
+    x = graph.node(Source())
+    total = graph.kernel(0, x)
+    for i in range(1, count):
+        total = graph.node(Sum(), total, graph.kernel(i, x))
+    graph.outputs.append(graph.node(Softmax(10), total))
+    assert graph.after(1) == ("softmax", "saturating", True)
+    other = Made()
+    x = other.node(Source())
+    stream = other.node(Sum(), other.node(Normalization(10), x), kernel := other.kernel(0, x))
+    other.outputs.append(other.node(Softmax(10), stream))
+    assert not other.after(kernel)[2]
+
+
 def test_what_is_sampled_is_what_it_stands_for():
     """Its inputs say where its numbers come from, past what lies between."""
     graph, first = started()

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from zoo.entry import Entry
-from zoo.harness import compare
+from zoo.figures import compare
 from zoo.silent import silent, values_of
 
 import fanwise.torch as fwt

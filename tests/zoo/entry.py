@@ -11,17 +11,6 @@ from torch import nn
 from torch.nn import functional as F
 
 Built = tuple[nn.Module, Any]
-CHECKS = {
-    "run": "the model is planned, drawn and measured without an error",
-    "roles": "every parameter is drawn, or left alone for a reason, and no role is guessed",
-    "designs": "no value that its package set on purpose is replaced without a word",
-    "predicted": "every contraction has a prediction",
-    "factor 2": "each second moment lies within a factor 2 of its prediction",
-    "median": "the median of them is off by 10 % at most",
-    "loss": "the loss at step 0 is within 5 % of ln(classes)",
-    "speed": "planning takes three forward passes on fake tensors and a second at most",
-}
-"""What is asserted of every model."""
 
 
 @dataclass(frozen=True)

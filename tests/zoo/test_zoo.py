@@ -12,7 +12,7 @@ from support.frameworks import require
 
 require("torch", "transformers", "torch_geometric")
 from zoo.catalogue import ENTRIES  # noqa: E402
-from zoo.entry import CHECKS  # noqa: E402
+from zoo.figures import CHECKS  # noqa: E402
 from zoo.harness import examine  # noqa: E402
 
 MODELS = [

@@ -170,8 +170,8 @@ def measure(
     """Return what a forward and a backward pass do, layer by layer, with the verdicts on it.
 
     One compiled function runs both and returns moments: no activation is kept for them. The model
-    runs as it is called; nothing of it changes. A kernel within a conditional, a while loop or a
-    recurrence's loop isn't looked at.
+    runs as it is called; nothing of it changes. A kernel within a conditional or a while loop isn't
+    looked at; of a recurrence the states are.
 
     Args:
         model: as `plan` takes it, with weights: a module (NNX, Equinox), or with `params`.

@@ -68,23 +68,34 @@ def with_state(model: AdaptedModel, drawn: Any, seed: int) -> Any:
     leaves, structure = jax.tree_util.tree_flatten(model.variables)
     for place, leaf in zip(learned_places(model), jax.tree_util.tree_leaves(drawn), strict=True):
         leaves[place] = leaf
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(model.variables)[0]]
-    for i, leaf in enumerate(leaves):
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            leaves[i] = _made(model, i, jax.tree_util.keystr(paths[i]), leaf, seed)
+    missing = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)]
+    for i, made in _made(model, missing, leaves, seed).items():
+        leaves[i] = made
     return jax.tree_util.tree_unflatten(structure, leaves)
 
 
-def _made(model: AdaptedModel, index: int, path: str, leaf: Any, seed: int) -> Any:
-    """Return one leaf of a model's variables as the model's own `init` makes it."""
-    known = None if model.initial is None else model.initial.value(index)
-    if known is not None:
-        return jnp.asarray(known)
-    if model.init is not None:
-        initialize = model.init  # the compiler leaves out all that this one leaf doesn't need
-        one = jax.jit(lambda *given: jax.tree_util.tree_leaves(initialize(*given))[index])
+def _made(
+    model: AdaptedModel, missing: Sequence[int], leaves: Sequence[Any], seed: int
+) -> dict[int, Any]:
+    """Return these leaves of a model's variables as the model's own `init` makes them."""
+    made = {i: model.initial.value(i) for i in missing} if model.initial is not None else {}
+    found = {i: jnp.asarray(value) for i, value in made.items() if value is not None}
+    rest = [i for i in missing if i not in found]
+    if rest and model.init is not None:
+        initialize = model.init  # the compiler leaves out all that the rest doesn't need
+
+        def others(*given: Any) -> list[Any]:
+            whole = jax.tree_util.tree_leaves(initialize(*given))
+            return [whole[i] for i in rest]
+
         zeros = [jnp.zeros(array.shape, array.dtype) for array in model.inputs.arrays]
-        return one(jax.random.key(seed), zeros)
+        return found | dict(zip(rest, jax.jit(others)(jax.random.key(seed), zeros), strict=True))
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(model.variables)[0]]
+    return found | {i: _neutral(jax.tree_util.keystr(paths[i]), leaves[i], seed) for i in rest}
+
+
+def _neutral(path: str, leaf: Any, seed: int) -> Any:
+    """Return a leaf of an abstract module, by its name."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key(seed)
     for word, value in NEUTRAL.items():

@@ -233,13 +233,27 @@ class Context:
             then = self._follow((node,), consumers)
             if then is not None and then.logits:
                 neighbour = ATTENDED
+        logits = step is not None and _kind(step) is Softmax
+        if node is not None and self._sums_kernels(node) and not curves:
+            then = self._follow((node,), consumers)
+            if then is not None and then.logits:  # logits that several kernels make together
+                neighbour, logits = then.neighbour, True
         if curves:
             activation = classify_curve(compose(curves))
             if activation.kind != NeighbourKind.LINEAR:
                 neighbour = activation
             elif step is not None and _kind(step) is Softmax:  # a temperature
                 neighbour = replace(neighbour, scale=math.sqrt(activation.slope))
-        return Following(neighbour, step is not None and _kind(step) is Softmax)
+        return Following(neighbour, logits)
+
+    def _sums_kernels(self, node: int) -> bool:
+        """Return whether a node is the sum of kernels' outputs, and of nothing else."""
+        if not isinstance(self.graph.nodes[node].step, Sum):
+            return False
+        origins = (self._origins[i] for i in self.graph.inputs_of(node))
+        return all(
+            isinstance(self.graph.nodes[i].step, Kernel) or self._sums_kernels(i) for i in origins
+        )
 
     def _first_end(
         self, starts: Sequence[int], consumers: Consumers

@@ -20,6 +20,7 @@ mean square where a recurrence reads them; scales 1; biases 0.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 from fanwise.network.uses import MAX_LINEAR_SLOPE, NeighbourKind, Role, StepName, Use
@@ -99,6 +100,8 @@ def _choose(use: Use) -> Choice:
 
 def _choose_kernel(use: Use, fans: Fans) -> Choice:
     feed = use.feeds
+    if feed.moment <= 0.0:  # a first state of zeros, say: nothing to make up for
+        feed = replace(feed, moment=1.0)
     if use.logits:
         scale = round(LOGIT_RMS**2 / feed.moment, 12)
         return Choice(

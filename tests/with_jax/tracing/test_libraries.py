@@ -162,3 +162,47 @@ def test_a_tree_has_no_policy():
 def test_params_that_do_not_fit():
     with pytest.raises(ModelError, match="fails on these inputs"):
         fwj.plan(Linen(), X, params={"fc1": PARAMS["fc1"]})
+
+
+def test_state_that_depends_on_the_input_is_made_in_one_run():
+    """Haiku's batch norm makes four such arrays; each had compiled the model's `init` anew."""
+    runs = []
+
+    def net(x):
+        runs.append(x.shape)
+        for _ in range(3):
+            x = hk.BatchNorm(True, True, 0.9)(hk.Linear(8)(x), is_training=True)
+        return x
+
+    _, state = fwj.init(hk.transform_with_state(net), X, seed=0)
+    assert len(jax.tree.leaves(state)) == 18
+    assert len(runs) <= 3  # its uses, what `init` makes without a key, and the state
+
+
+def test_messages_in_a_graph_are_of_one_sample():
+    """Eight neighbours that share a mean add up to 8·q + 56·c, not to 8·q."""
+    count = 64
+    source = np.tile(np.arange(count), 8)
+    target = (source * 5 + np.repeat(np.arange(1, 9) * 7, count)) % count
+
+    def model(params, x, source, target):
+        sent = jax.nn.relu(x @ params["message"])[source]
+        summed = jnp.zeros((count, 64)).at[target].add(sent)
+        return jnp.concatenate([x, summed], -1) @ params["update"]
+
+    x = np.random.default_rng(0).standard_normal((count, 64)).astype("float32")
+    params = {
+        "message": jax.ShapeDtypeStruct((64, 64), "float32"),
+        "update": jax.ShapeDtypeStruct((128, 64), "float32"),
+    }
+    inputs = x, jnp.asarray(source), jnp.asarray(target)
+    plan = fwj.plan(model, inputs, params=params)
+    drawn = fwj.init(model, inputs, params=params, seed=0)
+    y = np.asarray(model(drawn, *inputs))
+    assert float(np.sqrt(np.square(y).mean())) == pytest.approx(plan.predicted[-1].rms, rel=0.15)
+
+
+def test_a_kernel_that_is_fed_zeros_alone_is_planned():
+    params = {"w": jax.ShapeDtypeStruct((16, 16), "float32")}
+    plan = fwj.plan(lambda p, x: x @ p["w"], np.zeros((4, 16), "float32"), params=params)
+    assert plan["w"].scheme == "xavier_uniform"

@@ -124,6 +124,25 @@ def test_flax_cells_are_pytorchs_recurrences(cell, kind):
     assert all(row.seen == "traced" for row in ours.rows)
 
 
+@pytest.mark.parametrize("cell", [nn.LSTMCell, nn.GRUCell])
+def test_of_a_recurrence_the_states_are_measured(cell):
+    x, model = randn(16, 7, 64), nn.RNN(cell(64, name="cell"))
+    variables = fwj.init(model, x, seed=0)
+    (layer,) = fwj.measure(model, x, params=variables).layers
+    states = np.asarray(model.apply(variables, x))
+    assert layer.rms == pytest.approx(float(np.sqrt(np.square(states).mean())), rel=1e-5)
+    assert layer.predicted_rms == pytest.approx(layer.rms, rel=0.1)
+
+
+def test_the_kernel_of_a_recurrence_may_be_a_convolution():
+    """Its entries sum channels times taps: nine times as many as channels, less at the borders."""
+    x = randn(8, 5, 12, 12, 16)
+    model = nn.RNN(nn.ConvLSTMCell(16, (3, 3), name="cell"))
+    variables = fwj.init(model, x, seed=0)
+    (layer,) = fwj.measure(model, x, params=variables).layers
+    assert layer.predicted_rms == pytest.approx(layer.rms, rel=0.2)
+
+
 class EquinoxRNN(eqx.Module):
     cell: eqx.Module
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from support.frameworks import require
 
-require("jax")
+require("jax", "optax")
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import optax  # noqa: E402
 
+import fanwise.jax as fwj  # noqa: E402
 from fanwise.jax.tracing.arithmetic import run_equations  # noqa: E402
 from fanwise.jax.tracing.equations import value_of  # noqa: E402
 from fanwise.jax.tracing.flattening import flatten  # noqa: E402
@@ -116,6 +118,39 @@ def test_what_looks_like_a_pattern_and_is_none():
 
     assert [step.label for step in steps(half, Normalization)] == ["a normalization"]
     assert not steps(lambda x, _: jnp.exp(x) / (1.0 + jnp.exp(x).sum(-1, keepdims=True)), Softmax)
+
+
+LABELS = np.arange(24).reshape(4, 6) % 32
+LOSSES = {
+    "optax, labels": lambda z: optax.softmax_cross_entropy_with_integer_labels(z, LABELS),
+    "optax, one hot": lambda z: optax.softmax_cross_entropy(z, jax.nn.one_hot(LABELS, 32)),
+    "logsumexp": lambda z: jax.nn.logsumexp(z, -1) - z[..., 0],
+    "by hand": lambda z: jnp.log(jnp.exp(z).sum(-1)) - z[..., 0],
+    "capped": lambda z: jax.nn.logsumexp(9.0 * jnp.tanh(z / 9.0), -1) - z[..., 0],
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_logits_are_known_by_the_loss_alone(loss):
+    """No softmax is written in these, but log Σeˣ, whose gradient it is."""
+    params = {"w": jax.ShapeDtypeStruct((32, 32), "float32")}
+    planned = fwj.plan(lambda p, x: loss(x @ p["w"]).mean(), X, params=params)
+    assert "feeds a softmax" in planned["w"].reason
+
+
+def test_other_logarithms_of_sums_are_no_logits():
+    params = {"w": jax.ShapeDtypeStruct((32, 32), "float32")}
+    for other in (lambda z: jnp.log(jnp.square(z).sum(-1)), lambda z: jnp.log1p(jnp.exp(z))):
+        planned = fwj.plan(lambda p, x, f=other: f(x @ p["w"]).mean(), X, params=params)
+        assert "softmax" not in planned["w"].reason
+
+
+def test_a_log_softmax_is_one_softmax_whatever_its_first_half_looks_like():
+    assert len(steps(lambda x, _: jax.nn.log_softmax(x), Softmax)) == 1
+
+
+def test_an_empty_array_is_no_pattern():
+    assert not steps(centred_first, Normalization, x=X[:, :0])
 
 
 def moves(x):

@@ -39,10 +39,17 @@ def axis_after(equation: Equation, axis: int | None, before: Sequence[int]) -> i
 def samples_after(
     equation: Equation, axis: int | None, batch: int, before: Sequence[int]
 ) -> int | None:
-    """Return the axis of a batch's samples after an equation; None where they lie apart."""
+    """Return the axis of a batch's samples after an equation; None where they lie apart.
+
+    Rows that an index picks along that axis, as a graph's edges pick nodes, are of one sample.
+    """
     after = equation.output.shape
     if axis is None or axis >= len(before) or not after:
         return None
+    if equation.name == "gather":
+        numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+        if axis in numbers.start_index_map and sizes[axis] < before[axis]:
+            return None
     if equation.name == "reshape":
         return next((i for i in starting(before, axis, after) if not after[i] % batch), None)
     return axis_after(equation, axis, before)

@@ -335,9 +335,9 @@ class GraphBuilder:
             node = self.add_node(Source(statistics) if statistics else Source(), (), value)
             if known is not None:
                 self._inputs[value] = known
-            self.signals[value] = output_of(
-                node, channel_axis(value.shape) if value.shape else None
-            )
+            units = channel_axis(value.shape) if value.shape else None
+            whole = value.shape[:1] in ((), (self.batch,))  # else the axis is one of, say, edges
+            self.signals[value] = output_of(node, units, samples=0 if whole else None)
             return
         self.given.add(value)
         if known is not None and not value.is_key:

@@ -134,7 +134,7 @@ def _unrecognized(equation: Equation, given: Sequence[tuple[Value, Made]]) -> st
     before = next((d.unrecognized for _, d in given if d.unrecognized), "")
     name = equation.name
     known = is_pointwise(name) or name in MOVES or name in REDUCTIONS
-    known = known or name in ("dot_general", "normalization", "softmax")
+    known = known or name in ("dot_general", "normalization", "softmax", "logsumexp")
     return before or ("" if known else name)
 
 

@@ -2,8 +2,8 @@
 
 Whatever the spelling, y = f(x) is recognized by what it computes: f is run on small random arrays.
 Over groups of entries, (x − m)/√(v + ε) with the mean m and the variance v of a group is a
-normalization, and eˣ/Σeˣ is softmax. Sums over n entries are taken as n times a mean, so that the
-arrays may be far smaller than the model's.
+normalization, eˣ/Σeˣ is softmax, and log Σeˣ, whose gradient is softmax, a cross-entropy's. Sums
+over n entries are taken as n times a mean, so that the arrays may be far smaller than the model's.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ MAX_VALUES = 128
 """Most values that are looked at on the way back from a pattern's end."""
 CLOSING = frozenset({"mul", "div", "sub"})
 """Primitives that end a pattern: they combine a signal with what was computed of all of it."""
+GUARD = "is_finite"
+"""The primitive by which log Σeˣ keeps an infinite maximum out; of finite numbers it is true."""
 SHAPING = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose"})
 
 
@@ -60,7 +62,7 @@ class Found(NamedTuple):
     """A pattern.
 
     Attributes:
-        kind: ``"softmax"`` or ``"normalization"``.
+        kind: ``"softmax"``, ``"logsumexp"`` or ``"normalization"``.
         shape: the shape of x in which groups are made of whole axes, without those of length 1.
         axes: of that shape, those that a group extends over.
         centred: of a normalization, whether the mean is taken away.
@@ -86,7 +88,7 @@ def recognize(equations: Equations) -> None:
     for equation in equations.all:
         own = _local(equation, local, made_of_parameters)
         found = None
-        if own is not None and own.statistic and equation.name in CLOSING:
+        if own is not None and own.statistic and equation.name in (*CLOSING, "log"):
             found = _closed(equation, own, makers)
         if found is None:
             result.append(equation)
@@ -95,6 +97,9 @@ def recognize(equations: Equations) -> None:
                     local[value] = own
             continue
         result.extend(found)
+        if found[0].name == "logsumexp":  # the first half of a log-softmax, perhaps
+            local.update((v, own) for v in equation.outputs)
+            continue
         for made in found:
             makers.update((v, made) for v in made.outputs)
     equations.all[:] = _needed(result, equations.outputs)
@@ -120,7 +125,9 @@ def _local(
 ) -> Local | None:
     """Return how an equation's output depends on one root; None where it depends on several."""
     name, shaped = equation.name, equation.name in SHAPING
-    if not (is_pointwise(name) or shaped or name in REDUCTIONS) or name in COMPARISONS:
+    if not (is_pointwise(name) or shaped or name in REDUCTIONS):
+        return None
+    if name in COMPARISONS and name != GUARD:
         return None
     data = [v for v in equation.inputs if v.constant is None]
     factors: tuple[Value, ...] = ()
@@ -138,7 +145,10 @@ def _local(
         return None
     given = [_root(v, local) for v in data]
     roots = {own.root for own in given}
-    if len(roots) > 1 or not given[0].root.is_floating or not equation.output.is_floating:
+    if len(roots) > 1 or not given[0].root.is_floating:
+        return None
+    guards = name == GUARD or (shaped and equation.output.is_boolean)
+    if not (equation.output.is_floating or guards):
         return None
     if not all(uniform(v.constant) for v in equation.inputs if v.constant is not None):
         return None
@@ -157,7 +167,7 @@ def _closed(
     output = equation.output
     if len(own.factors) > 1:
         return None
-    for root, body in _starts(own, output, makers):
+    for root, body in _starts(own, equation, makers):
         found = _recognized(_Key(root, output, own.factors, body))
         if found is not None:
             break
@@ -177,19 +187,21 @@ def _closed(
 
 
 def _starts(
-    own: Local, output: Value, makers: Mapping[Value, Equation]
+    own: Local, equation: Equation, makers: Mapping[Value, Equation]
 ) -> Iterator[tuple[Value, list[Equation]]]:
     """Yield the values that a pattern may start from, with the equations from there on.
 
     The root is one; and so is what is summed, if it is a function of the root, as x/√d is, through
     which alone the output depends on it.
     """
+    output = equation.output
     body = _between(own.root, output, own.factors, makers)
     if body is None:
         return
     sums = [e.inputs[0] for e in body if e.name in REDUCTIONS]
     for start in dict.fromkeys([own.root, *sums]) if sums else ():
-        if _without_ones(start.shape) != _without_ones(output.shape):
+        reduced = equation.name == "log" and start.size > output.size
+        if not reduced and _without_ones(start.shape) != _without_ones(output.shape):
             continue
         if start is own.root:
             yield start, body
@@ -270,7 +282,7 @@ def _recognized(key: _Key) -> Found | None:
     """Return what a body computes, by running it on small random arrays."""
     root, body = key.root, key.body
     grouped = _groups(root, body)
-    if grouped is None:
+    if grouped is None or not root.size:
         return None
     shape, axes = grouped
     small = _Small(root, body)
@@ -291,15 +303,26 @@ def _recognized(key: _Key) -> Found | None:
             doubled = small.run(twice, key.output) / 2.0
     except (ValueError, KeyError, TypeError, IndexError, NotImplementedError):
         return None
-    if y.size != x.size or not np.isfinite(y).all() or not np.allclose(y, doubled, rtol=1e-6):
+    if not np.isfinite(y).all() or not np.allclose(y, doubled, rtol=1e-6):
         return None
     inner = small.shape(shape)
+    if y.size != x.size:
+        return Found("logsumexp", shape, axes) if _is_logsumexp(x.reshape(inner), y, axes) else None
     for more in ((), (0,)):  # a mean over a mapped batch is one of means over each sample
         with np.errstate(all="ignore"):  # a group of one entry has no variance
             found = _judge(x.reshape(inner), y.reshape(inner), shape, tuple(sorted({*axes, *more})))
         if found is not None:
             return found
     return None
+
+
+def _is_logsumexp(x: Array, y: Array, axes: tuple[int, ...]) -> bool:
+    """Return whether y is log Σeˣ over these axes, or of x less its maximum; but for a constant."""
+    top = x.max(axes)
+    found = top + np.log(np.exp(x - x.max(axes, keepdims=True)).sum(axes))
+    return found.size == y.size and any(
+        np.ptp(y.reshape(found.shape) - one) < 1e-6 for one in (found, found - top)
+    )
 
 
 def _judge(x: Array, y: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Found | None:

@@ -98,9 +98,13 @@ def record_recurrence(uses: Uses, equation: Equation, walk: Walk) -> bool:
     others = tuple(dict.fromkeys(g.parameter for g in into if g.parameter != first.parameter))
     use = uses.of[first.parameter]
     uses.record_contraction(Contraction(first.parameter, first.module, use, others))
+    joined = into == around  # one kernel takes the input and the state
+    terms = int(sequence[0].shape[-1]), width
+    if not joined:
+        terms = _terms(cell, into[0]), _terms(cell, around[0])
     direction = RecurrentDirection(
-        (_parts(into), int(sequence[0].shape[-1])),
-        (_parts(around), width),
+        (_parts(into), terms[0]),
+        (_parts(around), terms[1]),
         biases,
         reverse=bool(params["reverse"]),
     )
@@ -129,8 +133,10 @@ def record_recurrence(uses: Uses, equation: Equation, walk: Walk) -> bool:
             node, units, samples=1 if over_time else 0, time=0 if over_time else None
         )
         if over_time and what == "outputs":
-            builder.nodes[index] = [node]
-    builder.nodes.setdefault(index, [builder.signals[equation.outputs[state]].node])
+            builder.nodes[index], builder.results[index] = [node], value
+    last = equation.outputs[state]
+    builder.nodes.setdefault(index, [builder.signals[last].node])
+    builder.results.setdefault(index, last)
     return True
 
 
@@ -187,6 +193,15 @@ def _gates(
             )
     into, around = sides
     return sides if into and len(into) == len(around) else None
+
+
+def _terms(cell: Uses, gate: Gate) -> int:
+    """Return how many products one entry of a gate sums: channels, of a convolution times taps."""
+    builder = cell.builder
+    kernel = builder.graph.kernel_of(builder.nodes[gate.contraction])
+    step = None if kernel is None else builder.graph.nodes[kernel].step
+    assert isinstance(step, Kernel)
+    return round(step.fan_in)
 
 
 def _sides(origins: int, states: set[int], inputs: set[int]) -> list[int]:

@@ -64,8 +64,8 @@ class JaxTrace(Trace):
             arrays among the inputs of one call, both in JAX's order.
         parameters: of the jaxpr's inputs that are parameters: index → name.
         variables: how many of the jaxpr's inputs are leaves of the model's variables.
-        results: of each contraction, by its index among `contractions`: where its output is. Not
-            of a recurrence's, whose output is that of its loop.
+        results: of each contraction, by its index among `contractions`: where its output is. Of a
+            recurrence these are the states of all times, or the last one.
         sizes: of each contraction the shape of that output.
         values: of nodes of the graph what they put out, where the jaxpr has it.
         activations: of nodes the pointwise function that their output goes through, and its value.

@@ -31,7 +31,7 @@ MOVES = frozenset(
 def note(builder: GraphBuilder, equation: Equation, first: Value, signal: Signal) -> None:
     """Note a result as this signal; the axes of samples and kinds follow from those of `first`."""
     own = builder.signals[first]
-    samples = samples_after(equation, own.samples, builder.batch, first.shape)
+    samples = samples_of(builder, equation, first)
     kinds = signal.kinds
     if equation.name != "concatenate":
         kinds = kinds_after(equation, own.kinds, first.shape)
@@ -40,6 +40,15 @@ def note(builder: GraphBuilder, equation: Equation, first: Value, signal: Signal
             builder.signals[value] = replace(signal, samples=samples, kinds=kinds)
         else:
             builder.chosen.add(value)
+
+
+def samples_of(builder: GraphBuilder, equation: Equation, first: Value) -> int | None:
+    """Return the axis of the samples in a result; None where some of what is joined has none."""
+    joined = builder.known(equation.inputs) if equation.name == "concatenate" else [first]
+    axes = [
+        samples_after(equation, builder.signals[v].samples, builder.batch, v.shape) for v in joined
+    ]
+    return axes[0] if axes and None not in axes else None
 
 
 def must_defer(builder: GraphBuilder, equation: Equation, signals: Sequence[Value]) -> bool:
@@ -104,7 +113,7 @@ def defer(
     units = axis_after(equation, first.units, signals[0].shape)
     known: dict[str, Any] = {"deferred": name, "origins": origins, "units": units}
     known |= {"statistic": "", "count": 1.0, "allowed": (), "order": None, "view": None} | more
-    samples = samples_after(equation, first.samples, builder.batch, signals[0].shape)
+    samples = samples_of(builder, equation, signals[0])
     for value in floats:
         builder.signals[value] = replace(now, samples=samples, kinds=None, **known)
 
@@ -122,7 +131,7 @@ def _independent_step(
     if name in MULTIPLIES:
         divides = name == "div" or any(inverts(builder.signals[v].pointwise) for v in signals)
         return Normalization if divides and 0 < whole < len(signals) else Product
-    if name == "softmax":
+    if name in ("softmax", "logsumexp"):
         return Softmax
     if name == "dot_general":
         return AttentionOutput if any(map(builder.is_softmax_output, signals)) else Scores

@@ -1,4 +1,4 @@
-"""Normalizations and softmax, as `patterns` has found them."""
+"""Normalizations, softmax and log Σeˣ, as `patterns` has found them."""
 
 from __future__ import annotations
 
@@ -46,6 +46,12 @@ def record_softmax(uses: Uses, equation: Equation) -> None:
     units = long[found.axes[-1]] if found.axes else None
     node = builder.add_node(Softmax(count, own.allowed), (node,), equation.output)
     note(builder, equation, scores, output_of(node, units))
+
+
+@rule("logsumexp")
+def record_logsumexp(uses: Uses, equation: Equation) -> None:
+    """Note log Σeˣ, as of a cross-entropy: its input are logits, and its gradient is softmax."""
+    defer(uses.builder, equation, equation.inputs)
 
 
 @rule("normalization")
