@@ -21,8 +21,9 @@ def measured_weight(weight: Any, use: Use | None) -> tuple[Moments, float | None
     units = -1 if use is None or use.fans is None else (use.layout or "").find("O")
     if use is None or units < 0 or len(use.view) < 2 or jnp.iscomplexobj(weight):
         return as_moments(_moments(weight)), None
-    *axes, fourth = (np.asarray(x, np.float64) for x in _sums(weight, use.view, units))
-    sums = PowerSums(*axes, float(fourth.sum()))
+    by_axis = [np.asarray(x, np.float64) for x in _sums(weight, use.view, units)]
+    rows, row_squares, columns, column_squares, fourth = by_axis
+    sums = PowerSums(rows, row_squares, columns, column_squares, float(fourth.sum()))
     mean = float(sums.rows.sum()) / weight.size
     square = float(sums.row_squares.sum()) / weight.size
     if not TINY < square < HUGE:
