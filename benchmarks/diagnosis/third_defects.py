@@ -8,6 +8,7 @@ that nobody scaled, sums that grow.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import random
 from functools import partial
@@ -486,7 +487,7 @@ def transposed_by_einsum(chance: random.Random) -> Specimen:
         return m.head(x)
 
     kernels = nn.ParameterList(
-        nn.init.kaiming_normal_(torch.empty(a, b)) for a, b in zip(widths, widths[1:], strict=False)
+        nn.init.kaiming_normal_(torch.empty(a, b)) for a, b in itertools.pairwise(widths)
     )
     model = By(forward, kernels=kernels, head=nn.Linear(64, 5))
     return Specimen(model, torch.randn(128, 64), where=("kernels*",))
@@ -504,7 +505,7 @@ def two_hundredths_everywhere(chance: random.Random) -> Specimen:
 
 
 @ill("cnn", "exploding")
-def receptive_field_forgotten(chance: random.Random) -> Specimen:
+def taps_not_counted(chance: random.Random) -> Specimen:
     layers: list[nn.Module] = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()]
     for _ in range(8):
         layers += [nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()]

@@ -522,7 +522,7 @@ def bidirectional_tagger(chance: random.Random) -> Specimen:
 
 
 @well("cnn")
-def resnet_zero_gamma(chance: random.Random) -> Specimen:
+def last_norms_of_blocks_zero(chance: random.Random) -> Specimen:
     """Goyal et al. (2017)."""
     model = ConvNet(16, chance.randint(2, 6))
     for block in model.blocks:
