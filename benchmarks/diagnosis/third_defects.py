@@ -320,12 +320,15 @@ def evaluated_without_statistics(chance: random.Random) -> Specimen:
 
 
 @ill("mlp", "exploding backward", "exploding")
-def root_of_a_rectified_variance(chance: random.Random) -> Specimen:
-    def forward(m: Any, x: Tensor) -> Tensor:
-        return m.head(torch.sqrt(F.relu(m.variance(x))))
+def root_of_a_variance_over_time(chance: random.Random) -> Specimen:
+    """Statistics of rectified frames: a unit that is shut on all of them has a variance of 0."""
 
-    model = By(forward, variance=nn.Linear(8, 16), head=nn.Linear(16, 2))
-    return Specimen(model, torch.randn(64, 8), where=("", "variance*", "head*"))
+    def forward(m: Any, x: Tensor) -> Tensor:
+        h = F.relu(m.frames(x))
+        return m.head(torch.cat([h.mean(1), torch.sqrt(h.var(1))], 1))
+
+    model = By(forward, frames=nn.Linear(8, 16), head=nn.Linear(32, 2))
+    return Specimen(model, torch.randn(64, 4, 8), where=("", "frames*", "head*"))
 
 
 @ill("metric", "exploding backward", "exploding")

@@ -327,9 +327,9 @@ def test_a_dead_branch():
     assert str(one(layers, weights=parts, sums=branch(*names))) == (
         "dead branch, from 'layers.0' on. None of the 3 parameters of the branch that ends in "
         "block.down gets a gradient: layers.1.weight and block.alpha are both zero, and each waits "
-        "for the other. Its rms is 0 beside a stream of 1. Let one of them start at zero, not "
-        "both: set layers.1.weight to its planned draw. Its last factor would get a gradient at "
-        "the first step, the others from the second on."
+        "for the other. Its rms is 0 beside a stream of 1. Let one of them at most "
+        "start at zero: set layers.1.weight to its planned draw. Its last factor would get a "
+        "gradient at the first step, the others from the second on."
     )
     learning = replace(parts[2], gradient_rms=1e-3)
     learns = [*parts[:2], learning]

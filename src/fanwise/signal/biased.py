@@ -60,7 +60,8 @@ def _bias(signal: Signal, layer: Layer, weights: Weights | None, redraw: str) ->
     """Return why a layer's mean is large; None where it isn't, or where that does no harm."""
     z, fed, follows = layer.output, layer.input, layer.follows.kind
     # A norm takes a mean out, a sum or the like has others beside it, at the output it is a prior.
-    harms = follows not in ("normalized", "output", "mixed") and not starts_as_gate(layer)
+    harms = follows not in ("normalized", "mixed") and not layer.is_head
+    harms = harms and not starts_as_gate(layer)
     alike = layer.input_cosine if layer.feeds.step == StepName.INPUT and harms else None
     if alike is not None and ALIKE_INPUTS < alike < EQUAL_INPUTS and fed is not None:
         standardized = layer.rms / fed.rms if fed.rms else layer.rms

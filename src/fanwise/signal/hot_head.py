@@ -137,7 +137,8 @@ def _of_factor(signal: Signal, output: Output, layer: Layer | None) -> tuple[str
         return None
     factor = output.rms / layer.rms
     scalars = [w for w in signal.weights if w.size == 1 and w.learns and w.moments.rms > 1.0]
-    cause = f"They are {factor:.3g} times {layer.name}'s output: a factor or a temperature."
+    cause = f"They are {factor:.3g} times {layer.name}'s output: a factor, a temperature, or what "
+    cause += "is added to it."
     fix = f"Divide the logits by {output.rms:.2g}"
     if scalars:
         cause += f" {scalars[-1].name} is {scalars[-1].moments.mean:.3g}."

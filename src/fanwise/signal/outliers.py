@@ -1,8 +1,9 @@
 """Outliers: kernels off the rule that most of the model's kernels follow.
 
 The rule may be any: the plan's, one over the root of a fan, or one deviation for all. A kernel that
-keeps to the plan is never an outlier, nor is a small one that ends a branch or the model: zeros
-there are how ReZero, Fixup and many heads start.
+keeps to the plan is never an outlier, nor is a small one that ends a branch, the weaker part of a
+sum or the model: zeros there are how ReZero, Fixup and many heads start. One that is normalized has
+no scale.
 """
 
 from __future__ import annotations
@@ -77,7 +78,10 @@ def outliers_of(signal: Signal) -> Outliers | None:
     kernels = [
         w
         for w in signal.known_weights
-        if w.fans is not None and w.scale is not None and not _starts_at_nothing(signal, w)
+        if w.fans is not None
+        and w.scale is not None
+        and not w.scale_free
+        and not _starts_at_nothing(signal, w)
     ]
     if kernels and not any(w.moments.rms > 0 for w in kernels):
         return Outliers({w.name: 0.0 for w in kernels}, PLANNED.words, len(kernels))
@@ -85,6 +89,7 @@ def outliers_of(signal: Signal) -> Outliers | None:
         return None
     rule, level, usual = _common_rule(kernels)
     margin = 1.0 if len(kernels) > 2 else 2.0
+    weaker = {name for each in signal.sums for name in each.weaker}
     factors = {}
     for w in kernels:
         expected = (rule.std(w) or math.nan) * level
@@ -96,7 +101,8 @@ def outliers_of(signal: Signal) -> Outliers | None:
         off = off and not 0.5 < relative < 2.0 and not 1.0 / AS_PLANNED <= own <= AS_PLANNED
         off = off and (factor > 1.0) == (own > 1.0)  # else the others are off, by the plan
         layer = signal.layer_of(w.name)
-        small_start = factor < 1.0 and layer is not None and layer.may_start_at_zero
+        ends = w.name in weaker or (layer is not None and layer.may_start_at_zero)
+        small_start = factor < 1.0 and ends
         if off and not small_start:
             factors[w.name] = factor
     return Outliers(factors, rule.words, len(kernels)) if factors else None

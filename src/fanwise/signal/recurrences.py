@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from fanwise.network.uses import Role
 from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict, Weights
 
@@ -30,6 +33,19 @@ def recurrence(signal: Signal, redraw: str) -> Verdict | None:
             if own and w.scale and not SMALLEST_RECURRENCE < w.scale < LARGEST_RECURRENCE:
                 return _off_scale(layer, w, redraw)
     return None
+
+
+def carries(calls: Sequence[Layer]) -> bool:
+    """Return whether a kernel that runs over its own output, call by call, has a fair scale.
+
+    Over many steps the gradient of the last state still vanishes, as it does in PyTorch's own
+    recurrences at their start; they train.
+    """
+    first = calls[0]
+    if len(calls) < FEWEST_STEPS or first.fans is None or first.fans.fan_in != first.fans.fan_out:
+        return False
+    scale = first.weight_rms * math.sqrt(first.fans.fan_in)
+    return SMALLEST_RECURRENCE < scale < LARGEST_RECURRENCE
 
 
 def _forgetting(signal: Signal, layer: Layer, redraw: str) -> Verdict:

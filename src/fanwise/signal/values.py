@@ -107,6 +107,8 @@ class Layer:
         steps: of a recurrence, how many its longest sequence has; 1 elsewhere.
         kept: of a gated recurrence, the share of its state that the bias of its gate keeps in each
             step; None elsewhere.
+        joined: whether what feeds it is put together of several signals, side by side.
+        ends: whether its output, activated or not, is the model's, and nothing else reads it.
     """
 
     name: str
@@ -139,6 +141,8 @@ class Layer:
     set_size: int = 1
     steps: int = 1
     kept: float | None = None
+    joined: bool = False
+    ends: bool = False
 
     @property
     def rms(self) -> float:
@@ -166,12 +170,17 @@ class Layer:
         return self.feeds.step == StepName.CONSTANT
 
     @property
+    def is_head(self) -> bool:
+        """Whether its output, activated or not, is the model's."""
+        return self.ends or self.follows.kind == NeighbourKind.OUTPUT
+
+    @property
     def may_start_at_zero(self) -> bool:
         """Whether it ends a residual branch, a gate, attention scores or the model.
 
         Zero weights are a good start there: ReZero, Fixup, zero heads.
         """
-        return self.follows.kind == NeighbourKind.OUTPUT or self.follows.step in (
+        return self.is_head or self.follows.step in (
             StepName.SUM,
             StepName.PRODUCT,
             StepName.SOFTMAX,
@@ -220,6 +229,7 @@ class Weights:
         structure: by how many standard errors the mean squares or the means of its rows, and those
             of its columns, differ more than independent entries' do, the lesser of the two; None
             where it has too few.
+        scale_free: whether the loss is the same for any multiple of it, as of a normalized kernel.
     """
 
     name: str
@@ -234,6 +244,7 @@ class Weights:
     later_gradient_rms: float | None = None
     layout: str = ""
     structure: float | None = None
+    scale_free: bool = False
 
     @property
     def learns(self) -> bool | None:
@@ -284,6 +295,7 @@ class ResidualSum:
         stream, branch, rms: √E[x²] of the two and of their sum. The stream is the older tensor.
         layers: names of the branch's layers: those that ran since the stream's last sum.
         parameters: names of the parameters that the branch applies.
+        weaker: names of the kernels that end the weaker of the two.
     """
 
     name: str
@@ -292,6 +304,7 @@ class ResidualSum:
     rms: float
     layers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    weaker: tuple[str, ...] = ()
 
 
 class LossKind(StrEnum):
@@ -364,6 +377,11 @@ class CutReason(StrEnum):
     DETACHED = "detached"
     FLAT = "flat"
     ZEROS = "zeros"
+
+    @property
+    def structural(self) -> bool:
+        """Whether it lies in the model's code, whatever its weights."""
+        return self in (CutReason.NO_GRAD, CutReason.DETACHED)
 
 
 @dataclass(frozen=True)
