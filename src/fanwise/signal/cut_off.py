@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fanwise.network.uses import Role
+from fanwise.signal.phrases import all_but_one
 from fanwise.signal.values import Cut, CutReason, Direction, Kind, Signal, Verdict, Weights
 
 ROUNDED = frozenset(
@@ -48,38 +49,24 @@ def cut_off(signal: Signal, explained: Iterable[str], redraw: str) -> list[CutOf
 
 def _verdict(signal: Signal, cut: Cut, names: list[str], redraw: str) -> Verdict:
     many = f"None of {len(names)} parameters, {names[0]} the first," if len(names) > 1 else names[0]
-    place = f"in {cut.module!r}" if cut.module else "in the model's own forward"
-    operation = OPERATIONS.get(cut.operation, cut.operation)
+    place = _place(cut)
     verb = "ever gets a gradient" if len(names) > 1 else "never gets a gradient"
     where = signal.where(names[0])
     if cut.reason == CutReason.ZEROS:
-        factors = [w.name for w in _zeros(signal, cut)] or names[:1]
+        zeros = _zeros(signal, cut) or [w for w in signal.weights if w.name == names[0]]
+        factors = [w.name for w in zeros]
         where = signal.where(factors[0])
-        drawn = " and ".join(factors[:-1]) or factors[0]
         are, they = ("are", "they are") if len(factors) > 1 else ("is", "it is")
         cause = (
             f"{many} {verb}: {' and '.join(factors)} {are} zero, and so is what {they} multiplied "
             f"with {place}, so that each waits for the other, at every step."
         )
-        fix = f"Let one of them at most start at zero: set {drawn} to its planned draw."
-    elif cut.reason == CutReason.NO_GRAD:
-        cause = f"{many} {verb}: {cut.operation} {place} runs without gradients (torch.no_grad)."
-        fix = "Run it with gradients; if it is meant, say so: requires_grad_(False)."
-    elif cut.reason == CutReason.DETACHED and cut.operation not in ROUNDED:
-        cause = (
-            f"{many} {verb}: its way back ends at {operation} {place}, whose output is cut off "
-            "(a detach, .data, .item(), .numpy() or .tolist())."
-        )
-        fix = "Take that out; if it is meant, say so: requires_grad_(False)."
-    elif cut.operation in ROUNDED:
-        cause = (
-            f"{many} {verb}: its way back ends at {cut.operation} {place}, "
-            "whose derivative is zero or doesn't exist."
-        )
         fix = (
-            "Pass the gradient straight through, y = x + (f(x) - x).detach(), or weight by a "
-            "softmax in its place."
+            f"Let one of them at most start at zero: set {all_but_one(zeros)} to its planned draw."
         )
+    elif cut.reason.structural or cut.operation in ROUNDED:
+        end, fix = way_back(cut)
+        cause = f"{many} {verb}: {end}."
     else:
         cause = (
             f"{many} {verb}, after several steps either: on its way back it is zero after "
@@ -88,6 +75,26 @@ def _verdict(signal: Signal, cut: Cut, names: list[str], redraw: str) -> Verdict
         fix = f"Look at what shuts it; if it is the weights, {redraw} draws them anew."
     after = "Each of them would then get a gradient."
     return Verdict(Kind.DEAD_BRANCH, Direction.BACKWARD, where, cause, fix, 1.0, after)
+
+
+def way_back(cut: Cut) -> tuple[str, str]:
+    """Return where the gradient's way back ends that the model's code cuts, and the mend."""
+    place, operation = _place(cut), OPERATIONS.get(cut.operation, cut.operation)
+    if cut.reason == CutReason.NO_GRAD:
+        end = f"{operation} {place} runs without gradients (torch.no_grad)"
+        return end, "Run it with gradients; if it is meant, say so: requires_grad_(False)."
+    end = f"its way back ends at {operation} {place}, whose"
+    if cut.operation in ROUNDED:
+        return f"{end} derivative is zero or doesn't exist", (
+            "Pass the gradient straight through, y = x + (f(x) - x).detach(), or weight by a "
+            "softmax in its place."
+        )
+    end += " output is cut off (a detach, .data, .item(), .numpy() or .tolist())"
+    return end, "Take that out; if it is meant, say so: requires_grad_(False)."
+
+
+def _place(cut: Cut) -> str:
+    return f"in {cut.module!r}" if cut.module else "in the model's own forward"
 
 
 def _zeros(signal: Signal, cut: Cut) -> list[Weights]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fanwise.network.uses import Role
-from fanwise.signal.phrases import how_many, redraw_all
+from fanwise.signal.cut_off import way_back
+from fanwise.signal.phrases import all_but_one, how_many, redraw_all
 from fanwise.signal.values import Direction, Kind, ResidualSum, Signal, Verdict
 
 ADDED_ROLES: frozenset[Role] = frozenset({Role.BIAS, Role.RECURRENT_BIAS})
@@ -35,28 +36,30 @@ def dead_branches(signal: Signal, redraw: str) -> DeadBranches | None:
         gradients |= {w.name: None for w in signal.weights if w.gradient_rms is None}
     if not looked and not any(x.gradient_rms for x in signal.layers if not x.is_head):
         return None  # the head is zero, and nothing before it gets a gradient yet
-    # Where code cuts a branch off, the cut says where.
-    structural = {n for c in signal.cuts if c.reason.structural for n in c.parameters}
     biases = {w.name for w in signal.weights if w.role in ADDED_ROLES}
     dead: list[tuple[ResidualSum, list[str]]] = []
     for each in signal.sums:
         own = [p for p in each.parameters if gradients.get(p) is not None and p not in biases]
-        if own and not any(gradients[p] for p in own) and not structural.issuperset(own):
+        if own and not any(gradients[p] for p in own):
             dead.append((each, own))
     if not dead:
         return None
     first, own = dead[0]
     where = first.layers[0] if first.layers else signal.where(own[0])
-    zeros = [w.name for w in signal.weights if w.name in own and w.moments.rms == 0 and w.size > 0]
+    zeros = [w for w in signal.weights if w.name in own and w.moments.rms == 0 and w.size > 0]
+    cut = next((c for c in signal.cuts if c.reason.structural and own[0] in c.parameters), None)
     shut = [x for x in signal.layers if x.name in first.layers and (x.dead or 0.0) > SHUT]
     if shut:
         why = f"{shut[0].then} after {shut[0].name} has no slope on any sample"
         fix = f"{redraw_all(redraw)} draws its bias zero."
     elif first.branch == 0 and len(zeros) > 1:
         both = "both " if len(zeros) == 2 else ""
-        why = f"{' and '.join(zeros)} are {both}zero, and each waits for the other"
-        drawn = " and ".join(zeros[:-1])
-        fix = f"Let one of them at most start at zero: set {drawn} to its planned draw."
+        why = f"{' and '.join(w.name for w in zeros)} are {both}zero, and each waits for the other"
+        fix = (
+            f"Let one of them at most start at zero: set {all_but_one(zeros)} to its planned draw."
+        )
+    elif cut is not None:
+        why, fix = way_back(cut)
     else:
         why = "it is cut off from the loss (a factor of zero)"
         fix = "Take the constant factor out of the branch."

@@ -6,7 +6,7 @@ import math
 
 from fanwise.network.uses import Role
 from fanwise.signal.outliers import Outliers
-from fanwise.signal.phrases import is_off_plan
+from fanwise.signal.phrases import is_off_plan, redraw_all
 from fanwise.signal.values import Direction, Kind, Layer, LossKind, Output, Signal, Verdict
 
 HOT_WITH_LOSS = 4.0
@@ -120,7 +120,11 @@ def _of_bias(
     if output.kind == LossKind.BINARY and 0 < output.target_mean < 1:
         prior = math.log(output.target_mean / (1 - output.target_mean))
         fix = f"Set {own.name} to the labels' log-odds, {prior:.2g}"
-    return "", f"{own.name} has mean {own.moments.mean:.3g}.", f"{fix}; {redraw} draws zeros."
+    return (
+        "",
+        f"{own.name} has mean {own.moments.mean:.3g}.",
+        f"{fix}; {redraw_all(redraw)} draws zeros.",
+    )
 
 
 def _of_factor(signal: Signal, output: Output, layer: Layer | None) -> tuple[str, str, str] | None:

@@ -80,7 +80,7 @@ def outliers_of(signal: Signal) -> Outliers | None:
         for w in signal.known_weights
         if w.fans is not None
         and w.scale is not None
-        and not w.scale_free
+        and not _is_normalized(signal, w)
         and not _starts_at_nothing(signal, w)
     ]
     if kernels and not any(w.moments.rms > 0 for w in kernels):
@@ -106,6 +106,13 @@ def outliers_of(signal: Signal) -> Outliers | None:
         if off and not small_start:
             factors[w.name] = factor
     return Outliers(factors, rule.words, len(kernels)) if factors else None
+
+
+def _is_normalized(signal: Signal, weights: Weights) -> bool:
+    """Return whether a kernel has no scale: it is normalized itself, not what it puts out."""
+    own = signal.layer_of(weights.name)
+    after = own is not None and own.follows.kind == NeighbourKind.NORMALIZED
+    return weights.scale_free and not after
 
 
 def _starts_at_nothing(signal: Signal, weights: Weights) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from fanwise.network.uses import Role
+from fanwise.signal.phrases import redraw_all
 from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict, Weights
 
 FEWEST_STEPS = 20
@@ -53,7 +54,7 @@ def _forgetting(signal: Signal, layer: Layer, redraw: str) -> Verdict:
         f"The gate's bias of {layer.module} keeps {layer.kept:.2g} of its state in each of "
         f"{layer.steps} steps: it remembers nothing, and no gradient reaches what came before."
     )
-    fix = f"{redraw} draws a forget gate's bias 1, the others 0."
+    fix = f"{redraw_all(redraw)} draws a forget gate's bias 1, the others 0."
     after = "A gate would then keep half of the state, or more."
     return Verdict(Kind.VANISHING, Direction.BACKWARD, layer.module, cause, fix, 1.0, after)
 

@@ -14,6 +14,7 @@ from fanwise.signal.outliers import Outliers
 from fanwise.signal.phrases import BIAS_DROWNS, ROUNDING, is_off_plan
 from fanwise.signal.prediction import predicted_backward, predicted_forward
 from fanwise.signal.recurrences import FEWEST_STEPS, carries
+from fanwise.signal.saturated import SATURATED_SHARE
 from fanwise.signal.values import Direction, Kind, Layer, Verdict
 
 LARGEST_DRIFT = 1e3
@@ -162,11 +163,15 @@ def _without_outliers(
 ) -> list[float]:
     """Return the values as they would be with each outlier's scale set right, along a chain.
 
-    A kernel k times too large multiplies by k all that comes after it, in the direction of travel.
+    A kernel k times too large multiplies by k all that comes after it, in the direction of travel;
+    not where it saturates its activation, which bounds it.
     """
     if outliers is None or not outliers.few or not is_chain(layers):
         return list(values)
-    factors = [outliers.factors.get(x.parameter) or 1.0 for x in layers]
+    factors = [
+        1.0 if (x.saturated or 0.0) > SATURATED_SHARE else outliers.factors.get(x.parameter) or 1.0
+        for x in layers
+    ]
     result = []
     product = 1.0
     for value, factor in zip(values, factors, strict=False):
