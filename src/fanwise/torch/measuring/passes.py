@@ -92,7 +92,7 @@ class Passes:
         try:
             output = self._forward(recorder, args, kwargs)
         except Exception as error:
-            raise forward_error(self.model, error) from error
+            raise forward_error(self.model, error, len(args)) from error
         recorder.hook()
         if not self.batches:
             self._name_layers(recorder, output)
