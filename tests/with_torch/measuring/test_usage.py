@@ -66,7 +66,7 @@ def test_a_packed_sequence_is_one_input() -> None:
 
 @pytest.mark.parametrize("make", [lambda y: y.tolist(), lambda y: None, lambda y: "done"])
 def test_an_output_without_a_tensor_says_so(make: Any) -> None:
-    with pytest.raises(ModelError, match="the model returns no tensor but '(list|NoneType|str)'"):
+    with pytest.raises(ModelError, match=r"the model returns no tensor but '(list|NoneType|str)'"):
         fwt.measure(Returns(make), X)
 
 
@@ -78,7 +78,8 @@ def test_tensors_are_found_in_what_a_model_returns(make: Any) -> None:
 
 def test_a_loss_reads_a_dataclass() -> None:
     signal = fwt.measure(Returns(Found), X, loss=lambda y: F.cross_entropy(y.logits, Y))
-    assert signal.output is not None and signal.output.classes == 4
+    assert signal.output is not None
+    assert signal.output.classes == 4
 
 
 @pytest.mark.parametrize("learned", [False, True])
@@ -101,10 +102,12 @@ def test_sparse_gradients_are_measured() -> None:
         bag, torch.randint(50, (8, 5)), optimizer=torch.optim.SGD(bag.parameters(), 0.1)
     )
     table = signal.weights_of("0.weight")
-    assert table is not None and table.gradient_rms and table.update_rms
+    assert table is not None
+    assert table.gradient_rms
+    assert table.update_rms
 
 
 @pytest.mark.parametrize("what", [lambda x: x, "model"])
 def test_what_is_no_module_is_named(what: Any) -> None:
-    with pytest.raises(ModelError, match="measure needs a torch.nn.Module.*got a (function|str)"):
+    with pytest.raises(ModelError, match=r"measure needs a torch.nn.Module.*got a (function|str)"):
         fwt.measure(what, X)
