@@ -321,14 +321,20 @@ def evaluated_without_statistics(chance: random.Random) -> Specimen:
 
 @ill("mlp", "exploding backward", "exploding")
 def root_of_a_variance_over_time(chance: random.Random) -> Specimen:
-    """Statistics of rectified frames: a unit that is shut on all of them has a variance of 0."""
+    """A feature that is constant over time has a variance of 0.
+
+    A rectifier before it would mask the NaN: PyTorch's passes zero, whatever comes, where it is
+    shut.
+    """
 
     def forward(m: Any, x: Tensor) -> Tensor:
-        h = F.relu(m.frames(x))
+        h = m.scale * x
         return m.head(torch.cat([h.mean(1), torch.sqrt(h.var(1))], 1))
 
-    model = By(forward, frames=nn.Linear(8, 16), head=nn.Linear(32, 2))
-    return Specimen(model, torch.randn(64, 4, 8), where=("", "frames*", "head*"))
+    x = torch.randn(64, 4, 8)
+    x[:, :, 3] = 1.0
+    model = By(forward, scale=nn.Parameter(torch.ones(8)), head=nn.Linear(16, 2))
+    return Specimen(model, x, where=("", "scale*", "head*"))
 
 
 @ill("metric", "exploding backward", "exploding")

@@ -23,6 +23,8 @@ TOO_SMALL = 4.0
 """From this factor below it on: frameworks count fans so differently that less says nothing."""
 AS_PLANNED = 2.2
 """Within this factor of the plan a kernel is sound whatever the others do."""
+AS_ENTRIES = 1.5
+"""Factor within which a kernel's output is as strong as its entries make it."""
 ONE_RULE = 1.25
 """Kernels within this factor of one another follow one rule."""
 PLAUSIBLE = (0.02, 3.0)
@@ -109,10 +111,17 @@ def outliers_of(signal: Signal) -> Outliers | None:
 
 
 def _is_normalized(signal: Signal, weights: Weights) -> bool:
-    """Return whether a kernel has no scale: it is normalized itself, not what it puts out."""
+    """Return whether a kernel has no scale: it is normalized itself, not what it puts out.
+
+    Then its output isn't as strong as its entries would make it: a gradient that is orthogonal to
+    a plain kernel, by chance, doesn't do that.
+    """
     own = signal.layer_of(weights.name)
-    after = own is not None and own.follows.kind == NeighbourKind.NORMALIZED
-    return weights.scale_free and not after
+    if own is None or not weights.scale_free or weights.fans is None or own.input is None:
+        return False
+    plain = math.sqrt(weights.fans.fan_in) * weights.moments.rms * own.input.rms
+    as_plain = 1 / AS_ENTRIES < own.rms / plain < AS_ENTRIES if plain else True
+    return own.follows.kind != NeighbourKind.NORMALIZED and not as_plain
 
 
 def _starts_at_nothing(signal: Signal, weights: Weights) -> bool:

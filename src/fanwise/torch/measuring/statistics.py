@@ -145,7 +145,7 @@ def structure_of(kernel: Tensor) -> float | None:
     return min(found)
 
 
-ORTHOGONAL = 1e-5
+ORTHOGONAL = 3e-6
 """Cosine between a kernel and its gradient below which they are orthogonal but for rounding."""
 
 
