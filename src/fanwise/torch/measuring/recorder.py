@@ -269,7 +269,8 @@ class TorchRecorder(TorchTracer):
 
     def _kernels(self, node: int) -> tuple[str, ...]:
         """Return the kernels that a node comes from, without another kernel or a sum in between."""
-        nodes, found, pending, seen = self.builder.graph.nodes, {}, [node], set[int]()
+        nodes, pending, seen = self.builder.graph.nodes, [node], set[int]()
+        found: dict[str, None] = {}
         while pending:
             i = pending.pop()
             if i in seen:
