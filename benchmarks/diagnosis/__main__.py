@@ -23,6 +23,8 @@ from benchmarks.diagnosis import (  # noqa: F401  (they register their cases)
     healthy,
     second_defects,
     second_healthy,
+    third_defects,
+    third_healthy,
 )
 from benchmarks.diagnosis.cases import DIAGNOSIS_CASES, NO_DEFECT
 from benchmarks.diagnosis.score import alarm_table, json_values, score_table, scores
@@ -32,9 +34,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", default="100:110", help="first:last, the last not included")
     parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--collection", choices=("first", "second"), default="first")
+    parser.add_argument("--collection", choices=("first", "second", "third"), default="first")
     parser.add_argument(
-        "--held-out", action="store_true", help="the second collection's other half, by a hash"
+        "--held-out",
+        action="store_true",
+        help="the part of a collection that nobody looks at, by a hash",
     )
     parser.add_argument("--output", type=Path, help="folder for diagnosis.md and diagnosis.json")
     options = parser.parse_args()

@@ -50,7 +50,7 @@ class DiagnosisCase:
         accepted: other kinds that name the same fault truly: a layer of the wrong scale that
             saturates what follows is both. "kind direction" where the direction counts.
         make: from a source of chance to a specimen. PyTorch's generator is seeded as well.
-        collection: "first", on which thresholds were set, or "second".
+        collection: "first", on which thresholds were set, "second" or "third".
     """
 
     name: str
@@ -62,8 +62,12 @@ class DiagnosisCase:
 
     @property
     def held_out(self) -> bool:
-        """Whether it is in the half of the second collection that nobody looks at, by a hash."""
-        return self.collection == "second" and hash_of(self.name) % 2 == 1
+        """Whether it is in the part of its collection that nobody looks at, by a hash.
+
+        That is half of the second collection, and a third of the third.
+        """
+        parts = {"second": 2, "third": 3}.get(self.collection)
+        return parts is not None and hash_of(self.name) % parts == 1
 
     def build(self, seed: int) -> Specimen:
         """Return the specimen of a seed; the same bits each time."""

@@ -14,7 +14,7 @@ from torch import nn  # noqa: E402
 
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
 from fanwise.signal import Signal, Verdict  # noqa: E402
-from fanwise.signal.watch import TensorBoard, TrainingWatch, scalars_of  # noqa: E402
+from fanwise.signal.watch import Loggers, TensorBoard, TrainingWatch, scalars_of  # noqa: E402
 from fanwise.testing import assert_healthy  # noqa: E402
 
 X = torch.randn(32, 8, generator=torch.Generator().manual_seed(0))
@@ -30,14 +30,18 @@ def _no_tensorflow(monkeypatch):
 def scalars(folder):
     """Return what a folder's TensorBoard file says: {tag: {step: value}}."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
 
     found = EventAccumulator(str(folder))
     found.Reload()
     tensors = {tag: found.Tensors(tag) for tag in found.Tags()["tensors"]}
-    return {
-        tag: {event.step: event.tensor_proto.float_val[0] for event in events}
+    values = {
+        tag: {event.step: make_ndarray(event.tensor_proto).item() for event in events}
         for tag, events in tensors.items()
+        if not tag.endswith("text_summary")
     }
+    older = {tag: {e.step: e.value for e in found.Scalars(tag)} for tag in found.Tags()["scalars"]}
+    return values | older  # the format that PyTorch's writer has
 
 
 # --- when, what -----------------------------------------------------------------------------------
@@ -105,12 +109,39 @@ def test_without_tensorboard_nothing_is_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_written_is_told_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
+    asked, own = TensorBoard(tmp_path), TensorBoard(None)
+    own.folder = tmp_path  # where nobody asked for one
+    for step in range(3):
+        asked.write(step, {"a": 1.0})
+        own.write(step, {"a": 1.0})
+    assert [record.getMessage() for record in caplog.records] == [
+        f"nothing is written to {tmp_path}: TensorBoard is missing, pip install tensorboard"
+    ]
+
+
+def test_a_logger_that_fails_is_told_once(caplog):
+    loggers, taken = Loggers(), []
+
+    def refuse():
+        raise OSError("disk full")
+
+    for step in range(3):
+        loggers.hand("Paper", refuse)
+        loggers.hand("Slate", lambda step=step: taken.append(step))
+    assert taken == [0, 1, 2]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Paper didn't take fanwise's numbers: OSError: disk full"
+    ]
+
+
 # --- Lightning --------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:::lightning", "ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_lightning(tmp_path):
+def test_lightning(tmp_path, caplog):
     require("lightning", "tensorboard")
     from lightning.pytorch import LightningModule, Trainer, seed_everything
     from lightning.pytorch.loggers import CSVLogger
@@ -154,22 +185,40 @@ def test_lightning(tmp_path):
     assert "fanwise/rms/body.0" in logged
     assert len(logged.splitlines()) == 4
 
+    class Refusing(CSVLogger):
+        def log_metrics(self, metrics, step=None):
+            raise OSError("disk full")
+
+    refused, kept = SignalCallback(X, every=3), CSVLogger(tmp_path, name="kept")
+    train([refused], [Refusing(tmp_path, name="refusing"), kept])
+    assert [step for step, _ in refused.history] == [0, 3, 6]
+    assert "fanwise/rms/body.0" in (tmp_path / "kept/version_0/metrics.csv").read_text()
+    told = [r.getMessage() for r in caplog.records if "Refusing" in r.getMessage()]
+    assert told == ["Refusing didn't take fanwise's numbers: OSError: disk full"]
+
 
 # --- transformers -----------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_transformers(tmp_path):
+def test_transformers(tmp_path, caplog, monkeypatch):
     require("transformers", "accelerate", "tensorboard")
-    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments, set_seed
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+        set_seed,
+    )
 
     from fanwise.torch.transformers import SignalCallback
 
     tokens = torch.randint(0, 50, (16, 6), generator=torch.Generator().manual_seed(0))
     rows = [{"input_ids": row, "labels": row} for row in tokens]
 
-    def train(name, callbacks):
+    def train(name, callbacks, report_to=()):
         set_seed(0)
         model = LlamaForCausalLM(
             LlamaConfig(
@@ -179,7 +228,7 @@ def test_transformers(tmp_path):
         )  # fmt: skip
         how = TrainingArguments(
             output_dir=str(tmp_path / name), max_steps=5, per_device_train_batch_size=4,
-            report_to=[], save_strategy="no", disable_tqdm=True, use_cpu=True,
+            report_to=list(report_to), save_strategy="no", disable_tqdm=True, use_cpu=True,
             dataloader_pin_memory=False, logging_strategy="no",
         )  # fmt: skip
         Trainer(model, how, train_dataset=rows, callbacks=callbacks).train()
@@ -195,6 +244,32 @@ def test_transformers(tmp_path):
     assert written[f"fanwise/rms/{name}"] == {
         step: pytest.approx(found.layers[0].rms) for step, found in callback.history
     }
+
+    class Keeps(TrainerCallback):
+        """A logger of the user's own."""
+
+        def __init__(self):
+            self.steps = []
+
+        def on_log(self, args, state, control, logs=None, **given):
+            if f"fanwise/rms/{name}" in logs:
+                self.steps.append(state.global_step)
+
+    class Refuses(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **given):
+            if "fanwise/defects" in logs:
+                raise OSError("disk full")
+
+    keeps = Keeps()
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    again = SignalCallback({"input_ids": tokens, "use_cache": False}, every=2)
+    train("reported", [Refuses(), again, keeps], ["tensorboard"])
+    assert keeps.steps == [0, 2, 4]
+    assert not (tmp_path / "reported" / "runs").exists()
+    (board,) = {file.parent for file in (tmp_path / "board").rglob("events.*")}
+    assert set(scalars(board)[f"train/fanwise/rms/{name}"]) == {0, 2, 4}
+    told = [r.getMessage() for r in caplog.records if "Refuses" in r.getMessage()]
+    assert told == ["Refuses didn't take fanwise's numbers: OSError: disk full"]
 
 
 # --- a helper for test suites -------------------------------------------------------------------

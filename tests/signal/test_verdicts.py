@@ -12,6 +12,7 @@ from fanwise.signal import Moments, NotFinite, Output, ResidualSum, Twins, Weigh
 
 NORM = Neighbour("layer norm", "normalized")
 REDRAW = "fanwise.torch.init_(model, inputs, seed=0)"
+ANEW = 'fanwise.torch.init_(model, inputs, seed=0, keep="nothing")'
 
 
 PLANNED = math.sqrt(2.0 / WIDTH)
@@ -65,7 +66,7 @@ def test_collapsed_at_once_by_a_bias():
         "collapsed forward, from 'layers.2' on. Different inputs turn into one: the mean cosine "
         "between their representations is 0.3 before layers.2, 0.9995 after it and 0.9997 at "
         "layers.4, while the rms stays 50. What differs is 0.02 of it: a bias drowns the rest. "
-        f"{REDRAW} draws zero biases. The cosine would then stay below 0.95."
+        f"{ANEW} draws zero biases. The cosine would then stay below 0.95."
     )
 
 
@@ -96,7 +97,7 @@ def test_biased_by_a_bias():
     layers[2] = layer(2, rms=5.2, mean=5.0, spread=1.4)
     assert str(one(layers)) == (
         "biased, from 'layers.2' on. What layers.2.weight puts out has mean 5 and spread 1.4 "
-        f"before relu: its bias is large. {REDRAW} draws zero biases. The mean after layers.2 "
+        f"before relu: its bias is large. {ANEW} draws zero biases. The mean after layers.2 "
         "would be near 0."
     )
 
@@ -327,9 +328,9 @@ def test_a_dead_branch():
     assert str(one(layers, weights=parts, sums=branch(*names))) == (
         "dead branch, from 'layers.0' on. None of the 3 parameters of the branch that ends in "
         "block.down gets a gradient: layers.1.weight and block.alpha are both zero, and each waits "
-        "for the other. Its rms is 0 beside a stream of 1. Let one of them start at zero, not "
-        "both: set layers.1.weight to its planned draw. Its last factor would get a gradient at "
-        "the first step, the others from the second on."
+        "for the other. Its rms is 0 beside a stream of 1. Let one of them at most "
+        "start at zero: set layers.1.weight to its planned draw. Its last factor would get a "
+        "gradient at the first step, the others from the second on."
     )
     learning = replace(parts[2], gradient_rms=1e-3)
     learns = [*parts[:2], learning]

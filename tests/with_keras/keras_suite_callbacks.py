@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import fanwise.keras as fwk
+from fanwise.errors import ArgumentError
 from fanwise.keras.callbacks import SignalCallback
 from fanwise.testing import assert_healthy
 
@@ -41,6 +42,24 @@ def test_it_measures_and_leaves_the_training_as_it_is():
     z = X @ start[0] + start[1]
     assert first.rms == pytest.approx(float(np.sqrt(np.mean(z * z))), rel=1e-5)
     assert len({signal.layers[0].weight_rms for _, signal in callback.history}) == 3
+
+
+@pytest.mark.parametrize("in_logs", ["defects", "all"])
+def test_the_logs_of_fit_have_the_latest_numbers(in_logs, tmp_path):
+    callback = SignalCallback(X, every=3, in_logs=in_logs)
+    model, _ = trained([callback, keras.callbacks.CSVLogger(tmp_path / "log.csv")])
+    kept = model.history.history
+    name = callback.history[0][1].layers[0].name
+    assert kept["fanwise/defects"] == [float(len(callback.history[i][1].verdicts)) for i in (1, 2)]
+    assert (f"fanwise/rms/{name}" in kept) == (in_logs == "all")
+    head, *rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert "fanwise/defects" in head.split(",")
+    assert len(rows) == 2
+
+
+def test_what_goes_into_the_logs_is_checked():
+    with pytest.raises(ArgumentError, match='in_logs is "defects" or "all"'):
+        SignalCallback(X, in_logs="some")
 
 
 def test_it_measures_the_weights_of_the_moment():

@@ -232,7 +232,7 @@ class Context:
         if node is not None and step is not None and _kind(step) is Scores:
             then = self._follow((node,), consumers)
             if then is not None and then.logits:
-                neighbour = ATTENDED
+                neighbour = replace(ATTENDED, step=StepName.SOFTMAX)
         logits = step is not None and _kind(step) is Softmax
         if node is not None and self._sums_kernels(node) and not curves:
             then = self._follow((node,), consumers)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fanwise.signal import Layer, Signal, predicted_backward, predicted_forward
+from fanwise.signal.roles import roles_of
 
 Style = Literal["before", "after", "predicted"]
 BEFORE, AFTER, PREDICTED = "as it is", "after init_", "predicted after init_"
@@ -19,12 +20,16 @@ LEAST_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Series:
-    """One line: a value for each layer, None where there is none that can be drawn."""
+    """One line: a value for each layer, None where there is none that can be drawn.
+
+    `role` is that of its layers, where there is a line for each role.
+    """
 
     label: str
     style: Style
     values: tuple[float | None, ...]
     varying: bool = False
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,14 +178,34 @@ def charts(signal: Signal, after: Signal | None = None) -> Charts:
             tuple(lines(lambda layer: layer.scale, log=True)),
         ),
     ]
-    made += filter(None, (_stream(signal, after), _updates(signal, after)))
+    made += filter(None, (_updates(signal, after),))
     for key, title, quantity, pick in SHARE_CHARTS:
         shown = lines(pick, log=False)
         if any((value or 0.0) >= LEAST_SHARE for series in shown for value in series.values):
             made.append(Chart(key, title, quantity, False, tuple(shown)))
     names = tuple(layer.name for layer in signal.layers)
+    made = [_by_role(chart, roles_of(names)) for chart in made]
+    stream = _stream(signal, after)
+    if stream is not None:  # what runs level in a residual model
+        made.insert(0, stream)
     where = signal.verdicts[0].where if signal.verdicts else ""
     return Charts(names, tuple(c for c in made if c.series), _index_of(signal.layers, where))
+
+
+def _by_role(chart: Chart, roles: Sequence[str]) -> Chart:
+    """Return a chart with a line for each role, and a point for each layer without one."""
+    if not any(roles):
+        return chart
+    groups: dict[tuple[str, int], set[int]] = {}
+    for i, role in enumerate(roles):
+        groups.setdefault((role, 0 if role else i), set()).add(i)
+    lines = []
+    for series in chart.series:
+        for (role, _), own in groups.items():
+            values = tuple(v if i in own else None for i, v in enumerate(series.values))
+            if any(v is not None for v in values):
+                lines.append(replace(series, values=values, role=role))
+    return replace(chart, series=tuple(lines), joined=True)
 
 
 def _index_of(layers: Sequence[Layer], where: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,10 @@ RC_PARAMS: dict[Any, Any] = {
 CHART_WIDTH, CHART_HEIGHT = 3.4, 2.1
 """Inches of one chart: two stand side by side across a page."""
 FIGURE_FORMATS = ("png", "svg", "pdf")
+MOST_NAMED, SHORT_NAME, LONGEST_NAME = 8, 4, 24
+"""Most layers that are named below an axis; letters of a name that stands upright, and of any."""
+ROLE_SPACE = 0.08
+"""Share of a chart's height that a role's name takes."""
 MOST_MARKED = 60
 """Layers up to which each has a marker."""
 
@@ -128,5 +133,38 @@ def _draw(axes: Axes, chart: Chart, found: Charts) -> None:
     if found.where is not None:
         axes.axvline(found.where, color="#b3261e", linewidth=0.8, linestyle=(0, (2, 3)))
     axes.set_title(f"{chart.title}: {chart.quantity}", loc="left")
-    axes.set_xlabel("kernel, in execution order")
-    axes.locator_params(axis="x", integer=True)
+    _name_layers(axes, found.names)
+    _name_roles(axes, chart)
+
+
+def _name_layers(axes: Axes, names: Sequence[str]) -> None:
+    """Name layers below the axis, evenly spaced ones of many."""
+    n = len(names)
+    most = min(n, MOST_NAMED)
+    shown = sorted({round(i * (n - 1) / max(most - 1, 1)) for i in range(most)})
+    texts = [names[i] if len(names[i]) <= LONGEST_NAME else f"…{names[i][1 - LONGEST_NAME:]}"
+             for i in shown]  # fmt: skip
+    axes.set_xticks(shown, texts, fontsize=6)
+    if max(map(len, texts)) > SHORT_NAME:
+        axes.tick_params(axis="x", rotation=30)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.5, n - 0.5)
+
+
+def _name_roles(axes: Axes, chart: Chart) -> None:
+    """Write each line's role beside its end, apart from one another."""
+    ends = {
+        s.role: next(v for v in reversed(s.values) if v is not None)
+        for s in reversed(chart.series)
+        if s.role and not s.varying and s.style != "predicted"
+    }
+    if not ends:
+        return
+    to_axes = axes.transData + axes.transAxes.inverted()
+    at = {role: float(to_axes.transform((0.0, v))[1]) for role, v in ends.items()}
+    below = -1.0
+    for role in sorted(at, key=lambda role: at[role]):
+        below = max(at[role], below + ROLE_SPACE)
+        axes.text(1.01, below, role, transform=axes.transAxes, fontsize=6, va="center",
+                  color="#6a707a")  # fmt: skip

@@ -38,6 +38,12 @@ def signal_section(found: Charts) -> str:
         f'{"2 4" if s.varying else DASHES[s.style]}"/></svg>{escape(label)}</li>'
         for label, s in labels.items()
     )
+    lead = "Kernels in execution order. A healthy signal runs level."
+    if any(s.role for chart in found.charts for s in chart.series):
+        lead = (
+            "Kernels in execution order, one line for those of one role in all blocks. In a "
+            "healthy signal each runs level; a stream of unit branches grows as a root."
+        )
     figures = "\n".join(
         f"<figure><figcaption><h3>{chart.title}</h3>{chart.quantity}</figcaption>\n"
         f'<div class="plot" id="chart-{chart.key}" role="img" aria-label="'
@@ -47,7 +53,7 @@ def signal_section(found: Charts) -> str:
     )
     return (
         '<section aria-labelledby="signal-h"><h2 id="signal-h">The signal, layer by layer</h2>\n'
-        '<p class="lead">Kernels in execution order. A healthy signal runs level. Drag to enlarge, '
+        f'<p class="lead">{lead} Drag to enlarge, '
         "double-click to see all, click a layer to look into it.</p>\n"
         f'<ul class="legend">{legend}</ul>\n<div class="charts">\n{figures}\n</div>\n'
         "<noscript><p>The charts need scripts; every number is in the tables.</p></noscript>"

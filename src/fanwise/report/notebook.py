@@ -46,15 +46,17 @@ def signal_html(signal: Signal) -> str:
 
 def plan_html(plan: Plan) -> str:
     """Return a plan as a fragment of HTML: what is drawn for each parameter."""
-    heads = ("parameter", "shape", "role", "fed by", "scheme", "std")
+    heads = ("parameter", "shape", "role", "fan in", "fan out", "fed by", "scheme", "std", "why")
     rows = [
         (
             row.name,
             shape_text(row.shape),
             row.role,
+            *(f"{fan:g}" if fan is not None else "" for fan in (row.fan_in, row.fan_out)),
             row.feeds,
             row.scheme,
             number_text(row.std) if row.std is not None else "",
+            row.reason,
         )
         for row in plan.rows
     ]

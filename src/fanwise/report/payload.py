@@ -33,6 +33,7 @@ def payload(signal: Signal, after: Signal | None, found: Charts) -> str:
                         "label": series.label,
                         "style": series.style,
                         "varying": series.varying,
+                        "role": series.role,
                         "values": [_short(v) for v in series.values],
                     }
                     for series in chart.series

@@ -14,7 +14,6 @@ from fanwise.signal.dead_units import dead
 from fanwise.signal.drowned import drowned
 from fanwise.signal.hot_head import LARGE_WEIGHTS, hot_head
 from fanwise.signal.identical import identical
-from fanwise.signal.large_inputs import large_input
 from fanwise.signal.norms_of_one import norm_of_one
 from fanwise.signal.not_finite import not_finite as first_not_finite
 from fanwise.signal.outliers import Outliers, outliers_of
@@ -24,6 +23,7 @@ from fanwise.signal.residual_growth import residual_growth
 from fanwise.signal.saturated import saturated
 from fanwise.signal.swapped_fans import swapped_fans
 from fanwise.signal.training import has_learned, said_of_trained
+from fanwise.signal.unscaled_inputs import unscaled_input
 from fanwise.signal.values import (
     Cut,
     CutReason,
@@ -127,9 +127,9 @@ def _verdicts(signal: Signal, redraw: str, *, trained: bool) -> list[Verdict]:
 
 def _outside(signal: Signal, found: list[Verdict], redraw: str) -> Verdict | None:
     """Return the verdict on a cause that shows as other defects: inputs, sums, scores, layouts."""
-    large = large_input(signal, found)
-    if large is not None:
-        return large
+    unscaled = unscaled_input(signal, found)
+    if unscaled is not None:
+        return unscaled
     kinds = {v.kind for v in found}
     norm = biased_norm(signal)
     if norm is not None:

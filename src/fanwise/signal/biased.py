@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from fanwise.network.uses import NeighbourKind, Role, StepName
-from fanwise.signal.phrases import how_many
+from fanwise.signal.phrases import how_many, redraw_all
 from fanwise.signal.saturated import starts_as_gate
 from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict, Weights
 
@@ -60,7 +60,8 @@ def _bias(signal: Signal, layer: Layer, weights: Weights | None, redraw: str) ->
     """Return why a layer's mean is large; None where it isn't, or where that does no harm."""
     z, fed, follows = layer.output, layer.input, layer.follows.kind
     # A norm takes a mean out, a sum or the like has others beside it, at the output it is a prior.
-    harms = follows not in ("normalized", "output", "mixed") and not starts_as_gate(layer)
+    harms = follows not in ("normalized", "mixed") and not layer.is_head
+    harms = harms and not starts_as_gate(layer)
     alike = layer.input_cosine if layer.feeds.step == StepName.INPUT and harms else None
     if alike is not None and ALIKE_INPUTS < alike < EQUAL_INPUTS and fed is not None:
         standardized = layer.rms / fed.rms if fed.rms else layer.rms
@@ -89,7 +90,7 @@ def _bias(signal: Signal, layer: Layer, weights: Weights | None, redraw: str) ->
     if harms and abs(z.mean) > LARGE_MEAN * z.spread and layer.feeds.kind != NeighbourKind.OUTPUT:
         own = signal.bias_of(layer)
         if not signal.weights:
-            why, fix = "its bias is large.", f"{redraw} draws zero biases."
+            why, fix = "its bias is large.", f"{redraw_all(redraw)} draws zero biases."
         elif own is not None and abs(own.moments.mean) > 0.5 * abs(z.mean):
             why = f"its bias, {own.name}, has mean {own.moments.mean:.3g}."
             fix = f"Set {own.name} to zero."
@@ -98,7 +99,7 @@ def _bias(signal: Signal, layer: Layer, weights: Weights | None, redraw: str) ->
             fix = "Take the elements' mean in place of their sum, or divide it by their number."
         else:
             why = "what feeds it has a mean that its weights pass on."
-            fix = f"Look at the biases before it: {redraw} draws zero ones."
+            fix = f"Look at the biases before it: {redraw_all(redraw)} draws zero ones."
         return _Bias(
             layer,
             f"What {layer.parameter} puts out has mean {z.mean:.3g} and spread {z.spread:.3g} "

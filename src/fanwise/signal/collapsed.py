@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fanwise.signal.phrases import BIAS_DROWNS, is_off_plan
+from fanwise.signal.phrases import BIAS_DROWNS, is_off_plan, redraw_all
 from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict
 from fanwise.signal.vanishing_exploding import loses_variation_at
 
@@ -34,7 +34,9 @@ def collapsed(layers: tuple[Layer, ...], redraw: str, *, closed: bool = False) -
         by_position, None, redraw, of_positions=True
     )
     lost = loses_variation_at(layers)
-    return found or (_all_at_once(lost, redraw) if lost is not None else None)
+    if found is not None or lost is None or lost.may_start_at_zero:
+        return found
+    return _all_at_once(lost, redraw)
 
 
 def starts_closed(signal: Signal) -> bool:
@@ -80,7 +82,7 @@ def _collapse(
     sudden = left[at] < 0.2 * before
     if sudden and first.varying is not None and first.rms > BIAS_DROWNS * first.varying:
         cause += f" What differs is {first.varying / first.rms:.2g} of it: a bias drowns the rest."
-        fix = f"{redraw} draws zero biases."
+        fix = f"{redraw_all(redraw)} draws zero biases."
     elif sudden or of_positions:
         fix = "Keep a skip connection around what averages them."
     else:

@@ -6,15 +6,18 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fanwise.network.uses import Role
-from fanwise.signal.values import Cut, CutReason, Direction, Kind, Signal, Verdict
+from fanwise.signal.phrases import all_but_one
+from fanwise.signal.values import Cut, CutReason, Direction, Kind, Signal, Verdict, Weights
 
-STRUCTURAL = frozenset({CutReason.NO_GRAD, CutReason.DETACHED})
-"""Reasons that lie in the model's code, whatever its weights."""
 ROUNDED = frozenset(
     {"round", "floor", "ceil", "trunc", "sign", "argmax", "argmin", "gt", "ge", "lt", "le", "topk"}
     | {"one_hot", "sort", "eq", "ne", "bucketize", "bernoulli", "multinomial", "heaviside", "max"}
 )
 """Operations whose derivative is zero wherever it exists, or that give whole numbers."""
+
+
+OPERATIONS = {"_local_scalar_dense": "item"}
+"""Operations that a reader knows by another name."""
 
 
 class CutOff(NamedTuple):
@@ -31,9 +34,13 @@ def cut_off(signal: Signal, explained: Iterable[str], redraw: str) -> list[CutOf
     well be taken out again, and a target network: a copy of one that learns, or of its layers.
     """
     known = {w.name: w for w in signal.weights}
+    explained = {*explained}
     spared = {*explained, *_targets(signal)}
     found = []
     for cut in signal.cuts:
+        zeros = {w.name for w in _zeros(signal, cut)}
+        if cut.reason == CutReason.ZEROS and zeros and zeros <= explained:
+            continue  # a dead branch, and what lies before it
         names = [n for n in cut.parameters if n not in spared]
         if any(known[n].role not in (Role.BIAS, Role.RECURRENT_BIAS) for n in names if n in known):
             found.append(CutOff(cut.reason, _verdict(signal, cut, names, redraw)))
@@ -42,39 +49,24 @@ def cut_off(signal: Signal, explained: Iterable[str], redraw: str) -> list[CutOf
 
 def _verdict(signal: Signal, cut: Cut, names: list[str], redraw: str) -> Verdict:
     many = f"None of {len(names)} parameters, {names[0]} the first," if len(names) > 1 else names[0]
-    place = f"in {cut.module!r}" if cut.module else "in the model's own forward"
+    place = _place(cut)
     verb = "ever gets a gradient" if len(names) > 1 else "never gets a gradient"
     where = signal.where(names[0])
     if cut.reason == CutReason.ZEROS:
-        zeros = [w.name for w in signal.weights if w.name in names and w.moments.rms == 0]
-        zeros = zeros or names[:1]
-        # A bias of zero adds nothing, and keeps nothing shut.
-        factors = [n for n in zeros if (w := signal.weights_of(n)) and w.role != Role.BIAS] or zeros
+        zeros = _zeros(signal, cut) or [w for w in signal.weights if w.name == names[0]]
+        factors = [w.name for w in zeros]
         where = signal.where(factors[0])
-        pair = " and ".join(factors[:2])
+        are, they = ("are", "they are") if len(factors) > 1 else ("is", "it is")
         cause = (
-            f"{many} {verb}: {pair} {'are' if len(factors) > 1 else 'is'} zero, and so is what "
-            f"{place} they are multiplied with, so that each waits for the other, at every step."
-        )
-        fix = f"Let one of them start away from zero: set {factors[0]} to its planned draw."
-    elif cut.reason == CutReason.NO_GRAD:
-        cause = f"{many} {verb}: {cut.operation} {place} runs without gradients (torch.no_grad)."
-        fix = "Run it with gradients; if it is meant, say so: requires_grad_(False)."
-    elif cut.reason == CutReason.DETACHED and cut.operation not in ROUNDED:
-        cause = (
-            f"{many} {verb}: its way back ends at {cut.operation} {place}, whose output is cut off "
-            "(a detach, .data, .numpy() or .tolist())."
-        )
-        fix = "Take that out; if it is meant, say so: requires_grad_(False)."
-    elif cut.operation in ROUNDED:
-        cause = (
-            f"{many} {verb}: its way back ends at {cut.operation} {place}, "
-            "whose derivative is zero or doesn't exist."
+            f"{many} {verb}: {' and '.join(factors)} {are} zero, and so is what {they} multiplied "
+            f"with {place}, so that each waits for the other, at every step."
         )
         fix = (
-            "Pass the gradient straight through, y = x + (f(x) - x).detach(), or weight by a "
-            "softmax in its place."
+            f"Let one of them at most start at zero: set {all_but_one(zeros)} to its planned draw."
         )
+    elif cut.reason.structural or cut.operation in ROUNDED:
+        end, fix = way_back(cut)
+        cause = f"{many} {verb}: {end}."
     else:
         cause = (
             f"{many} {verb}, after several steps either: on its way back it is zero after "
@@ -85,12 +77,38 @@ def _verdict(signal: Signal, cut: Cut, names: list[str], redraw: str) -> Verdict
     return Verdict(Kind.DEAD_BRANCH, Direction.BACKWARD, where, cause, fix, 1.0, after)
 
 
+def way_back(cut: Cut) -> tuple[str, str]:
+    """Return where the gradient's way back ends that the model's code cuts, and the mend."""
+    place, operation = _place(cut), OPERATIONS.get(cut.operation, cut.operation)
+    if cut.reason == CutReason.NO_GRAD:
+        end = f"{operation} {place} runs without gradients (torch.no_grad)"
+        return end, "Run it with gradients; if it is meant, say so: requires_grad_(False)."
+    end = f"its way back ends at {operation} {place}, whose"
+    if cut.operation in ROUNDED:
+        return f"{end} derivative is zero or doesn't exist", (
+            "Pass the gradient straight through, y = x + (f(x) - x).detach(), or weight by a "
+            "softmax in its place."
+        )
+    end += " output is cut off (a detach, .data, .item(), .numpy() or .tolist())"
+    return end, "Take that out; if it is meant, say so: requires_grad_(False)."
+
+
+def _place(cut: Cut) -> str:
+    return f"in {cut.module!r}" if cut.module else "in the model's own forward"
+
+
+def _zeros(signal: Signal, cut: Cut) -> list[Weights]:
+    """Return the parameters behind a cut that are zero, and keep it shut: a bias adds nothing."""
+    zeros = [w for w in signal.weights if w.name in cut.parameters and w.moments.rms == 0]
+    return [w for w in zeros if w.role not in (Role.BIAS, Role.RECURRENT_BIAS)] or zeros
+
+
 def _targets(signal: Signal) -> set[str]:
     """Return the parameters of networks that are copies of others, which learn in their place.
 
     A copy has the same values, or at least two kernels with the same names and shapes in it.
     """
-    lost = {n for cut in signal.cuts if cut.reason in STRUCTURAL for n in cut.parameters}
+    lost = {n for cut in signal.cuts if cut.reason.structural for n in cut.parameters}
     learned = {w.name: w for w in signal.weights if w.learns}
     found = {
         n for t in signal.twins for n in t.parameters if n in lost and not lost >= {*t.parameters}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fanwise.network.uses import NeighbourKind, Role
-from fanwise.signal.phrases import how_many
+from fanwise.network.uses import Role
+from fanwise.signal.cut_off import way_back
+from fanwise.signal.phrases import all_but_one, how_many, redraw_all
 from fanwise.signal.values import Direction, Kind, ResidualSum, Signal, Verdict
 
 ADDED_ROLES: frozenset[Role] = frozenset({Role.BIAS, Role.RECURRENT_BIAS})
@@ -33,9 +34,7 @@ def dead_branches(signal: Signal, redraw: str) -> DeadBranches | None:
     if looked:
         gradients = {w.name: None if w.learns is None else float(w.learns) for w in signal.weights}
         gradients |= {w.name: None for w in signal.weights if w.gradient_rms is None}
-    if not looked and not any(
-        x.gradient_rms for x in signal.layers if x.follows.kind != NeighbourKind.OUTPUT
-    ):
+    if not looked and not any(x.gradient_rms for x in signal.layers if not x.is_head):
         return None  # the head is zero, and nothing before it gets a gradient yet
     biases = {w.name for w in signal.weights if w.role in ADDED_ROLES}
     dead: list[tuple[ResidualSum, list[str]]] = []
@@ -47,20 +46,28 @@ def dead_branches(signal: Signal, redraw: str) -> DeadBranches | None:
         return None
     first, own = dead[0]
     where = first.layers[0] if first.layers else signal.where(own[0])
-    zeros = [w.name for w in signal.weights if w.name in own and w.moments.rms == 0 and w.size > 0]
+    zeros = [w for w in signal.weights if w.name in own and w.moments.rms == 0 and w.size > 0]
+    cut = next((c for c in signal.cuts if c.reason.structural and own[0] in c.parameters), None)
     shut = [x for x in signal.layers if x.name in first.layers and (x.dead or 0.0) > SHUT]
     if shut:
         why = f"{shut[0].then} after {shut[0].name} has no slope on any sample"
-        fix = f"Draw its bias zero: {redraw}."
+        fix = f"{redraw_all(redraw)} draws its bias zero."
     elif first.branch == 0 and len(zeros) > 1:
-        why = f"{' and '.join(zeros[:2])} are both zero, and each waits for the other"
-        fix = f"Let one of them start at zero, not both: set {zeros[0]} to its planned draw."
+        both = "both " if len(zeros) == 2 else ""
+        why = f"{' and '.join(w.name for w in zeros)} are {both}zero, and each waits for the other"
+        fix = (
+            f"Let one of them at most start at zero: set {all_but_one(zeros)} to its planned draw."
+        )
+    elif cut is not None:
+        why, fix = way_back(cut)
     else:
-        why = "it is cut off from the loss (a detach, a factor of zero)"
-        fix = "Take the detach or the constant factor out of the branch."
+        why = "it is cut off from the loss (a factor of zero)"
+        fix = "Take the constant factor out of the branch."
+    many = len(own) > 1
+    whose = f"None of the {len(own)} parameters" if many else own[0]
     cause = (
-        f"None of the {len(own)} parameters of the branch that ends in {first.name} gets a "
-        f"gradient: {why}. Its rms is {first.branch:.3g} beside a stream of {first.stream:.3g}."
+        f"{whose} of the branch that ends in {first.name} gets {'a' if many else 'no'} gradient: "
+        f"{why}. Its rms is {first.branch:.3g} beside a stream of {first.stream:.3g}."
         f"{how_many([s.name for s, _ in dead], 'branches')}"
     )
     after = "Its last factor would get a gradient at the first step, the others from the second on."

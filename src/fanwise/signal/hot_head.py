@@ -6,7 +6,7 @@ import math
 
 from fanwise.network.uses import Role
 from fanwise.signal.outliers import Outliers
-from fanwise.signal.phrases import is_off_plan
+from fanwise.signal.phrases import is_off_plan, redraw_all
 from fanwise.signal.values import Direction, Kind, Layer, LossKind, Output, Signal, Verdict
 
 HOT_WITH_LOSS = 4.0
@@ -120,7 +120,11 @@ def _of_bias(
     if output.kind == LossKind.BINARY and 0 < output.target_mean < 1:
         prior = math.log(output.target_mean / (1 - output.target_mean))
         fix = f"Set {own.name} to the labels' log-odds, {prior:.2g}"
-    return "", f"{own.name} has mean {own.moments.mean:.3g}.", f"{fix}; {redraw} draws zeros."
+    return (
+        "",
+        f"{own.name} has mean {own.moments.mean:.3g}.",
+        f"{fix}; {redraw_all(redraw)} draws zeros.",
+    )
 
 
 def _of_factor(signal: Signal, output: Output, layer: Layer | None) -> tuple[str, str, str] | None:
@@ -137,7 +141,8 @@ def _of_factor(signal: Signal, output: Output, layer: Layer | None) -> tuple[str
         return None
     factor = output.rms / layer.rms
     scalars = [w for w in signal.weights if w.size == 1 and w.learns and w.moments.rms > 1.0]
-    cause = f"They are {factor:.3g} times {layer.name}'s output: a factor or a temperature."
+    cause = f"They are {factor:.3g} times {layer.name}'s output: a factor, a temperature, or what "
+    cause += "is added to it."
     fix = f"Divide the logits by {output.rms:.2g}"
     if scalars:
         cause += f" {scalars[-1].name} is {scalars[-1].moments.mean:.3g}."

@@ -1,8 +1,9 @@
 """Outliers: kernels off the rule that most of the model's kernels follow.
 
 The rule may be any: the plan's, one over the root of a fan, or one deviation for all. A kernel that
-keeps to the plan is never an outlier, nor is a small one that ends a branch or the model: zeros
-there are how ReZero, Fixup and many heads start.
+keeps to the plan is never an outlier, nor is a small one that ends a branch, the weaker part of a
+sum or the model: zeros there are how ReZero, Fixup and many heads start. One that is normalized has
+no scale.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ TOO_SMALL = 4.0
 """From this factor below it on: frameworks count fans so differently that less says nothing."""
 AS_PLANNED = 2.2
 """Within this factor of the plan a kernel is sound whatever the others do."""
+AS_ENTRIES = 1.5
+"""Factor within which a kernel's output is as strong as its entries make it."""
 ONE_RULE = 1.25
 """Kernels within this factor of one another follow one rule."""
 PLAUSIBLE = (0.02, 3.0)
@@ -77,7 +80,10 @@ def outliers_of(signal: Signal) -> Outliers | None:
     kernels = [
         w
         for w in signal.known_weights
-        if w.fans is not None and w.scale is not None and not _starts_at_nothing(signal, w)
+        if w.fans is not None
+        and w.scale is not None
+        and not _is_normalized(signal, w)
+        and not _starts_at_nothing(signal, w)
     ]
     if kernels and not any(w.moments.rms > 0 for w in kernels):
         return Outliers({w.name: 0.0 for w in kernels}, PLANNED.words, len(kernels))
@@ -85,6 +91,7 @@ def outliers_of(signal: Signal) -> Outliers | None:
         return None
     rule, level, usual = _common_rule(kernels)
     margin = 1.0 if len(kernels) > 2 else 2.0
+    weaker = {name for each in signal.sums for name in each.weaker}
     factors = {}
     for w in kernels:
         expected = (rule.std(w) or math.nan) * level
@@ -96,10 +103,25 @@ def outliers_of(signal: Signal) -> Outliers | None:
         off = off and not 0.5 < relative < 2.0 and not 1.0 / AS_PLANNED <= own <= AS_PLANNED
         off = off and (factor > 1.0) == (own > 1.0)  # else the others are off, by the plan
         layer = signal.layer_of(w.name)
-        small_start = factor < 1.0 and layer is not None and layer.may_start_at_zero
+        ends = w.name in weaker or (layer is not None and layer.may_start_at_zero)
+        small_start = factor < 1.0 and ends
         if off and not small_start:
             factors[w.name] = factor
     return Outliers(factors, rule.words, len(kernels)) if factors else None
+
+
+def _is_normalized(signal: Signal, weights: Weights) -> bool:
+    """Return whether a kernel has no scale: it is normalized itself, not what it puts out.
+
+    Then its output isn't as strong as its entries would make it: a gradient that is orthogonal to
+    a plain kernel, by chance, doesn't do that.
+    """
+    own = signal.layer_of(weights.name)
+    if own is None or not weights.scale_free or weights.fans is None or own.input is None:
+        return False
+    plain = math.sqrt(weights.fans.fan_in) * weights.moments.rms * own.input.rms
+    as_plain = 1 / AS_ENTRIES < own.rms / plain < AS_ENTRIES if plain else True
+    return own.follows.kind != NeighbourKind.NORMALIZED and not as_plain
 
 
 def _starts_at_nothing(signal: Signal, weights: Weights) -> bool:

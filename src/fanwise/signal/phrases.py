@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fanwise.signal.values import Weights
+
 OFF_PLAN = 1.15
 """Factor between a weight's deviation and the planned one from which it is named as the cause."""
 ROUNDING = 1e-6
@@ -33,6 +35,15 @@ def redraw_all(redraw: str) -> str:
     'init_(model, inputs, seed=0, keep="nothing")'
     """
     return f'{redraw.removesuffix(")")}, keep="nothing")'
+
+
+def all_but_one(zeros: Sequence[Weights]) -> str:
+    """Return the names of factors of zero that must be drawn: all but one whose draw is zero too.
+
+    Where none is drawn as zeros, the last may stay.
+    """
+    kept = next((w for w in zeros if not w.planned_rms), zeros[-1])
+    return " and ".join(w.name for w in zeros if w is not kept or len(zeros) == 1)
 
 
 def how_many(names: Sequence[str], what: str) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from fanwise.network.uses import Role
+from fanwise.signal.phrases import redraw_all
 from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict, Weights
 
 FEWEST_STEPS = 20
@@ -32,12 +36,25 @@ def recurrence(signal: Signal, redraw: str) -> Verdict | None:
     return None
 
 
+def carries(calls: Sequence[Layer]) -> bool:
+    """Return whether a kernel that runs over its own output, call by call, has a fair scale.
+
+    Over many steps the gradient of the last state still vanishes, as it does in PyTorch's own
+    recurrences at their start; they train.
+    """
+    first = calls[0]
+    if len(calls) < FEWEST_STEPS or first.fans is None or first.fans.fan_in != first.fans.fan_out:
+        return False
+    scale = first.weight_rms * math.sqrt(first.fans.fan_in)
+    return SMALLEST_RECURRENCE < scale < LARGEST_RECURRENCE
+
+
 def _forgetting(signal: Signal, layer: Layer, redraw: str) -> Verdict:
     cause = (
         f"The gate's bias of {layer.module} keeps {layer.kept:.2g} of its state in each of "
         f"{layer.steps} steps: it remembers nothing, and no gradient reaches what came before."
     )
-    fix = f"{redraw} draws a forget gate's bias 1, the others 0."
+    fix = f"{redraw_all(redraw)} draws a forget gate's bias 1, the others 0."
     after = "A gate would then keep half of the state, or more."
     return Verdict(Kind.VANISHING, Direction.BACKWARD, layer.module, cause, fix, 1.0, after)
 

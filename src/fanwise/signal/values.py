@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from fanwise.network.uses import Neighbour, NeighbourKind, Role, StepName
 from fanwise.schemes.fans import Fans
 from fanwise.signal.histogram import Histograms
+from fanwise.signal.roles import FEWEST_BLOCKS, roles_of
 
 
 class Kind(StrEnum):
@@ -107,6 +109,8 @@ class Layer:
         steps: of a recurrence, how many its longest sequence has; 1 elsewhere.
         kept: of a gated recurrence, the share of its state that the bias of its gate keeps in each
             step; None elsewhere.
+        joined: whether what feeds it is put together of several signals, side by side.
+        ends: whether its output, activated or not, is the model's, and nothing else reads it.
     """
 
     name: str
@@ -139,6 +143,8 @@ class Layer:
     set_size: int = 1
     steps: int = 1
     kept: float | None = None
+    joined: bool = False
+    ends: bool = False
 
     @property
     def rms(self) -> float:
@@ -166,12 +172,17 @@ class Layer:
         return self.feeds.step == StepName.CONSTANT
 
     @property
+    def is_head(self) -> bool:
+        """Whether its output, activated or not, is the model's."""
+        return self.ends or self.follows.kind == NeighbourKind.OUTPUT
+
+    @property
     def may_start_at_zero(self) -> bool:
         """Whether it ends a residual branch, a gate, attention scores or the model.
 
         Zero weights are a good start there: ReZero, Fixup, zero heads.
         """
-        return self.follows.kind == NeighbourKind.OUTPUT or self.follows.step in (
+        return self.is_head or self.follows.step in (
             StepName.SUM,
             StepName.PRODUCT,
             StepName.SOFTMAX,
@@ -220,6 +231,7 @@ class Weights:
         structure: by how many standard errors the mean squares or the means of its rows, and those
             of its columns, differ more than independent entries' do, the lesser of the two; None
             where it has too few.
+        scale_free: whether the loss is the same for any multiple of it, as of a normalized kernel.
     """
 
     name: str
@@ -234,6 +246,7 @@ class Weights:
     later_gradient_rms: float | None = None
     layout: str = ""
     structure: float | None = None
+    scale_free: bool = False
 
     @property
     def learns(self) -> bool | None:
@@ -284,6 +297,7 @@ class ResidualSum:
         stream, branch, rms: √E[x²] of the two and of their sum. The stream is the older tensor.
         layers: names of the branch's layers: those that ran since the stream's last sum.
         parameters: names of the parameters that the branch applies.
+        weaker: names of the kernels that end the weaker of the two.
     """
 
     name: str
@@ -292,6 +306,7 @@ class ResidualSum:
     rms: float
     layers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    weaker: tuple[str, ...] = ()
 
 
 class LossKind(StrEnum):
@@ -364,6 +379,11 @@ class CutReason(StrEnum):
     DETACHED = "detached"
     FLAT = "flat"
     ZEROS = "zeros"
+
+    @property
+    def structural(self) -> bool:
+        """Whether it lies in the model's code, whatever its weights."""
+        return self in (CutReason.NO_GRAD, CutReason.DETACHED)
 
 
 @dataclass(frozen=True)
@@ -464,15 +484,32 @@ class Signal:
 
     @property
     def overall(self) -> str:
-        """In a sentence, how the rms changes over the whole depth, forward and backward."""
+        """In a sentence, how the rms changes over the whole depth, forward and backward.
+
+        Of a residual model the stream's; the gradient's along the kernels of one role, and what
+        lies far from both ends.
+        """
         if not self.layers:
             return "there is no kernel to measure."
-        first, last = self.layers[0].rms, self.layers[-1].rms
-        forward = last / first if first else math.nan
-        text = f"the rms changes by {forward:.3g} from the first kernel to the last"
-        gradients = [g for layer in self.layers if (g := layer.gradient_rms)]
+        sums = [(s.name, s.rms) for s in self.sums if s.rms > 0]
+        if len(sums) >= FEWEST_BLOCKS:
+            change, between = _changes(sums)
+            text = f"the stream's rms changes by {change:.3g} over {len(sums)} sums{between}"
+        else:
+            change, between = _changes([(x.name, x.rms) for x in self.layers])
+            text = f"the rms changes by {change:.3g} from the first kernel to the last{between}"
+        roles = roles_of([layer.name for layer in self.layers])
+        role = Counter(filter(None, roles)).most_common(1)
+        gradients = [
+            (layer.name, g)
+            for layer, own in zip(reversed(self.layers), reversed(roles), strict=True)
+            if (g := layer.gradient_rms) and (not role or own == role[0][0])
+        ]
         if len(gradients) > 1:
-            text += f", the gradient's by {gradients[0] / gradients[-1]:.3g} on its way back"
+            change, between = _changes(gradients)
+            text += f", the gradient's by {change:.3g} on its way back"
+            text += f" through {len(gradients)} {role[0][0]}" if role else ""
+            text += between
         return text + "."
 
     @property
@@ -535,6 +572,22 @@ class Signal:
     def to_json(self, indent: int | None = 2) -> str:
         """Return the signal as JSON; infinities and NaN as strings."""
         return json.dumps(self.to_plain(), indent=indent, allow_nan=False)
+
+
+FAR_FROM_ENDS = 3.0
+"""Factor from which what lies between two ends is told beside them."""
+
+
+def _changes(values: Sequence[tuple[str, float]]) -> tuple[float, str]:
+    """Return the last of (name, value) over the first, and where between them it lies far off."""
+    first, last = values[0][1], values[-1][1]
+    if not first or not last or not math.isfinite(first * last):
+        return (last / first if first else math.nan), ""
+    low, high = sorted((first, last))
+    off = [(max(v / high, low / v), name, v) for name, v in values if 0 < v < math.inf]
+    most, name, value = max(off)
+    told = f" and by {value / first:.3g} at {name} in between"
+    return last / first, told if most > FAR_FROM_ENDS else ""
 
 
 def _without_infinities(value: Any) -> Any:

@@ -13,6 +13,8 @@ from fanwise.signal._trend import Trend, onset, trend
 from fanwise.signal.outliers import Outliers
 from fanwise.signal.phrases import BIAS_DROWNS, ROUNDING, is_off_plan
 from fanwise.signal.prediction import predicted_backward, predicted_forward
+from fanwise.signal.recurrences import FEWEST_STEPS, carries
+from fanwise.signal.saturated import SATURATED_SHARE
 from fanwise.signal.values import Direction, Kind, Layer, Verdict
 
 LARGEST_DRIFT = 1e3
@@ -32,6 +34,8 @@ NORMALIZE = (
     "put a normalization before the activation, or use one with a slope nearer to 1 "
     "(relu, gelu, tanh)."
 )
+REPEAT = "over so many steps start it as an identity (Le et al. 2015), or use a gated cell."
+"""The same, of a recurrence."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ def vanishing_exploding(
     first_calls = _first_calls(layers)
     for run in (first_calls, *_recurrences(layers)):
         found = _find(run, outliers if run is first_calls else None)
+        if run is not first_calls and carries(run):
+            found = [each for each in found if each.kind == Kind.EXPLODING]
         if found:
             return [_verdict(each, run, redraw) for each in found]
     return []
@@ -87,12 +93,14 @@ def _find(layers: Sequence[Layer], outliers: Outliers | None) -> list[Drift]:
     scales = _scales(layers)
     steep = bool(scales) and is_off_plan(median(scales)) and is_chain(layers)
     forward = _without_outliers(layers, varying_until_lost(layers), outliers, backward=False)
-    line = trend(forward)
-    if line is not None and _drifts(line, forward, steep):
-        found.append(Drift(Direction.FORWARD, line, list(layers), forward))
-    # From the output back to the head the gradient's rms changes by a pool and by the number of
-    # classes, not by a layer.
-    inner = [x for x in layers if x.follows.kind != NeighbourKind.OUTPUT]
+    # Between the head and what lies before it both change by a pool and by the number of classes,
+    # not by a layer: backward the head is left out, forward it is where it hides a growth.
+    inner = [x for x in layers if not x.is_head]
+    for n in (len(forward), len(inner)):
+        line = trend(forward[:n])
+        if line is not None and _drifts(line, forward[:n], steep):
+            found.append(Drift(Direction.FORWARD, line, list(layers)[:n], forward[:n]))
+            break
     back = [layer for layer in reversed(inner) if layer.gradient_rms]
     measured = [x.gradient_rms or 0.0 for x in back]
     gradients = _without_outliers(back, measured, outliers, backward=True)
@@ -118,12 +126,13 @@ def _drifts(found: Trend | None, values: Sequence[float], steep: bool) -> bool:
 
 
 def is_chain(layers: Sequence[Layer]) -> bool:
-    """Return whether each layer's scale reaches the next: no normalization, no sum in between."""
+    """Return whether each layer's scale reaches the next: no norm, sum or other part in between."""
     return not any(
-        x.feeds.kind in (NeighbourKind.NORMALIZED, NeighbourKind.MIXED)
+        x.joined
+        or x.feeds.kind in (NeighbourKind.NORMALIZED, NeighbourKind.MIXED)
         or x.follows.kind == NeighbourKind.NORMALIZED
         for x in layers
-        if x.follows.kind != NeighbourKind.OUTPUT
+        if not x.is_head
     )
 
 
@@ -154,11 +163,15 @@ def _without_outliers(
 ) -> list[float]:
     """Return the values as they would be with each outlier's scale set right, along a chain.
 
-    A kernel k times too large multiplies by k all that comes after it, in the direction of travel.
+    A kernel k times too large multiplies by k all that comes after it, in the direction of travel;
+    not where it saturates its activation, which bounds it.
     """
     if outliers is None or not outliers.few or not is_chain(layers):
         return list(values)
-    factors = [outliers.factors.get(x.parameter) or 1.0 for x in layers]
+    factors = [
+        1.0 if (x.saturated or 0.0) > SATURATED_SHARE else outliers.factors.get(x.parameter) or 1.0
+        for x in layers
+    ]
     result = []
     product = 1.0
     for value, factor in zip(values, factors, strict=False):
@@ -264,8 +277,10 @@ def _mend(layers: Sequence[Layer], direction: Direction, redraw: str) -> tuple[s
     scales = _scales(layers)
     if not scales:
         return f"{redraw} leaves them alone: unfreeze them, or {NORMALIZE}", ""
+    repeated = len({x.parameter for x in layers}) == 1 and len(layers) >= FEWEST_STEPS
+    otherwise = REPEAT if repeated else NORMALIZE
     if not is_off_plan(median(scales)):
-        return f"Re-drawing won't mend this: {NORMALIZE}", ""
+        return f"Re-drawing won't mend this: {otherwise}", ""
     forward, backward = predicted_forward(layers), predicted_backward(layers)
     if direction == Direction.BACKWARD:
         values, others, other = backward, forward, Direction.FORWARD
@@ -285,4 +300,4 @@ def _mend(layers: Sequence[Layer], direction: Direction, redraw: str) -> tuple[s
         return fix, f"{text}."
     if not _drifts(after, values, False):
         text += f", but {others[-1] / others[0]:.3g} in all {other}"
-    return fix, f"{text}. That is not enough: {NORMALIZE}"
+    return fix, f"{text}. That is not enough: {otherwise}"

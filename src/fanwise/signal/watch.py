@@ -13,12 +13,15 @@ from fanwise.signal import Signal
 
 log = logging.getLogger("fanwise")
 
+DEFECTS = "fanwise/defects"
+"""The name of the number of verdicts."""
+
 Measured = TypeVar("Measured", bound=Signal)
 
 
 def scalars_of(signal: Signal) -> dict[str, float]:
     """Return what is plotted over the steps: each layer's rms both ways, the number of verdicts."""
-    found = {"fanwise/defects": float(len(signal.verdicts))}
+    found = {DEFECTS: float(len(signal.verdicts))}
     for layer in signal.layers:
         for what, value in (("rms", layer.rms), ("gradient_rms", layer.gradient_rms)):
             if value is not None and math.isfinite(value):
@@ -57,21 +60,50 @@ class TrainingWatch(Generic[Measured]):
         return scalars_of(signal)
 
 
+class Loggers:
+    """Hands numbers to loggers; one that fails is said once, and training goes on."""
+
+    def __init__(self) -> None:
+        self.failed: set[str] = set()
+
+    def hand(self, name: str, send: Callable[[], object]) -> None:
+        """Call a logger of this name."""
+        try:
+            send()
+        except Exception as error:  # whatever a logger does, it isn't the training's
+            if name not in self.failed:
+                kind = type(error).__name__
+                log.warning("%s didn't take fanwise's numbers: %s: %s", name, kind, error)
+            self.failed.add(name)
+
+
 class TensorBoard:
-    """Writes scalars to a folder that TensorBoard reads; nothing where that isn't installed."""
+    """Writes scalars to a folder that TensorBoard reads.
+
+    Where that isn't installed nothing is written; of a folder that the user `asked` for that is
+    said.
+    """
 
     def __init__(self, folder: str | Path | None) -> None:
-        self.folder = folder
+        self.folder, self.asked = folder, folder is not None
         self.writer: Any = None
+        self.loggers = Loggers()
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """Write these scalars at this step."""
-        if self.folder is None or not scalars:
-            return
+        if self.folder is not None and scalars:
+            self.loggers.hand("TensorBoard", lambda: self._write(step, scalars))
+
+    def _write(self, step: int, scalars: dict[str, float]) -> None:
         if self.writer is None:
             try:
                 from tensorboard.summary import Writer
             except ImportError:
+                if self.asked:
+                    log.warning(
+                        "nothing is written to %s: TensorBoard is missing, pip install tensorboard",
+                        self.folder,
+                    )
                 self.folder = None
                 return
             self.writer = Writer(str(self.folder))
@@ -82,5 +114,5 @@ class TensorBoard:
     def close(self) -> None:
         """Close the file."""
         if self.writer is not None:
-            self.writer.close()
+            self.loggers.hand("TensorBoard", self.writer.close)
             self.writer = None

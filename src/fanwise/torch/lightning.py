@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fanwise.report.shown import ShownSignal
-from fanwise.signal.watch import TrainingWatch
+from fanwise.signal.watch import Loggers, TrainingWatch
 from fanwise.torch.undisturbed import Inputs
 from fanwise.torch.watched import measure_on_its_device
 
@@ -15,7 +16,8 @@ from fanwise.torch.watched import measure_on_its_device
 class SignalCallback(Callback):
     """Measures a batch at step 0 and every so many optimizer steps; the training is untouched.
 
-    Numbers go to each of the trainer's loggers, TensorBoard's and any other. One process
+    Numbers go to each of the trainer's loggers, TensorBoard's and any other; one that fails is said
+    once, and training goes on. One process
     measures, with its own copy of the model: where a forward pass needs the others (sharded
     parameters, synchronized batch norms) it can't.
 
@@ -33,6 +35,7 @@ class SignalCallback(Callback):
         super().__init__()
         self.watch: TrainingWatch[ShownSignal] = TrainingWatch(every)
         self.inputs, self.how = inputs, how
+        self.loggers = Loggers()
 
     @property
     def history(self) -> list[tuple[int, ShownSignal]]:
@@ -57,4 +60,5 @@ class SignalCallback(Callback):
         found = self.watch.step(step, lambda: measure_on_its_device(module, self.inputs, **how))
         if found:
             for logger in trainer.loggers:
-                logger.log_metrics(found, step)
+                name = type(logger).__name__
+                self.loggers.hand(name, partial(logger.log_metrics, found, step))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.rnn import PackedSequence
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.overrides import TorchFunctionMode
 
@@ -21,14 +22,15 @@ from fanwise.errors import ModelError
 from fanwise.torch.internals import BatchStatisticsBase
 
 Inputs = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
-"""A tensor, a tuple of positional or a mapping of keyword arguments."""
+"""A tensor, a packed sequence, a tuple of positional or a mapping of keyword arguments."""
 
 
 def as_call(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return (args, kwargs) of a call with these inputs."""
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
-    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+    whole = not isinstance(inputs, tuple) or isinstance(inputs, PackedSequence)
+    return ((inputs,) if whole else tuple(inputs)), {}
 
 
 PLAIN = (dict, list, OrderedDict)
@@ -134,8 +136,14 @@ def _is_ours(error: Exception) -> bool:
     return last.f_code.co_name not in ("__torch_dispatch__", "__torch_function__")
 
 
-def forward_error(model: nn.Module, error: Exception) -> ModelError:
-    """Return the error to raise where a model's own forward fails."""
+def forward_error(model: nn.Module, error: Exception, given: int = 0) -> ModelError:
+    """Return the error to raise where a model's own forward fails.
+
+    Args:
+        model: the model.
+        error: what it raised.
+        given: how many positional arguments it was called with.
+    """
     kind = type(model).__name__
     if _is_ours(error):
         return ModelError(
@@ -148,6 +156,11 @@ def forward_error(model: nn.Module, error: Exception) -> ModelError:
         message += f" — its signature is {kind}{inspect.signature(model.forward)}"
     if isinstance(error, NameError | AttributeError | ImportError):
         return ModelError(f"{message}. The fault lies in the model's own code.")
+    if given > 1 and isinstance(error, TypeError) and "positional argument" in str(error):
+        return ModelError(
+            f"{message}. A batch of a data loader is often (x, y), and each of its {given} parts "
+            "is passed: give x alone, as in (x for x, y in loader), and y to the loss."
+        )
     return ModelError(
         f"{message}. Give example inputs that the model accepts: a tensor, a tuple of positional "
         "or a dict of keyword arguments."

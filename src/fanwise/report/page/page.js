@@ -93,16 +93,40 @@
   const readout = (chart, host, i) => {
     const line = host.parentElement.querySelector(".readout");
     line.replaceChildren(make("b", { textContent: data.names[i] }));
+    const byRole = chart.series.some((series) => series.role);
     for (const series of chart.series) {
+      if (byRole && series.values[i] === null) continue; // another role's line
       line.append(" · ", make("span", { className: series.style, textContent: `${series.label} ${number(series.values[i])}` }));
     }
+  };
+  const roles = (chart) => { // each line's role and its end, the lowest first
+    const found = new Map();
+    for (const series of chart.series) {
+      if (!series.role || series.varying || series.style === "predicted" || found.has(series.role)) continue;
+      found.set(series.role, series.values.findLast((v) => v !== null));
+    }
+    return [...found].sort((a, b) => a[1] - b[1]);
+  };
+  const nameRoles = (u, ends) => {
+    const { left, top, width, height } = u.bbox, ratio = u.pxRatio || devicePixelRatio, { ctx } = u;
+    let above = top + height + 12 * ratio;
+    ctx.save();
+    ctx.fillStyle = color("muted");
+    ctx.font = `${10 * ratio}px system-ui, sans-serif`;
+    ctx.textAlign = "left";
+    ctx.textBaseline = "middle";
+    for (const [role, value] of ends) {
+      above = Math.min(u.valToPos(value, "y", true), above - 12 * ratio);
+      ctx.fillText(role, left + width + 4 * ratio, above, 74 * ratio);
+    }
+    ctx.restore();
   };
   const drawChart = (chart, host) => {
     const y = chart.log
       ? { splits: decades, filter: (u, splits) => splits, values: powers }
       : {};
     const options = {
-      width: host.clientWidth, height: 240, padding: [18, 8, 0, 0], pxRatio: Math.max(2, devicePixelRatio), legend: { show: false },
+      width: host.clientWidth, height: 240, padding: [18, roles(chart).length ? 78 : 8, 0, 0], pxRatio: Math.max(2, devicePixelRatio), legend: { show: false },
       cursor: { y: false, sync: { key: "layers" }, points: { size: 7 }, drag: { x: true, y: false } },
       scales: {
         x: { time: false, range: (u, min, max) => [min - 0.5, max + 0.5] },
@@ -117,6 +141,7 @@
       hooks: {
         setCursor: [(u) => readout(chart, host, u.cursor.idx ?? chosen)],
         draw: [(u) => {
+          nameRoles(u, roles(chart));
           if (data.where !== null) vertical(u, data.where, color("bad"), [2, 3], "from here");
           if (!printing.matches && chosen !== data.where) vertical(u, chosen, color("muted"), [], "");
         }],

@@ -47,6 +47,11 @@ def backward(
         totals = [ends[0].reshape(())]
     else:
         found = {id(t): t for t in tensors_of(output)}  # an output object may name one twice
+        if not found:
+            raise ModelError(
+                f"the model returns no tensor but {type(output).__name__!r}, so that no gradient "
+                "can start: return one, or give a loss that makes one of what it returns."
+            )
         ends = [t for t in found.values() if t.is_floating_point() and t.requires_grad]
         cotangents = [
             fill_(torch.empty_like(end), Normal(), seed=0, name=f"fanwise.cotangent.{i}")

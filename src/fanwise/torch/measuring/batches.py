@@ -20,7 +20,7 @@ def batches_of(inputs: Inputs | Iterable[Inputs]) -> Iterator[Inputs]:
     Raises:
         ModelError: inputs that are neither.
     """
-    if isinstance(inputs, Tensor | tuple | Mapping):
+    if isinstance(inputs, Tensor | tuple | Mapping):  # a packed sequence is a tuple
         yield inputs
         return
     if not isinstance(inputs, Iterable):

@@ -17,13 +17,18 @@ from fanwise.torch.internals import memory_of, tensors_in, without_modes
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.tracing.tracer import TorchTracer
 
-STRUCTURAL = frozenset({CutReason.NO_GRAD, CutReason.DETACHED})
-"""Reasons that lie in the model's code, whatever its weights."""
-
 
 @dataclass
 class Passed:
-    """One operation that a parameter's signal passed."""
+    """One operation that a parameter's signal passed.
+
+    Attributes:
+        module, operation: the one that was running, and its name.
+        with_gradients: whether autograd was on.
+        inputs, outputs: tensors that hold the signal.
+        parameters: a bit for each followed parameter.
+        region: which of the stretches without gradients it is in, where it is in one.
+    """
 
     module: str
     operation: str
@@ -31,6 +36,7 @@ class Passed:
     inputs: list[Tensor]
     outputs: list[Tensor]
     parameters: int
+    region: int = 0
 
 
 @dataclass
@@ -67,6 +73,7 @@ class GradientPath(TorchTracer):
         for i, name in enumerate(self.followed):
             self.marks[memory_of(parameters[name])] = 1 << i
         self.passed: list[Passed] = []
+        self.region, self.was_on = 0, True
         self.reached: dict[int, Reached] = {}
         self.unhooked: list[Tensor] = []
 
@@ -75,6 +82,9 @@ class GradientPath(TorchTracer):
     ) -> Any:
         """Run an operation, and note whose signals it is given."""
         self.hook()
+        on = torch.is_grad_enabled()
+        self.region += self.was_on and not on
+        self.was_on = on
         given = tensors_in((args, kwargs))
         mark = 0
         for tensor in given:
@@ -88,7 +98,7 @@ class GradientPath(TorchTracer):
                 self.alive.append(tensor)
             carrying = [t for t in given if self.marks.get(memory_of(t), 0) & mark]
             module, name = self.uses.module, base_name(func)
-            self.passed.append(Passed(module, name, torch.is_grad_enabled(), carrying, made, mark))
+            self.passed.append(Passed(module, name, on, carrying, made, mark, self.region))
             self.unhooked += made
         return result
 
@@ -113,28 +123,41 @@ class GradientPath(TorchTracer):
         absent = sum(1 << i for i, name in enumerate(self.followed) if name in missing)
         zero = (1 << len(self.followed)) - 1 - absent
         left = absent | zero
-        found: list[Cut] = []
+        found: dict[object, tuple[Passed, CutReason, int]] = {}
         for each, reason in self._ends():
-            mask = each.parameters & left & (absent if reason in STRUCTURAL else zero)
+            mask = each.parameters & left & (absent if reason.structural else zero)
             if mask:
                 left &= ~mask
-                names = tuple(n for i, n in enumerate(self.followed) if mask >> i & 1)
-                found.append(Cut(each.module, each.operation, reason, names))
-        return tuple(found)
+                # One `no_grad` around several modules is one cut.
+                place = each.region if reason == CutReason.NO_GRAD else object()
+                first, _, before = found.get(place, (each, reason, 0))
+                found[place] = first, reason, before | mask
+        return tuple(
+            Cut(each.module, each.operation, reason, self._names(mask))
+            for each, reason, mask in found.values()
+        )
+
+    def _names(self, mask: int) -> tuple[str, ...]:
+        return tuple(n for i, n in enumerate(self.followed) if mask >> i & 1)
 
     def _ends(self) -> Iterator[tuple[Passed, CutReason]]:
         """Yield the operations that no gradient passes, the most telling first."""
-        found = [(p, r) for p in self.passed if (r := self._reason(p)) is not None]
-        structural = [x for x in found if x[1] in STRUCTURAL]
         # Autograd detaches what it saves, and nothing of the model's reads that.
         read = {id(t) for each in self.passed for t in each.inputs}
+        found = [(p, r) for p in self.passed if (r := self._reason(p, read)) is not None]
+        structural = [x for x in found if x[1].structural]
         yield from (x for x in structural if any(id(t) in read for t in x[0].outputs))
         yield from (x for x in reversed(structural))
         # Of several zeros on one way the one nearest to the output is the cut.
-        yield from (x for x in reversed(found) if x[1] not in STRUCTURAL)
+        yield from (x for x in reversed(found) if not x[1].structural)
 
-    def _reason(self, each: Passed) -> CutReason | None:
-        """Return why no gradient passes an operation; None where one does, or none comes."""
+    def _reason(self, each: Passed, read: Collection[int]) -> CutReason | None:
+        """Return why no gradient passes an operation; None where one does, or none comes.
+
+        Args:
+            each: the operation.
+            read: ids of the tensors that a later one reads.
+        """
         ways = [t for t in each.inputs if t.requires_grad]
         floats = [t for t in each.outputs if t.is_floating_point() or t.is_complex()]
         if not ways:
@@ -146,6 +169,9 @@ class GradientPath(TorchTracer):
                 return CutReason.NO_GRAD
             return CutReason.DETACHED
         came = any(not self._is_zero(t) for t in each.outputs)
+        whole = any(not t.is_floating_point() and id(t) in read for t in each.outputs)
+        if whole and not came:  # of a maximum and where it lies, only the latter is used
+            return CutReason.DETACHED
         if not came or any(not self._is_zero(t) for t in ways):
             return None
         zeros = all(not bool(t.any()) for t in ways if t.is_floating_point())

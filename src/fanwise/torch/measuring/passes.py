@@ -54,6 +54,7 @@ class Passes:
         output: the logits, where the output is some.
         not_finite: the first operation whose result wasn't finite, though its inputs were.
         uses: of each parameter that was reached.
+        ends: names of layers whose output, activated or not, is the model's and nothing else.
         later: of each used parameter whose gradient is zero, the rms of a later one.
         cuts: where the gradient's way to those that never get one ends.
     """
@@ -77,6 +78,7 @@ class Passes:
         self.not_finite: NotFinite | None = None
         self.uses: dict[str, Use] = {}
         self.later: dict[str, float] = {}
+        self.ends: set[str] = set()
         self.cuts: tuple[Cut, ...] = ()
 
     def run(self, inputs: Inputs) -> None:
@@ -90,7 +92,7 @@ class Passes:
         try:
             output = self._forward(recorder, args, kwargs)
         except Exception as error:
-            raise forward_error(self.model, error) from error
+            raise forward_error(self.model, error, len(args)) from error
         recorder.hook()
         if not self.batches:
             self._name_layers(recorder, output)
@@ -134,7 +136,7 @@ class Passes:
             again(path)
             self.not_finite = path.first_not_finite()
             return
-        met = {n for n in self.uses if n not in self._without_entries()}
+        met = {n for n in self.uses if n not in self._without_entries()} | self.store.numbers
         self.later = later_gradients(self.learned, self.gradients, met, plain)
         lost = [n for n, rms in self.later.items() if rms == 0.0]
         if lost:
@@ -185,6 +187,7 @@ class Passes:
             met = dict.fromkeys(n for at, n in recorder.met if added.began < at < added.ended)
             end = layers[-1] if layers else added.module
             self.branches.append(SumBranch(end, tuple(layers), tuple(met)))
+        self.ends = {names[c] for c in recorder.ends() if c in names}
         for leaf in tensors_of(output):
             made = recorder.own(leaf)
             if made is None or made not in names or made.use.role in CONVOLUTION_ROLES:

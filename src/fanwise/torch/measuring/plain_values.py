@@ -14,7 +14,7 @@ from fanwise.planning.plan import Plan
 from fanwise.signal import Layer, Moments, ResidualSum, Twins, Weights
 from fanwise.torch.measuring.passes import Passes
 from fanwise.torch.measuring.recorder import Reading
-from fanwise.torch.measuring.statistics import moments, structure_of
+from fanwise.torch.measuring.statistics import is_scale_free, moments, structure_of
 from fanwise.torch.measuring.updates import first_update
 from fanwise.torch.planning.copies import SAMPLE, copies
 
@@ -64,6 +64,8 @@ def measured_layers(passes: Passes, planned: Plan) -> Iterator[Layer]:
             scores=_scores(reading),
             set_size=reading.set_size,
             steps=reading.steps,
+            joined=reading.joined,
+            ends=shown in passes.ends,
             kept=_kept(parameter, use, passes.parameters),
         )
 
@@ -118,6 +120,7 @@ def measured_weights(
             later_gradient_rms=passes.later.get(row.name),
             layout=row.layout or "",
             structure=structure_of(parameter) if row.fan_in is not None else None,
+            scale_free=row.fan_in is not None and is_scale_free(parameter, gradient),
         )
 
 
@@ -126,7 +129,10 @@ def measured_sums(passes: Passes) -> Iterator[ResidualSum]:
     for branch, added in zip(passes.branches, passes.store.sums, strict=False):
         parts = (added.stream, added.branch, added.result)
         stream, branched, result = ((t.moments() or ZEROS).rms for t in parts)
-        yield ResidualSum(branch.name, stream, branched, result, branch.layers, branch.parameters)
+        weaker = added.ends[0] if stream < branched else added.ends[1]
+        yield ResidualSum(
+            branch.name, stream, branched, result, branch.layers, branch.parameters, weaker
+        )
 
 
 def found_twins(planned: Plan, parameters: Mapping[str, Tensor]) -> Iterator[Twins]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fanwise.network.context import classify_curve
 from fanwise.network.steps.base import Source
-from fanwise.network.steps.signals import Mean, Normalization
+from fanwise.network.steps.signals import Concatenation, Mean, Normalization, Sum
 from fanwise.network.steps.weights import Kernel, Lookup
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
@@ -61,6 +61,7 @@ class Reading:
     gates: bool = False
     set_size: int = 1
     steps: int = 1
+    joined: bool = False
 
     def take_gradient(self, gradient: Tensor) -> None:
         """Take in the gradient with respect to the output."""
@@ -70,7 +71,10 @@ class Reading:
 
 @dataclass
 class Added:
-    """What is measured at one residual sum, over all batches; `began` and `ended` say when."""
+    """What is measured at one residual sum, over all batches; `began` and `ended` say when.
+
+    `ends` are the kernels that the stream and the branch come from, without another in between.
+    """
 
     module: str
     began: int
@@ -78,6 +82,7 @@ class Added:
     stream: Tally = field(default_factory=Tally)
     branch: Tally = field(default_factory=Tally)
     result: Tally = field(default_factory=Tally)
+    ends: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
 @dataclass
@@ -88,6 +93,7 @@ class Store:
     sums: list[Added] = field(default_factory=list)
     norms_of_one: dict[str, None] = field(default_factory=dict)
     embedding_sums: dict[tuple[str, str], tuple[EmbeddingTerm, ...]] = field(default_factory=dict)
+    numbers: set[str] = field(default_factory=set)  # parameters that are read as a Python number
 
 
 class TorchRecorder(TorchTracer):
@@ -154,6 +160,9 @@ class TorchRecorder(TorchTracer):
         one = one or (name == "native_group_norm" and args[4] * args[5] == args[6])
         if one:
             self.store.norms_of_one.setdefault(self.uses.module)
+        elif name == "_local_scalar_dense":
+            parameter = self.uses.parameters.name(args[0])
+            self.store.numbers |= {parameter} if parameter else set()
         elif name == "_softmax" and args[0].dim() > 2:
             self._take_scores(args[0].detach().movedim(args[1], -1))
         elif name.startswith("_scaled_dot_product") and args[0].dim() == 4:
@@ -220,6 +229,8 @@ class TorchRecorder(TorchTracer):
         added.stream.merge(of_stream)
         added.branch.merge(of_branch)
         stronger = stream if of_stream.squares > of_branch.squares else branch
+        nodes = (first, second) if stream is a else (second, first)
+        added.ends = self._kernels(nodes[0].node), self._kernels(nodes[1].node)
         return added, self._source((first if stronger is a else second).node)
 
     def _look_up(self, name: str, args: tuple[Any, ...]) -> None:
@@ -255,6 +266,33 @@ class TorchRecorder(TorchTracer):
             origin = context.origin(nodes[origin].inputs[0]).node
         step = nodes[origin].step
         return self.uses.contractions[step.contraction] if isinstance(step, Kernel) else None
+
+    def _kernels(self, node: int) -> tuple[str, ...]:
+        """Return the kernels that a node comes from, without another kernel or a sum in between."""
+        nodes, pending, seen = self.builder.graph.nodes, [node], set[int]()
+        found: dict[str, None] = {}
+        while pending:
+            i = pending.pop()
+            if i in seen:
+                continue
+            seen.add(i)
+            step = nodes[i].step
+            if isinstance(step, Kernel):
+                found[self.uses.contractions[step.contraction].parameter] = None
+            elif not isinstance(step, Sum):
+                pending += nodes[i].inputs
+        return tuple(found)
+
+    def ends(self) -> Iterator[Contraction]:
+        """Yield the kernels whose output, activated or not, is the model's and nothing else."""
+        graph = self.builder.graph
+        paths = [set(self.builder.context.path(node)) for node in graph.outputs]
+        of_outputs, consumers = set().union(*paths), graph.consumers()
+        for path in paths:
+            step = graph.nodes[min(path)].step
+            read = any(c not in of_outputs for i in path for c in consumers.get(i, ()))
+            if isinstance(step, Kernel) and not read:
+                yield self.uses.contractions[step.contraction]
 
     def own(self, tensor: Tensor) -> Contraction | None:
         """Return the kernel whose own output a tensor shows, as it is."""
@@ -311,6 +349,8 @@ class TorchRecorder(TorchTracer):
             step = self.builder.graph.nodes[i].step
             if isinstance(step, Mean) and not step.units and step.total > 1:
                 reading.set_size = max(reading.set_size, round(step.total))
+            if isinstance(step, Concatenation) and len(self.builder.graph.nodes[i].inputs) > 1:
+                reading.joined = True
         if not (data.is_floating_point() or data.is_complex()):
             return
         reading.input.merge(self._tally(data))

@@ -145,6 +145,25 @@ def structure_of(kernel: Tensor) -> float | None:
     return min(found)
 
 
+ORTHOGONAL = 3e-6
+"""Cosine between a kernel and its gradient below which they are orthogonal but for rounding."""
+
+
+def is_scale_free(kernel: Tensor, gradient: Tensor | None) -> bool:
+    """Return whether the loss is the same for any multiple of a kernel, as of a normalized one.
+
+    Then its gradient is orthogonal to it: f(c·w) = f(w) for every c, so ∂f/∂c = ⟨w, ∇f(w)⟩ = 0
+    (Euler). Of n random entries the cosine has deviation 1/√n; more than 10⁸ aren't looked at.
+    """
+    if gradient is None or gradient.is_sparse or kernel.numel() > 1e8 or kernel.is_complex():
+        return False
+    w, g = kernel.detach().reshape(-1), gradient.detach().reshape(-1).to(kernel.dtype)
+    if w.dtype.itemsize < 4:
+        return False  # rounded too coarsely to tell
+    norms = float(torch.linalg.vector_norm(w)) * float(torch.linalg.vector_norm(g))
+    return 0 < norms < math.inf and abs(float(torch.dot(w, g))) < ORTHOGONAL * norms
+
+
 def varying_square(tensor: Tensor, square: float) -> float | None:
     """Return E[(x − mean over the batch)²]; None for a batch of one.
 

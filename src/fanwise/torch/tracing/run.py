@@ -187,14 +187,14 @@ def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     except Exception as error:  # a model's own code may raise anything on tensors without values
         parameters: dict[str, torch.Tensor] = dict(model.named_parameters())
         if not all(has_values(p) for p in parameters.values()):
-            raise forward_error(model, error) from error
+            raise forward_error(model, error, len(args)) from error
         tracer = TorchTracer(model, parameters)
         tracer.builder.constants.add_parameters(model)
         with undisturbed(model):
             try:
                 run_traced(tracer, model, args, kwargs)
             except Exception as real:
-                raise forward_error(model, real) from real
+                raise forward_error(model, real, len(args)) from real
         return TorchTrace.of(tracer, fake=False)
 
 

@@ -1,0 +1,193 @@
+"""Starts that look alike and aren't: what measuring must see to tell a defect from a design."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import fanwise.torch as fwt
+
+X = torch.randn(64, 32, generator=torch.Generator().manual_seed(3))
+
+
+class By(nn.Module):
+    """Submodules by name, and a forward that is given them."""
+
+    def __init__(self, forward: Any, **parts: Any) -> None:
+        super().__init__()
+        self.run = forward
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *args: Any) -> Any:
+        return self.run(self, *args)
+
+
+def net(*widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for a, b in itertools.pairwise(widths):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def drawn(model: nn.Module, *inputs: Tensor) -> nn.Module:
+    return fwt.init_(model, inputs, seed=0)
+
+
+# — cuts —
+
+
+def test_a_parameter_read_as_a_number_is_cut_off() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.net(x) * m.temperature.item()
+
+    signal = fwt.measure(
+        By(forward, net=net(32, 32, 4), temperature=nn.Parameter(torch.tensor(2.0))), X
+    )
+    (verdict,) = signal.verdicts
+    assert (verdict.kind, verdict.where) == ("dead_branch", "temperature")
+    assert "ends at item in the model's own forward" in verdict.cause
+
+
+def test_a_number_that_is_only_printed_cuts_nothing_off() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        print(m.temperature.item())
+        return m.net(x) * m.temperature
+
+    model = By(forward, net=net(32, 32, 4), temperature=nn.Parameter(torch.tensor(2.0)))
+    assert fwt.measure(model, X).healthy
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_where_a_maximum_lies_has_no_gradient_the_maximum_has(weighted: bool) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        share, best = m.router(x).softmax(-1).max(-1)
+        y = torch.stack([e(x) for e in m.experts], 1)[torch.arange(len(x)), best]
+        return y * share[:, None] if weighted else y
+
+    model = By(
+        forward,
+        router=nn.Linear(32, 3),
+        experts=nn.ModuleList(nn.Linear(32, 4) for _ in range(3)),
+    )
+    signal = fwt.measure(model, X)
+    told = [(v.where, "ends at max in" in v.cause) for v in signal.verdicts]
+    assert told == ([] if weighted else [("router", True)])
+
+
+def test_one_stretch_without_gradients_is_one_verdict() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            a = m.first(x)
+        with torch.no_grad():
+            b = m.second(x)
+        return m.head(torch.cat([a, b, m.third(x)], 1))
+
+    parts = {name: net(32, 32, 16) for name in ("first", "second", "third")}
+    signal = fwt.measure(By(forward, **parts, head=nn.Linear(48, 4)), X)
+    # The second, a copy of the third by names and shapes, could be its target network, and so
+    # could the first: different widths tell them apart.
+    assert signal.healthy
+    parts["first"] = net(32, 24, 16)
+    signal = fwt.measure(By(forward, **parts, head=nn.Linear(48, 4)), X)
+    (verdict,) = signal.verdicts
+    assert verdict.where == "first.0"
+    assert "None of 4 parameters" in verdict.cause
+
+
+# — small on purpose —
+
+
+def _scaled(layer: nn.Linear, factor: float) -> nn.Linear:
+    with torch.no_grad():
+        layer.weight.mul_(factor)
+    return layer
+
+
+@pytest.mark.parametrize(("at", "healthy"), [(4, True), (2, False)])
+def test_a_small_head_may_have_an_activation(at: int, healthy: bool) -> None:
+    model = drawn(nn.Sequential(*net(32, 32, 32, 4), nn.Tanh()), X)
+    _scaled(model[at], 1 / 50)
+    assert fwt.measure(model, X).healthy == healthy
+
+
+def test_a_small_part_of_a_sum_leaves_the_signal_to_the_other() -> None:
+    """As Fourier operators start: the transforms are no pointwise functions."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        for f, g in zip(m.spectral, m.local, strict=True):
+            waves = torch.fft.irfft(torch.fft.rfft(f(x)), n=32)
+            x = F.gelu(waves + g(x))
+        return m.head(x)
+
+    model = By(
+        forward,
+        spectral=nn.ModuleList(nn.Linear(32, 32) for _ in range(2)),
+        local=nn.ModuleList(nn.Linear(32, 32) for _ in range(2)),
+        head=nn.Linear(32, 4),
+    )
+    for layer in model.spectral:
+        _scaled(layer, 1 / 40)
+        nn.init.zeros_(layer.bias)
+    assert fwt.measure(model, X).healthy
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_a_normalized_kernel_has_no_scale(normalized: bool) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        classes = F.normalize(m.classes, dim=1) if normalized else m.classes
+        return F.normalize(m.net(x), dim=1) @ classes.T
+
+    model = By(forward, net=net(32, 32, 32, 32), classes=nn.Parameter(8.0 * torch.randn(5, 32)))
+    signal = fwt.measure(model, X)
+    assert signal.healthy == normalized
+    weights = signal.weights_of("classes")
+    assert weights is not None
+    assert weights.scale_free == normalized
+
+
+@pytest.mark.parametrize("radius", [0.1, 1.0, 2.5])
+def test_a_loop_by_hand_is_judged_by_its_radius(radius: float) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 32)
+        for t in range(x.shape[1]):
+            h = torch.tanh(m.w(h) + m.u(x[:, t]))
+        return m.head(h)
+
+    model = By(forward, w=nn.Linear(32, 32, False), u=nn.Linear(8, 32), head=nn.Linear(32, 4))
+    nn.init.orthogonal_(model.w.weight, gain=radius)
+    signal = fwt.measure(model, torch.randn(16, 40, 8))
+    assert signal.healthy == (radius == 1.0)
+
+
+def test_a_zero_head_with_a_bias_is_no_collapse() -> None:
+    model = net(32, 32, 4)
+    nn.init.zeros_(model[2].weight)
+    assert fwt.measure(model, X).healthy
+
+
+# — hidden —
+
+
+def test_a_pool_before_the_head_hides_no_growth() -> None:
+    """What varies is averaged away there; the convolutions before it explode all the same."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU()]
+    for _ in range(7):
+        layers += [nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))
+    for m in model:
+        if isinstance(m, nn.Conv2d):
+            nn.init.normal_(m.weight, 0.0, 0.35)
+    verdict = fwt.measure(model, torch.randn(8, 3, 12, 12)).verdicts[0]
+    assert (verdict.kind, str(verdict.direction)) == ("exploding", "forward and backward")
+
+
+def test_inputs_in_small_units_are_the_cause() -> None:
+    verdict = fwt.measure(net(32, 64, 64, 4), 1e-9 * X).verdicts[0]
+    assert verdict.where == "0"
+    assert "The model's input isn't normalized: its rms is 1.02e-09" in verdict.cause
