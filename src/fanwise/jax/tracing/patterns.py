@@ -90,7 +90,7 @@ def recognize(equations: Equations) -> None:
         found = None
         if own is not None and own.statistic and equation.name in (*CLOSING, "log"):
             found = _closed(equation, own, makers)
-        if found is None:
+        if own is None or found is None:
             result.append(equation)
             if own is not None:
                 for value in equation.outputs:
