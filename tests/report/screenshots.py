@@ -7,7 +7,6 @@ from pathlib import Path
 from support.browser import DESKTOP, PHONE, browser, look, screenshot
 
 import fanwise.torch as fwt
-from fanwise.torch.measuring.histograms import measure_histograms
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = "examples/deep_relu.py"
@@ -20,9 +19,9 @@ SHOTS = (
 
 def main():
     model, x = runpy.run_path(str(ROOT / EXAMPLE))["model"]()
-    plan, before = fwt.plan(model, x), measure_histograms(model, x)
+    plan, before = fwt.plan(model, x), fwt.measure(model, x, histograms=True)
     plan.apply(model, seed=0)
-    after = measure_histograms(model, x)
+    after = fwt.measure(model, x, histograms=True)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         before.to_html(page, after, plan=plan, target=f"{EXAMPLE}:model")

@@ -89,19 +89,19 @@ def test_a_fault_of_ours_is_not_laid_at_the_models_door(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("weight", "kind"),
+    ("make", "kind"),
     [
-        (torch.eye(4).to_sparse(), "sparse tensor (torch.sparse_coo)"),
+        (lambda: torch.eye(4).to_sparse(), "sparse tensor (torch.sparse_coo)"),
         (
-            torch.nested.nested_tensor([randn(3, 4), randn(2, 4)], layout=torch.jagged),
+            lambda: torch.nested.nested_tensor([randn(3, 4), randn(2, 4)], layout=torch.jagged),
             "nested tensor (torch.jagged)",
         ),
     ],
     ids=["sparse", "nested"],
 )
-def test_a_parameter_that_is_not_dense(weight, kind):
+def test_a_parameter_that_is_not_dense(make, kind):
     model = nn.Sequential(nn.Linear(4, 4))
-    model.table = nn.Parameter(weight)
+    model.table = nn.Parameter(make())
     with pytest.raises(ModelError) as error:
         trace(model, randn(2, 4))
     assert str(error.value) == (

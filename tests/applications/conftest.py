@@ -1,0 +1,3 @@
+"""Keras keeps the backend that it is imported with, and TensorFlow keeps Triton out."""
+
+collect_ignore = ["harness.py"]
