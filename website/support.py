@@ -28,11 +28,10 @@ WHY: dict[str, dict[str, str]] = {
         "JAX: compare": TRAINS,
         "Keras: transfer": TRAINS,
         "JAX: transfer": TRAINS,
-        "Keras: coordinate_check": "not built: on the JAX and PyTorch backends theirs will do",
+        "Keras: coordinate_check": "not built",
         "PyTorch: Meter": "nothing is compiled, so there is nothing to keep between two calls",
         "Keras: Meter": "nothing is compiled, so there is nothing to keep between two calls",
         "write_checkpoint": "not built: weights are drawn into the model's memory, then saved",
-        "Plan.digest": "not built: what is drawn is compared on one process",
         "Keras: Plan.parameter_groups": "an optimizer of Keras's has one rate for all variables",
         "JAX: Plan.parameter_groups": "not built: each row's `corrections` has the factors, for "
         "`optax.multi_transform`",
@@ -62,15 +61,20 @@ WHY: dict[str, dict[str, str]] = {
     "figures": {
         "cuts": "not built: where a gradient's way ends isn't sought",
         "embedding_sums": "not built: terms of sums of embeddings aren't compared",
+        "ends": "not built: which layers are another's last steps isn't followed",
         "gates": "not built: a product isn't followed back to the kernel",
+        "joined": "not built: which signals are parts of a sum or a joined one isn't followed",
         "kept": "not built: the biases of recurrences' gates aren't looked at",
         "later_gradient_rms": "not built: it takes further passes",
         "norms_of_one": "not built: norms over one value aren't sought",
+        "scale_free": "not built: whether a weight's scale matters isn't measured",
         "scores": "not built: attention's scores aren't looked at",
         "set_size": "not built: sums over sets aren't told from others",
         "steps": "not built: recurrences have no steps there",
     },
-    "steps": {},
+    "steps": {
+        "Spread": "not built: what all positions of a sample share counts as independent there",
+    },
 }
 
 
@@ -119,7 +123,7 @@ def steps(name: str) -> set[str]:
     module = import_module("fanwise.network.steps.base")
     for each in ("attention", "recurrence", "signals", "weights"):
         import_module(f"fanwise.network.steps.{each}")
-    known = {kind.__name__ for kind in module.Step.__subclasses__()}
+    known = {kind.__name__ for kind in _all_subclasses(module.Step)}
     called = {
         node.func.id
         for tree in sources(name)
@@ -127,6 +131,11 @@ def steps(name: str) -> set[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     return known & called
+
+
+def _all_subclasses(kind: type) -> set[type]:
+    own = set(kind.__subclasses__())
+    return own.union(*(_all_subclasses(each) for each in own))
 
 
 def operations(name: str) -> list[str]:

@@ -43,12 +43,16 @@ def test_nan(audited):
 
 def test_what_was_never_trained_beside_what_was(audited):
     some = {f"{i}.weight": trained(seed=i) for i in range(4)}
-    bias = RNG.normal(size=64).astype(np.float32)
-    healthy = audited({**some, "0.bias": bias})
+    healthy = audited({**some, "0.bias": np.zeros(64, np.float32)})  # as before a batch norm
     assert (kinds(healthy), healthy.trained) == ([], True)
-    found = audited({**some, "new.weight": noise((300, 300), 9), "0.bias": np.zeros_like(bias)})
-    assert kinds(found) == ["never trained"] * 2
-    assert {finding.tensors for finding in found.findings} == {("new.weight",), ("0.bias",)}
+    found = audited({**some, "new.weight": noise((300, 300), 9)})
+    assert [finding.tensors for finding in found.findings] == [("new.weight",)]
+    assert kinds(found) == ["never trained"]
+
+
+def test_a_narrow_kernel_is_not_said_to_be_untrained(audited):
+    some = {f"{i}.weight": trained(seed=i) for i in range(4)}
+    assert kinds(audited({**some, "router": noise((8, 4096), scheme=Normal(0.02))})) == []
 
 
 @pytest.mark.parametrize("updated", [False, True])
@@ -144,3 +148,88 @@ def test_json_has_no_nan(audited):
 def test_small_std(audited):
     found = audited({"a": noise(scheme=Normal(1e-10))})
     assert found.tensors[0].origin.drawn.std == pytest.approx(1e-10, rel=0.05)
+
+
+def test_a_mask_is_no_accident(audited):
+    mask = np.triu(np.full((32, 32), -np.inf, np.float32), 1)
+    assert audited({"mask": mask}).findings == ()
+    mask[3, 3] = np.nan
+    assert kinds(audited({"mask": mask})) == ["not finite"]
+
+
+@pytest.mark.parametrize("shape", [(300_001,), (1000,), (20_000, 16)])
+def test_what_is_nearly_all_zeros(audited, shape):
+    values = np.zeros(shape, np.float32)
+    values[77] = RNG.normal(size=shape[1:])
+    found = audited({"a": values})
+    assert found.tensors[0].origin.kind in ("design", "untold", "empty")
+    assert "few levels" not in kinds(found)
+
+
+def test_float8_noise_is_not_orthogonal(tmp_path):
+    from safetensors.torch import save_file
+
+    wide = torch.randn(32, 4096, generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16):
+        save_file({"a": wide.to(dtype)}, tmp_path / "m.safetensors")
+        assert "orthogonal" not in fw.audit(tmp_path / "m.safetensors").tensors[0].origin.words
+
+
+def test_orthogonal_in_bfloat16(tmp_path):
+    from safetensors.torch import save_file
+
+    square = nn.init.orthogonal_(torch.empty(300, 300)).bfloat16()
+    save_file({"a": square}, tmp_path / "m.safetensors")
+    assert fw.audit(tmp_path / "m.safetensors").tensors[0].origin.words == "orthogonal"
+
+
+def test_equal_rows_wherever_they_lie(audited):
+    values = noise((1001, 301))
+    values[999], values[998] = values[0], values[5]
+    found = audited({"a": values})
+    assert kinds(found) == ["equal units"]
+    assert "2 of 1001 rows are copies" in found.findings[0].words
+
+
+def test_vectors_of_any_shape_are_not_told(audited):
+    found = audited({"a.bias": RNG.laplace(size=768).astype(np.float32)})
+    assert found.tensors[0].origin.kind == "untold"
+    few = audited({"a.weight": noise((2, 100)), "a.bias": np.array([0.01, -0.02], np.float32)})
+    assert few.tensors[1].origin.kind == "untold" or few.tensors[0].origin.kind == "untold"
+
+
+def test_minima_are_of_the_finite_entries(audited):
+    values = RNG.uniform(5, 6, (40, 40)).astype(np.float32)
+    values[0, 0] = np.nan
+    tensor = audited({"a": values}).tensors[0]
+    assert 5 <= tensor.minimum < tensor.maximum <= 6
+
+
+def test_hardly_any_std_is_taken_for_gpt2s(audited):
+    named = 0
+    for i, std in enumerate(np.geomspace(0.0014, 0.0142, 40)):
+        origin = audited({"a": noise((256, 256), i, Normal(std))}).tensors[0].origin
+        named += any("GPT-2" in scheme for scheme in origin.schemes)
+    assert named <= 8
+
+
+class Net(nn.Module):
+    """Buffers, a padding row and a tied head: all healthy."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Embedding(50, 64, padding_idx=0)
+        self.norm, self.up = nn.BatchNorm1d(64), nn.Linear(64, 64)
+        self.head = nn.Linear(64, 50, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, ids):
+        return self.head(torch.relu(self.up(self.norm(self.tokens(ids).mean(1)))))
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "base_model.model."])
+def test_a_healthy_target_with_buffers_and_padding(audited, prefix):
+    ids = torch.randint(1, 50, (8, 5))
+    model = fwt.init_(Net(), ids, seed=0)
+    tensors = {k: v for k, v in tensors_of(model, prefix).items() if "head" not in k}
+    assert audited(tensors, fwt.plan(Net(), ids)).findings == ()

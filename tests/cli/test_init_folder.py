@@ -61,7 +61,10 @@ def test_another_type(target, tmp_path):
     [
         (["build", "-o", "out", "--dtype", "int8"], "--dtype 'int8': write bfloat16"),
         (["build", "-o", "out", "--shard-size", "big"], "is no size of a shard"),
-        (["build", "-o", "w.safetensors", "--dtype", "bfloat16"], "--dtype is for a folder"),
+        (
+            ["build", "-o", "w.safetensors", "--dtype", "bfloat16"],
+            "--dtype and --shard-size are for a folder",
+        ),
         (["reads_values", "-o", "out"], "It ran on the meta device, where nothing has values"),
         (["build", "-o", "."], "is there already"),
     ],

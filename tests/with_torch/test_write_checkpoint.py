@@ -222,3 +222,48 @@ def test_sizes(text, size):
 def test_sizes_that_are_none(text):
     with pytest.raises(ArgumentError, match="is no size of a shard"):
         bytes_of(text)
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.norm = nn.Linear(8, 8), nn.BatchNorm1d(8)
+        self.register_buffer("scales", torch.full((8,), 3.0))
+
+    def forward(self, x):
+        return self.norm(self.up(x)) * self.scales
+
+
+def test_the_model_stays_on_meta_and_an_unknown_buffer_is_named_every_time(tmp_path):
+    model = meta(Scaled)
+    plan = fwt.plan(model, torch.randn(8, 8))
+    for _ in range(2):
+        with pytest.raises(ModelError, match="the buffer 'scales'"):
+            fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0)
+        assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    model.scales = torch.full((8,), 3.0)
+    fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0)
+    found = load_file(tmp_path / "m" / "model.safetensors")
+    assert torch.equal(found["scales"], model.scales)
+    assert torch.equal(found["norm.running_var"], torch.ones(8))
+    assert model.norm.running_var.is_meta
+
+
+def test_two_processes_do_not_write_one_checkpoint(tmp_path):
+    model = meta(llama)
+    plan = fwt.plan(model, {"input_ids": IDS})
+    (tmp_path / "m.part.lock").write_text("123")
+    with pytest.raises(TargetError, match="another process writes"):
+        fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0)
+    (tmp_path / "m.part.lock").unlink()
+    fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    model = meta(llama)
+    plan = fwt.plan(model, {"input_ids": IDS})
+    files = fwt.write_checkpoint(plan, model, ".", seed=0)
+    assert all(file.is_file() for file in files)

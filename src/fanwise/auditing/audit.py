@@ -153,7 +153,8 @@ def audit(
     floats = [tensor for tensor in checkpoint.tensors if tensor.is_float]
     found: list[Looked] = []
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        limits = [_bias_limit(tensor, checkpoint) for tensor in floats]
+        shapes = {tensor.name: tensor.shape for tensor in checkpoint.tensors}
+        limits = [_bias_limit(tensor, shapes) for tensor in floats]
         for own in pool.map(_look_at, floats, limits):
             found.append(own)
             if progress is not None:
@@ -200,37 +201,43 @@ def _kind(tensor: AuditedTensor) -> OriginKind | None:
     return tensor.origin.kind if tensor.origin else None
 
 
-def _bias_limit(tensor: StoredTensor, checkpoint: Checkpoint) -> float | None:
-    """Return 1/√fan_in of the weight beside a bias; None where there is none."""
+def _bias_limit(tensor: StoredTensor, shapes: Mapping[str, tuple[int, ...]]) -> float | None:
+    """Return 1/√fan_in of the weight beside a bias, or of a recurrence 1/√hidden; None without."""
     head, dot, last = tensor.name.rpartition(".")
     if not last.startswith("bias") or len(tensor.shape) != 1:
         return None
-    weight = f"{head}{dot}{last.replace('bias', 'weight', 1)}"
-    for other in checkpoint.tensors:
-        if other.name == weight and len(other.shape) > 1 and other.shape[0] == tensor.shape[0]:
-            fan_in = math.prod(other.shape[1:])
-            return 1.0 / math.sqrt(fan_in) if fan_in else None
-    return None
+    name = last.replace("bias", "weight", 1).replace("weight_ih", "weight_hh")
+    shape = shapes.get(f"{head}{dot}{name}", ())
+    fan_in = math.prod(shape[1:]) if len(shape) > 1 and shape[0] == tensor.shape[0] else 0
+    return 1.0 / math.sqrt(fan_in) if fan_in else None
 
 
 def _names_in_plan(checkpoint: Checkpoint, rows: Mapping[str, Row]) -> dict[str, str]:
     """Return, by a tensor's name, the parameter that it is of.
 
-    A prefix that one of the two has, as a wrapper leaves it, is passed over where most of the
+    A prefix that one of the two has, as wrappers leave it, is passed over where most of the
     parameters are found so.
     """
     own = [tensor.name for tensor in checkpoint.tensors]
-    best = {name: name for name in own if name in rows}
-    for mine in ("", *dict.fromkeys(name.split(".")[0] + "." for name in own)):
-        for theirs in ("", *dict.fromkeys(name.split(".")[0] + "." for name in rows)):
-            pairs = {
-                name: theirs + name.removeprefix(mine)
-                for name in own
-                if name.startswith(mine) and theirs + name.removeprefix(mine) in rows
-            }
-            if 2 * len(pairs) > len(rows) and len(pairs) > len(best):
-                best = pairs
-    return best
+    exact = {name: name for name in own if name in rows}
+    if not rows or 2 * len(exact) > len(rows):
+        return exact
+    last = next(reversed(rows))  # its own prefix, or the file's, is what one has more
+    votes: dict[tuple[str, str], dict[str, str]] = {}
+    for name in own:
+        if name.endswith(f".{last}"):
+            mine, theirs = name.removesuffix(last), ""
+        elif last.endswith(f".{name}"):
+            mine, theirs = "", last.removesuffix(name)
+        else:
+            continue
+        votes[mine, theirs] = {
+            each: theirs + each.removeprefix(mine)
+            for each in own
+            if each.startswith(mine) and theirs + each.removeprefix(mine) in rows
+        }
+    best = max(votes.values(), key=len, default={})
+    return best if 2 * len(best) > len(rows) else exact
 
 
 def _plain(value: Any) -> Any:

@@ -167,8 +167,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _open_folder(folder: Path) -> Checkpoint:
-    if (folder / INDEX).is_file():
-        return _open_index(folder / INDEX)
+    indices = sorted(folder.glob("*.safetensors.index.json"))
+    if len(indices) == 1:
+        return _open_index(indices[0])
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise TargetError(

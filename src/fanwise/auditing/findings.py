@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import blake2b
 
 import numpy as np
 
@@ -22,10 +23,16 @@ LARGEST_FLOAT16 = 65504.0
 """Of IEEE 754."""
 MAX_SCALE = 2.0
 """Of a drawn kernel's deviation over the planned one, and of its inverse."""
+SUMMED = 1e-5
+"""Relative error of a row's sum of squares in float32."""
 MIN_UNIT = 4
 """Weights of a unit from which equal ones are no chance."""
+MUCH = 1
+"""Rows for each column from which a matrix may be a table, one of whose rows is for padding."""
 MANY = 8
 """Entries for each distinct value, from which values are few."""
+STATISTICS = ("running_mean", "running_var", "moving_mean", "moving_variance")
+"""Ends of names of what a batch norm keeps beside its parameters."""
 SHOWN = 5
 """Indices and names that a finding lists."""
 
@@ -89,7 +96,7 @@ class Looked:
         return self.tensor.name
 
     @property
-    def is_noise(self) -> bool:
+    def is_kernel(self) -> bool:
         """Whether it is a kernel, drawn or trained."""
         kinds = OriginKind.DRAWN, OriginKind.TRAINED
         return len(self.tensor.shape) > 1 and self.origin.kind in kinds
@@ -137,14 +144,26 @@ def findings_of(
         names: the parameter that a tensor is of, by the tensor's name.
     """
     model = _Model(checkpoint, looked, trained, rows, names)
-    every = [finding for own in looked.values() for finding in own.findings]
+    every = [
+        finding
+        for own in looked.values()
+        for finding in own.findings
+        if finding.kind != FindingKind.DEAD_UNITS or not _has_padding(model, own.name)
+    ]
     every += [finding for check in CHECKS_OF_ALL for finding in check(model)]
     order = list(FindingKind)
     return tuple(sorted(every, key=lambda finding: order.index(finding.kind)))
 
 
+def _has_padding(model: _Model, name: str) -> bool:
+    """Return whether the target's plan has lines of zeros in a parameter."""
+    row = model.rows.get(model.names.get(name, ""))
+    return row is not None and bool(row.zeros)
+
+
 def _not_finite(own: Looked) -> Iterator[Finding]:
-    if own.found.not_finite:
+    masks = own.found.not_finite and own.found.nan == 0 and not own.found.largest
+    if own.found.not_finite and not masks:  # zeros and infinities alone are a mask
         yield Finding(
             FindingKind.NOT_FINITE,
             (own.name,),
@@ -154,15 +173,17 @@ def _not_finite(own: Looked) -> Iterator[Finding]:
 
 
 def _dead_units(own: Looked) -> Iterator[Finding]:
-    if not own.is_noise or own.found.not_finite:
+    if not own.is_kernel or own.found.not_finite or own.tensor.dtype == "C64":
         return
     lines: tuple[tuple[str, Vector, int], ...] = (
         ("row", own.found.row_squares, own.found.columns),
         ("column", own.found.column_squares, own.found.rows),
     )
-    for what, squares, length in lines:
+    taps = len(own.tensor.shape) > 2  # whose columns are taps, and no units
+    for what, squares, length in lines[: 1 if taps else 2]:
         empty = np.flatnonzero(squares == 0.0)
-        if not len(empty) or length < 2:
+        alone = len(empty) == 1 and what == "row" and len(squares) > MUCH * length
+        if not len(empty) or length < 2 or alone:  # a padding row of a table
             continue
         listed = ", ".join(str(i) for i in empty[:SHOWN])
         more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
@@ -176,25 +197,27 @@ def _dead_units(own: Looked) -> Iterator[Finding]:
 
 def _equal_units(own: Looked) -> Iterator[Finding]:
     found = own.found
-    if not own.is_noise or own.tensor.dtype == "C64" or found.columns < MIN_UNIT:
+    if not own.is_kernel or own.tensor.dtype == "C64" or found.columns < MIN_UNIT:
         return
-    groups: dict[tuple[float, float], list[int]] = defaultdict(list)
-    for i, key in enumerate(zip(found.row_squares.tolist(), found.row_means.tolist(), strict=True)):
-        if key[0]:
-            groups[key].append(i)
-    alike = [group for group in groups.values() if len(group) > 1]
-    if not alike:
+    order = np.argsort(found.row_squares, kind="stable")
+    squares = found.row_squares[order]
+    near = np.isclose(squares[1:], squares[:-1], rtol=SUMMED, atol=0.0) & (squares[1:] > 0.0)
+    if not near.any():
         return
     stored = own.tensor.map().reshape(found.rows, found.columns)
-    equal = [g for g in alike if all((stored[g[0]] == stored[i]).all() for i in g[1:])]
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for i in sorted({*order[1:][near].tolist(), *order[:-1][near].tolist()}):
+        groups[blake2b(stored[i].tobytes(), digest_size=16).digest()].append(i)
+    equal = [group for group in groups.values() if len(group) > 1]
     if equal:
         first = ", ".join(map(str, equal[0][:SHOWN]))
-        units = sum(len(group) - 1 for group in equal)
+        copies = sum(len(group) - 1 for group in equal)
         yield Finding(
             FindingKind.EQUAL_UNITS,
             (own.name,),
-            f"{own.name}: rows {first} are equal; {units} of {found.rows} rows are copies of "
-            "others. Units that are equal learn alike, and stay so.",
+            f"{own.name}: rows {first} are equal; {copies} of {found.rows} rows are copies of "
+            "others. Units that are equal learn alike and stay so; rows of an embedding, as of "
+            "tokens that never came, do no harm.",
         )
 
 
@@ -212,24 +235,19 @@ def _never_trained(model: _Model) -> Iterator[Finding]:
     if not model.trained:
         return
     for own in model.looked.values():
-        if own.origin.kind == OriginKind.DRAWN and own.origin.schemes and own.is_noise:
+        origin = own.origin
+        if (
+            own.is_kernel
+            and origin.kind == OriginKind.DRAWN
+            and origin.schemes
+            and not origin.narrow
+        ):
             yield Finding(
                 FindingKind.NEVER_TRAINED,
                 (own.name,),
                 f"{own.name} is as it was drawn by {own.origin.schemes[0]}, beside trained "
                 f"kernels: {own.origin.evidence}. Was it frozen, or added anew, or does no "
                 "gradient reach it?",
-            )
-        weight = model.looked.get(own.name.removesuffix("bias") + "weight")
-        if not own.name.endswith("bias") or weight is None or own.found.size == 1:
-            continue
-        zeros = own.origin.kind == OriginKind.CONSTANT and own.found.maximum == 0.0
-        if zeros and weight.is_noise and weight.origin.kind == OriginKind.TRAINED:
-            yield Finding(
-                FindingKind.NEVER_TRAINED,
-                (own.name,),
-                f"{own.name} is all zeros beside its trained weight: a bias that trains moves. Was "
-                "it frozen, or added when the file was converted?",
             )
 
 
@@ -253,7 +271,7 @@ def _never_updated(model: _Model) -> Iterator[Finding]:
 def _equal_tensors(model: _Model) -> Iterator[Finding]:
     groups: dict[tuple[object, ...], list[StoredTensor]] = defaultdict(list)
     for own in model.looked.values():
-        if own.is_noise:
+        if own.is_kernel:
             found, tensor = own.found, own.tensor
             key = tensor.shape, tensor.dtype, found.rms, found.mean, found.maximum, found.minimum
             groups[key].append(tensor)
@@ -281,7 +299,7 @@ def _few_levels(model: _Model) -> Iterator[Finding]:
     coarse = [
         own
         for own in model.looked.values()
-        if own.is_noise and own.origin.kind == OriginKind.DRAWN and own.found.levels <= MAX_LEVELS
+        if own.is_kernel and own.origin.kind == OriginKind.DRAWN and own.found.levels <= MAX_LEVELS
         if own.found.size > MANY * MAX_LEVELS and not own.tensor.dtype.startswith("F8")
     ]
     if coarse:
@@ -300,14 +318,15 @@ def _rounded(model: _Model) -> Iterator[Finding]:
     coarse = [
         own.name
         for own in model.looked.values()
-        if own.is_noise and own.tensor.dtype == "F32" and own.found.is_bfloat16
+        if own.is_kernel and own.tensor.dtype == "F32" and own.found.is_bfloat16
     ]
     if coarse:
         yield Finding(
             FindingKind.ROUNDED,
             tuple(coarse),
-            f"{_some(coarse)}: stored in float32, and every value is a bfloat16's. The low halves "
-            "hold nothing: the training's own float32 weights were lost, or the file can be half.",
+            f"{_some(coarse)}: stored in float32, and every value that was looked at is a "
+            "bfloat16's. The low halves hold nothing: the training's own float32 weights were "
+            "lost, or the file can be half.",
         )
 
 
@@ -324,12 +343,16 @@ def _against_plan(model: _Model) -> Iterator[Finding]:
             f"{_some(missing)}: {len(missing)} of the target's {len(model.rows)} parameters, and "
             "the file holds none of that name.",
         )
-    unknown = [t.name for t in tensors if t.name not in model.names and t.is_float]
+    unknown = [
+        t.name
+        for t in tensors
+        if t.name not in model.names and t.is_float and not t.name.endswith(STATISTICS)
+    ]
     if unknown:
         yield Finding(
             FindingKind.UNEXPECTED,
             tuple(unknown),
-            f"{_some(unknown)}: no parameter of the target has that name; buffers don't matter.",
+            f"{_some(unknown)}: no parameter of the target has that name.",
         )
     for name, tensor in there.items():
         row = model.rows[name]

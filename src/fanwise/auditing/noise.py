@@ -161,6 +161,8 @@ def distribution(found: Statistics) -> Distribution | None:
     if zeros:
         count = round(found.size * (1.0 - zeros))
         std, sample = found.rms / math.sqrt(1.0 - zeros), sample[sample != 0.0]
+        if len(sample) < MIN_ENTRIES:
+            return None
     elif _shifted(found) and abs(found.mean) * math.sqrt(count) > MAX_DEVIATIONS * std:
         mean = found.mean
     largest = max(found.maximum - mean, mean - found.minimum)

@@ -23,6 +23,8 @@ from fanwise.auditing.scales import SURE, Fit, fitting
 from fanwise.auditing.statistics import Statistics, Vector, look_over
 from fanwise.planning.designs import DesignKind, look_at
 
+NEAR_LIMIT = 12.0
+"""The largest of n uniform entries lies as many n-ths below the limit once in e¹² times."""
 GRAM = 64
 """Rows, or columns, of which the angles are looked at."""
 MIN_SHAPED = 4096
@@ -98,7 +100,7 @@ def origin_of(tensor: StoredTensor, found: Statistics, bias_limit: float | None 
 def _draw(tensor: StoredTensor, found: Statistics) -> Origin:
     drawn = distribution(found)
     if drawn is None:
-        if found.size < MIN_SHAPED:
+        if found.size < MIN_SHAPED or np.count_nonzero(found.sample) < MIN_ENTRIES:
             return Origin(OriginKind.UNTOLD, f"{found.minimum:.4g} to {found.maximum:.4g}")
         squares = np.square(found.sample - found.sample.mean())
         kurtosis = float(np.square(squares).mean() / squares.mean() ** 2)
@@ -117,18 +119,14 @@ def _draw(tensor: StoredTensor, found: Statistics) -> Origin:
 
 
 def _origin_of_few(found: Statistics, bias_limit: float | None) -> Origin:
-    """Return the origin of a vector, or of a few entries."""
-    if bias_limit is not None and found.size > 1:
-        # Of n uniform entries the mean square has relative variance 4/5n.
-        off = abs(3.0 * (found.rms / bias_limit) ** 2 - 1.0)
+    """Return the origin of a vector, or of a few entries: PyTorch's default, or nobody can tell."""
+    drawn = distribution(found)
+    if bias_limit and drawn is not None and drawn.name == "uniform" and not drawn.mean:
+        # Of n uniform entries the largest lies about 1/n below the limit, and never above it.
         inside = found.largest <= bias_limit * (1.0 + found.relative_rounding)
-        near = found.largest >= bias_limit * (1.0 - 12.0 / found.size)
-        if inside and near and off < 4.0 * math.sqrt(0.8 / found.size):
+        if inside and found.largest >= bias_limit * (1.0 - NEAR_LIMIT / found.size):
             limit = f"uniform on ±{bias_limit:.4g}"
             return Origin(OriginKind.DRAWN, limit, ("PyTorch's default of biases",), limit)
-    drawn = distribution(found)
-    if drawn is not None and found.size >= 4 * MIN_ENTRIES:
-        return Origin(OriginKind.DRAWN, str(drawn), (), f"independent entries, {drawn}", drawn)
     return Origin(OriginKind.UNTOLD, f"{found.minimum:.4g} to {found.maximum:.4g}")
 
 
@@ -159,14 +157,15 @@ def _orthogonal(tensor: StoredTensor, found: Statistics) -> Origin | None:
     wide = found.rows <= found.columns
     squares = found.row_squares * found.columns if wide else found.column_squares * found.rows
     spread = float(squares.std() / squares.mean()) if squares.any() else math.inf
-    if spread > EQUAL_NORMS + found.relative_rounding:
+    length = max(found.rows, found.columns)
+    rounding = 4.0 * found.relative_rounding / math.sqrt(length)  # it averages out along a line
+    if spread > EQUAL_NORMS + rounding:
         return None
     matrix = tensor.map().reshape(found.rows, found.columns)
     lines = tensor.decode(matrix[:GRAM] if wide else matrix[:, :GRAM].T).astype(np.float64)
     gram = lines @ lines.T / squares.mean()
     angles = np.abs(gram - np.eye(len(gram))).max()
-    chance = 1.0 / math.sqrt(lines.shape[1])
-    if angles > 0.1 * chance + found.relative_rounding:
+    if angles > 0.1 / math.sqrt(length) + rounding:  # a tenth of what chance leaves
         return None
     gain = math.sqrt(float(squares.mean()))
     blocks, rest = divmod(found.rows, found.columns)

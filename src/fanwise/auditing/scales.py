@@ -23,7 +23,7 @@ MAX_TOLERANCE = 0.03
 MAX_FIT = 0.25
 """Relative; above it a deviation doesn't count even beside that of others."""
 MAX_DEPTH = 100
-"""Up to which 0.02/√(2·depth) is told from its neighbours."""
+"""Blocks of the deepest model whose 0.02/√(2·depth) is known."""
 PLAIN_STDS = (1.0, 0.5, 0.1, 0.05, 0.02, 0.01, 0.006, 0.005, 0.002, 0.001)
 """Deviations that people write down."""
 RECURRENT = re.compile(r"weight_(ih|hh)_")
@@ -40,12 +40,15 @@ class Scale(NamedTuple):
         std: the deviation.
         uniform: whether only a uniform draw is meant.
         rare: whether few libraries draw so.
+        gap: half the relative distance to the next scale of its family, which an error must be
+            below to tell them apart.
     """
 
     name: str
     std: float
     uniform: bool = False
     rare: bool = False
+    gap: float = math.inf
 
 
 class Fit(NamedTuple):
@@ -87,7 +90,7 @@ def fitting(found: Distribution, tensor: StoredTensor, rounding: float) -> tuple
         stds = [(found.std, ""), (found.parent_std, ", before the truncation")]
     near: dict[str, Fit] = {}
     for scale in known_scales(tensor):
-        if scale.uniform and found.name != "uniform":
+        if (scale.uniform and found.name != "uniform") or SURE * error > scale.gap:
             continue
         for std, what in stds:
             off = math.log(std / scale.std)
@@ -122,7 +125,8 @@ def known_scales(tensor: StoredTensor) -> Iterator[Scale]:
         yield Scale(f"{{}} of std {std:g}", std)
     for depth in range(1, MAX_DEPTH + 1):
         std = 0.02 / math.sqrt(2.0 * depth)
-        yield Scale(f"GPT-2's {{}} of std 0.02/√(2·{depth}), for ends of branches", std)
+        name = f"GPT-2's {{}} of std 0.02/√(2·{depth}), for ends of branches"
+        yield Scale(name, std, rare=True, gap=0.25 / depth)
 
 
 def _of_fans(own: Fans) -> Iterator[Scale]:

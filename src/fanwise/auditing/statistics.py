@@ -35,6 +35,7 @@ class Statistics:
         mean, std, rms: of the finite entries.
         minimum, maximum: likewise; 0 where none is finite.
         not_finite: how many entries are NaN or infinite.
+        nan: how many are NaN.
         row_squares, column_squares: mean squares of the rows and the columns.
         row_means, column_means: their means.
         sample: entries at a fixed stride.
@@ -52,6 +53,7 @@ class Statistics:
     minimum: float
     maximum: float
     not_finite: int
+    nan: int
     row_squares: Vector
     column_squares: Vector
     row_means: Vector
@@ -113,7 +115,7 @@ def look_over(tensor: StoredTensor) -> Statistics:
     down = BLOCK // across if across == columns else 1
     sums, squares = np.zeros(rows), np.zeros(rows)
     column_sums, column_squares = np.zeros(columns), np.zeros(columns)
-    low, high, not_finite = math.inf, -math.inf, 0
+    low, high, not_finite, nan = math.inf, -math.inf, 0, 0
     stride = _stride(size, columns)
     sample: list[npt.NDArray[Any]] = []
     passed = 0
@@ -128,10 +130,12 @@ def look_over(tensor: StoredTensor) -> Statistics:
             if not (math.isfinite(smallest) and math.isfinite(largest)):
                 finite = np.isfinite(block)
                 not_finite += finite.size - int(np.count_nonzero(finite))
+                nan += int(np.count_nonzero(np.isnan(block)))
+                smallest = float(block.min(where=finite, initial=math.inf))
+                largest = float(block.max(where=finite, initial=-math.inf))
                 block = np.where(finite, block, block.dtype.type(0))
-                smallest, largest = float(block.min()), float(block.max())
             low, high = min(low, smallest), max(high, largest)
-            most = max(-smallest, largest)
+            most = max(-smallest, largest, 0.0)
             if most > SQUARABLE or 0.0 < most < 1.0 / SQUARABLE:
                 block = block.astype(np.float64)
             rights, lefts = np.ones(block.shape[1], block.dtype), np.ones(len(block), block.dtype)
@@ -155,9 +159,10 @@ def look_over(tensor: StoredTensor) -> Statistics:
         mean,
         math.sqrt(max(square - mean * mean, 0.0)),
         math.sqrt(square),
-        low if size else 0.0,
-        high if size else 0.0,
+        low if low <= high else 0.0,
+        high if low <= high else 0.0,
         not_finite,
+        nan,
         squares / max(columns, 1),
         column_squares / max(rows, 1),
         sums / max(columns, 1),

@@ -95,8 +95,8 @@ def init(
         typer.Option(
             "--output",
             "-o",
-            help="The safetensors file to write; a name without suffix is a folder of shards, to "
-            "which a PyTorch model is drawn without ever being in memory.",
+            help="The file to write, NAME.safetensors (or .st); any other name is a folder of "
+            "shards, to which a PyTorch model is drawn without ever being in memory.",
         ),
     ],
     seed: SeedOption = 0,
@@ -109,22 +109,22 @@ def init(
         Path | None, typer.Option("--plan", help="Apply this plan, as plan --output wrote it.")
     ] = None,
     shard_size: Annotated[
-        str, typer.Option(help="Of a folder's files, at most: 5GB, 500MB, 2GiB.")
-    ] = "5GB",
+        str | None, typer.Option(help="Of a folder's files, at most; 5GB by default. 500MB, 2GiB.")
+    ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="Of a folder's floats: bfloat16, float16, float32.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw every parameter and write the weights to a safetensors file, whole or not at all."""
-    if not output.suffix:
+    if output.suffix not in (".safetensors", ".st"):
         _init_folder(
-            target, output, seed, shard_size, dtype, input, framework, as_json,
+            target, output, seed, shard_size or "5GB", dtype, input, framework, as_json,
             policy=policy, rules=rules_from(rule), keep=keep, saved=saved,
         )  # fmt: skip
         return
-    if dtype is not None:
-        raise ArgumentError("--dtype is for a folder of shards: name one without a suffix.")
+    if dtype is not None or shard_size is not None:
+        raise ArgumentError("--dtype and --shard-size are for a folder: leave .safetensors out.")
     check_writable(output)
     model = load_model(target, input, framework)
     from rich.markup import escape

@@ -42,6 +42,7 @@ def check_writable(path: Path) -> None:
 
 def check_folder(path: Path) -> None:
     """Raise `TargetError` where a new folder can't be made, before work is done for it."""
+    path = path.resolve()
     if not path.parent.is_dir():
         raise TargetError(f"{path} can't be written: there is no folder {path.parent}.")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fanwise.errors import ArgumentError
 from fanwise.jax._measure import Meter
 from fanwise.jax.tracing.models import library_of
 from fanwise.report.shown import ShownSignal
-from fanwise.signal.watch import TensorBoard, TrainingWatch
+from fanwise.signal.watch import Loggers, TensorBoard, TrainingWatch
 
 Log = Callable[[int, dict[str, float]], Any]
 
@@ -27,7 +29,7 @@ class SignalCallback:
         folder: where TensorBoard's file goes; without it none is written.
         log: called with (step, scalars by name): `write_scalars` of a writer of clu, or
             ``lambda step, scalars: wandb.log(scalars, step=step)``.
-        how: `loss`, `rules` and what else `fanwise.jax.measure` takes.
+        how: `loss`, `rules`, `trained` and what else `fanwise.jax.measure` takes, but for `params`.
 
     >>> import jax.numpy as jnp
     >>> callback = SignalCallback(lambda params, x: x @ params["w"], jnp.ones((2, 4)), every=10)
@@ -47,9 +49,12 @@ class SignalCallback:
         log: Log | None = None,
         **how: Any,
     ) -> None:
+        if "params" in how:
+            raise ArgumentError("params: the callback is called with the weights of each step.")
         self.watch: TrainingWatch[ShownSignal] = TrainingWatch(every)
+        self.trained = how.pop("trained", None)
         self.model, self.inputs, self.how = model, inputs, how
-        self.board, self.log = TensorBoard(folder), log
+        self.board, self.log, self.loggers = TensorBoard(folder), log, Loggers()
         self._meter: Meter | None = None
 
     @property
@@ -65,10 +70,11 @@ class SignalCallback:
             weights: of this step: for NNX and Equinox the module, else the variables. By default
                 those of the module that the callback was made with, as NNX changes it in place.
         """
-        scalars = self.watch.step(int(step), lambda: self._measure(weights, step > 0 or None))
+        trained = (step > 0 or None) if self.trained is None else self.trained
+        scalars = self.watch.step(int(step), lambda: self._measure(weights, trained))
         self.board.write(int(step), scalars)
         if self.log is not None and scalars:
-            self.log(int(step), scalars)
+            self.loggers.hand("log", partial(self.log, int(step), scalars))
 
     def close(self) -> None:
         """Close TensorBoard's file."""

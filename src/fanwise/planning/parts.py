@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeAlias
 
@@ -21,23 +21,33 @@ class Part(NamedTuple):
     region: Region | None = None
 
 
-def parts_of(rows: Sequence[Row], prefix: str = "", only: Only | None = None) -> list[Part]:
+def parts_of(
+    rows: Sequence[Row],
+    prefix: str = "",
+    only: Only | None = None,
+    others: Collection[str] = (),
+) -> list[Part]:
     """Return the rows that are drawn, in the plan's order.
 
     Args:
         rows: the plan's.
-        prefix: of the names of one module's parameters.
-        only: names or globs; a mapping gives the region of each parameter that is drawn.
+        prefix: of the names of one module's parameters, a dot at its end.
+        only: names or globs; a mapping gives the region of each parameter that is drawn. Where
+            several patterns match a name, the first counts.
+        others: names that the model has beside the plan's, buffers and tied weights: naming them
+            draws nothing.
 
     Raises:
         ArgumentError: a prefix or a name that the plan doesn't have, or a region that doesn't fit.
     """
+    if prefix and not prefix.endswith("."):
+        raise ArgumentError(f"prefix={prefix!r}: write the module's name and a dot, '{prefix}.'.")
     inside = [row for row in rows if row.name.startswith(prefix)]
-    if prefix and not inside:
+    if prefix and not inside and only is None:
         known = {".".join(row.name.split(".")[: prefix.count(".")]) + "." for row in rows}
         raise ArgumentError(
-            f"the plan has no parameter whose name begins with {prefix!r}: write the module's name "
-            f"and a dot.{did_you_mean(prefix, sorted(known))}"
+            f"the plan has no parameter whose name begins with {prefix!r} (a tied weight has the "
+            f"name of its first use).{did_you_mean(prefix, sorted(known))}"
         )
     if only is None:
         return [Part(row) for row in inside]
@@ -46,8 +56,8 @@ def parts_of(rows: Sequence[Row], prefix: str = "", only: Only | None = None) ->
     regions = only if isinstance(only, Mapping) else dict.fromkeys(only)
     chosen: dict[str, Region | None] = {}
     for pattern, region in regions.items():
-        matched = [row for row in inside if fnmatchcase(row.name, pattern)]
-        if not matched:
+        matched = [row for row in inside if _is_meant(row.name, pattern)]
+        if not matched and not any(_is_meant(name, pattern) for name in others):
             raise ArgumentError(
                 f"only={pattern!r} matches no parameter of the plan"
                 f"{f' under {prefix!r}' if prefix else ''}."
@@ -58,3 +68,16 @@ def parts_of(rows: Sequence[Row], prefix: str = "", only: Only | None = None) ->
                 check_region(row.shape, region)
             chosen.setdefault(row.name, region)
     return [Part(row, chosen[row.name]) for row in inside if row.name in chosen]
+
+
+def _is_meant(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def buffers_of(buffers: Sequence[str], prefix: str = "", only: Only | None = None) -> list[str]:
+    """Return which of the plan's buffers a part has: with `only`, those that it names itself."""
+    inside = [name for name in buffers if name.startswith(prefix)]
+    if only is None:
+        return inside
+    patterns = (only,) if isinstance(only, str) else tuple(only)
+    return [name for name in inside if any(_is_meant(name, pattern) for pattern in patterns)]

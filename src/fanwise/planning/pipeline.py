@@ -227,13 +227,11 @@ def _findings(
 def _unused_left_alone(parameter: Parameter, model: Model) -> Parameter:
     """Return a parameter that is skipped if no operation takes it and no module tells its role.
 
-    Whatever it holds, this forward pass is the same. Without values there is nothing to leave.
+    Whatever it holds, this forward pass is the same.
     """
     if parameter.skip or parameter.like or parameter.design is not None:
         return parameter
     if parameter.use is not None or parameter.unrecognized:
-        return parameter
-    if model.current_values(parameter.name) is None:
         return parameter
     return replace(parameter, skip=UNUSED_REASON)
 

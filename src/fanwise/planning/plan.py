@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from hashlib import blake2b
+from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import ClassVar, Self
@@ -137,6 +139,19 @@ class Plan:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArgumentError(f"this is no fanwise plan: {error!r}") from None
+
+
+def plan_digest(plan: Plan, seed: int, how: object) -> bytes:
+    """Return 16 bytes that tell what is drawn from anything else.
+
+    Args:
+        plan: of what is drawn.
+        seed: of the draw.
+        how: whatever else it depends on; its `repr` counts.
+    """
+    rows = json.dumps([row.to_dict() for row in plan.rows])
+    what = repr((version("fanwise"), seed, rows, how))
+    return blake2b(what.encode(), digest_size=16).digest()
 
 
 def _drawn_values(row: Row) -> tuple[object, ...]:

@@ -28,6 +28,6 @@ def interrupted(rows: Sequence[Row], done: int, seed: int) -> str:
     last = f", up to {drawn[-1]!r}" if drawn else ""
     return (
         f"fanwise had drawn {len(drawn)} of {len(drawn) + left} parameters{last}; the next may be "
-        f"drawn in part. plan.apply(model, seed={seed}) with the same plan finishes: it draws each "
-        "of them alike."
+        f"drawn in part. The same call of plan.apply, with seed={seed}, finishes: it draws each of "
+        "them alike."
     )

@@ -96,10 +96,13 @@ def _find(layers: Sequence[Layer], outliers: Outliers | None) -> list[Drift]:
     # Between the head and what lies before it both change by a pool and by the number of classes,
     # not by a layer: backward the head is left out, forward it is where it hides a growth.
     inner = [x for x in layers if not x.is_head]
-    for n in (len(forward), len(inner)):
-        line = trend(forward[:n])
-        if line is not None and _drifts(line, forward[:n], steep):
-            found.append(Drift(Direction.FORWARD, line, list(layers)[:n], forward[:n]))
+    lost = len(forward)  # varying_until_lost may end before the last layer
+    own = [(x, v) for x, v in zip(layers[:lost], forward, strict=True) if not x.is_head]
+    for pairs in (list(zip(layers[:lost], forward, strict=True)), own):
+        values = [value for _, value in pairs]
+        line = trend(values)
+        if line is not None and _drifts(line, values, steep):
+            found.append(Drift(Direction.FORWARD, line, [x for x, _ in pairs], values))
             break
     back = [layer for layer in reversed(inner) if layer.gradient_rms]
     measured = [x.gradient_rms or 0.0 for x in back]

@@ -149,6 +149,7 @@ def test_buffers_of_a_part_alone_are_filled():
 @pytest.mark.parametrize(
     ("how", "message"),
     [
+        ({"prefix": "blocks.1"}, r"write the module's name and a dot"),
         ({"prefix": "block.1."}, r"begins with 'block\.1\.'.*Did you mean"),
         ({"only": "head.wieght"}, r"matches no parameter of the plan.*Did you mean 'head.weight'"),
         ({"only": {"head.bias": (slice(0, 12),)}}, "doesn't lie within 0 to 11"),
@@ -163,3 +164,55 @@ def test_a_part_that_is_none(planned, how, message):
 def test_a_module_of_another_shape(planned):
     with pytest.raises(ModelError, match=r"'blocks\.1\.attention.*has no such parameter"):
         planned[0].apply(nn.Linear(16, 16), seed=0, prefix="blocks.1.")
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.up, self.head = nn.BatchNorm1d(8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.out = nn.Linear(8, 8, bias=False)
+        self.out.weight = self.head.weight
+        self.register_buffer("scales", torch.full((8,), 3.0))
+
+    def forward(self, x):
+        return self.out(self.head(torch.relu(self.up(self.norm(x) * self.scales))))
+
+
+def test_loaded_buffers_stay():
+    loaded = Normed()
+    loaded.norm.running_mean.fill_(3.0)
+    state = {k: v for k, v in loaded.state_dict().items() if not k.startswith("up")}
+    with torch.device("meta"):
+        model = Normed()
+    plan = fwt.plan(model, torch.randn(8, 8))
+    model.to_empty(device="cpu")
+    model.out.weight = model.head.weight
+    missing = model.load_state_dict(state, strict=False).missing_keys
+    plan.apply(model, seed=0, only=missing)
+    for name, value in state.items():
+        assert torch.equal(model.state_dict()[name], value), name
+    whole = plan.apply(Normed(), seed=0, buffers_filled=True)
+    assert torch.equal(model.up.weight, whole.up.weight)
+
+
+def test_names_of_buffers_and_tied_weights_draw_nothing():
+    with torch.device("meta"):
+        model = Normed()
+    plan = fwt.plan(model, torch.randn(8, 8))
+    model = Normed()
+    before = copy.deepcopy(model.state_dict())
+    plan.apply(model, seed=0, only=["out.weight", "norm.running_var"])
+    assert torch.equal(model.head.weight, before["head.weight"])
+    assert torch.equal(model.norm.running_var, torch.ones(8))
+    assert torch.equal(model.scales, before["scales"])
+
+
+def test_module_by_module_as_fsdp1_hands_them_over(planned):
+    plan, whole = planned
+    model = Net()
+    for name, module in model.named_modules():
+        prefix = f"{name}." if name else ""
+        own = [prefix + n for n, _ in module.named_parameters(recurse=False)]
+        plan.apply(module, seed=0, prefix=prefix, only=own)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, whole[name]), name

@@ -610,5 +610,5 @@ def test_an_interrupted_draw_says_how_to_finish():
         plan.apply(model, seed=7, progress=stop)
     assert error.value.__notes__ == [
         "fanwise had drawn 2 of 4 parameters, up to '0.bias'; the next may be drawn in part. "
-        "plan.apply(model, seed=7) with the same plan finishes: it draws each of them alike."
+        "The same call of plan.apply, with seed=7, finishes: it draws each of them alike."
     ]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import blake2b
-from importlib.metadata import version
 from math import prod
 from typing import Any
 
@@ -23,8 +20,9 @@ from fanwise.planning.designs import Keep, Values, ZeroLines
 from fanwise.planning.drawn import Drawn
 from fanwise.planning.findings import Helper
 from fanwise.planning.model import Model
-from fanwise.planning.parts import Only, parts_of
+from fanwise.planning.parts import Only, buffers_of, parts_of
 from fanwise.planning.pipeline import plan_traced, plan_unseen
+from fanwise.planning.plan import plan_digest
 from fanwise.planning.progress import Progress, interrupted, silent
 from fanwise.planning.rows import Row
 from fanwise.planning.rules import Parameter, Rule
@@ -101,7 +99,7 @@ class Plan(ShownPlan):
             only: what is drawn, the rest being left as it is: names of the plan, or globs, such as
                 the keys that a checkpoint lacks; a mapping gives each parameter's region, one slice
                 an axis, such as an embedding's new rows: ``{"wte.weight": (slice(50257, None),
-                slice(None))}``.
+                slice(None))}``. Buffers are filled where they are named too.
 
         Raises:
             ModelError: the ranks of a mesh come with different seeds or plans; the model's
@@ -111,11 +109,15 @@ class Plan(ShownPlan):
         """
         check_seed(seed)
         check_names(names)
-        parts = parts_of(self.rows, prefix, only)
-        rows = [part.row for part in parts]
+        if only is not None and not isinstance(only, str | Mapping):
+            only = tuple(only)
         with without_wrappers(model) as plain:
             parameters = {prefix + name: p for name, p in plain.named_parameters()}
+            aliases = [prefix + name for name, _ in plain.named_parameters(remove_duplicate=False)]
+            buffers = [prefix + name for name, _ in plain.named_buffers(remove_duplicate=False)]
             check_materialized(plain)
+        parts = parts_of(self.rows, prefix, only, (*aliases, *buffers))
+        rows = [part.row for part in parts]
         if only is not None:
             wanted = {row.name for row in rows}
             parameters = {name: p for name, p in parameters.items() if name in wanted}
@@ -130,14 +132,16 @@ class Plan(ShownPlan):
         ]
         sharded = [p for p in parameters.values() if is_dtensor(p)]
         if check_ranks and sharded:  # the digest reads every row, and the package's version on disk
-            check_agreement(sharded, self.digest(seed, streams))
+            check_agreement(sharded, plan_digest(self, seed, streams))
         if self.buffers and not buffers_filled:
+            asked = buffers_of(self.buffers, prefix, only)
+            whole = [part.row.name for part in parts if part.row.draws and not part.region]
             with without_wrappers(model) as plain:
-                there = {name for name, _ in plain.named_buffers()}
-                own = [n.removeprefix(prefix) for n in self.buffers if n.startswith(prefix)]
-                asked = [name for name in own if only is None or name in there]
-                whole = [part.row.name for part in parts if part.row.draws and not part.region]
-                fill_buffers(plain, asked, [name.removeprefix(prefix) for name in whole])
+                fill_buffers(
+                    plain,
+                    [name.removeprefix(prefix) for name in asked],
+                    [name.removeprefix(prefix) for name in whole],
+                )
         done = 0
         try:
             for part, fill_calls in zip(parts, drawn, strict=True):
@@ -151,17 +155,6 @@ class Plan(ShownPlan):
             error.add_note(interrupted(rows, done, seed))
             raise
         return model
-
-    def digest(self, seed: int, how: object) -> bytes:
-        """Return 16 bytes that tell what is drawn from anything else.
-
-        Args:
-            seed: of the draw.
-            how: whatever else it depends on; its `repr` counts.
-        """
-        rows = json.dumps([row.to_dict() for row in self.rows])
-        what = repr((version("fanwise"), seed, rows, how))
-        return blake2b(what.encode(), digest_size=16).digest()
 
     def parameter_groups(
         self,

@@ -29,6 +29,9 @@ DTYPES = {
     torch.int64: "I64",
     torch.int32: "I32",
     torch.int16: "I16",
+    torch.uint16: "U16",
+    torch.uint32: "U32",
+    torch.uint64: "U64",
     torch.int8: "I8",
     torch.uint8: "U8",
     torch.bool: "BOOL",
@@ -118,7 +121,9 @@ def shards_of(tensors: Iterable[FileTensor], limit: int) -> list[Shard]:
     size = 0
     for tensor in tensors:
         if tensor.dtype not in DTYPES:
-            raise ArgumentError(f"{tensor.name!r} is {tensor.dtype}, which safetensors lacks.")
+            raise ArgumentError(
+                f"{tensor.name!r} is {tensor.dtype}, which isn't written to safetensors here."
+            )
         if groups[-1] and size + tensor.nbytes > limit:
             groups.append([])
             size = 0

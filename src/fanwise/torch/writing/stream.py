@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import nn
 from fanwise.drawing.streams import check_seed
 from fanwise.errors import ArgumentError, ModelError, TargetError
 from fanwise.names import TORCH
+from fanwise.planning.plan import plan_digest
 from fanwise.planning.progress import Progress, silent
 from fanwise.planning.rows import Row
 from fanwise.planning.streams import check_streams
@@ -32,7 +34,7 @@ from fanwise.torch.wrappers import without_wrappers
 from fanwise.torch.writing.shards import FileTensor, Shard, bytes_of, index_of, shards_of
 
 BLOCK = 1 << 22
-"""Entries that are drawn at a time: 16 MiB of float32."""
+"""Entries that are drawn at a time, while as many are written: 16 MiB of float32."""
 STATE = "fanwise.json"
 """In the folder of an unfinished checkpoint: what is being drawn."""
 
@@ -48,7 +50,7 @@ def write_checkpoint(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
-    """Draw a planned model to disk and return the files; no more of it lies in memory than a block.
+    """Draw a planned model to disk and return the files; two blocks of it lie in memory at most.
 
     The folder is what transformers' `from_pretrained` reads: ``model.safetensors``, or shards with
     ``model.safetensors.index.json``, and ``config.json`` where the model has a config. Tied weights
@@ -74,29 +76,58 @@ def write_checkpoint(
             there, or the disk has no room.
     """
     check_seed(seed)
-    folder, limit = Path(folder), bytes_of(shard_size)
+    folder, limit = Path(folder).resolve(), bytes_of(shard_size)
     with without_wrappers(model) as plain:
         writer = _Writer(plan, plain, seed, dtype, threads)
         shards = shards_of(writer.tensors, limit)
         part = _open_part(folder, plan, seed, shards)
-        _write_config(plain, part, dtype)
+        with _alone_in(part):
+            _draw_shards(writer, shards, part, progress)
+            try:
+                _write_config(plain, part, dtype)
+                if len(shards) > 1:
+                    index = part / "model.safetensors.index.json"
+                    index.write_text(index_of(shards), "utf-8")
+                if folder.exists():
+                    folder.rmdir()
+                part.replace(folder)
+                (folder / STATE).unlink()
+            except OSError as error:
+                raise TargetError(f"{folder} can't be written: {error.strerror}.") from error
+    return sorted(folder.iterdir())
+
+
+def _draw_shards(writer: _Writer, shards: list[Shard], part: Path, progress: Progress) -> None:
+    """Write the shards that aren't there yet."""
     done, of = 0, len(writer.tensors)
     for shard in shards:
         path = part / shard.file
-        if not path.exists():
-            for _ in writer.write(shard, path):
-                done += 1
-                progress(done, of)
-        else:
-            done += len(shard.tensors)
+        steps = [None] * len(shard.tensors) if path.exists() else writer.write(shard, path)
+        for _ in steps:
+            done += 1
             progress(done, of)
-    if len(shards) > 1:
-        (part / "model.safetensors.index.json").write_text(index_of(shards), "utf-8")
-    (part / STATE).unlink()
-    if folder.exists():
-        folder.rmdir()
-    part.replace(folder)
-    return sorted(folder.iterdir())
+
+
+@contextmanager
+def _alone_in(part: Path) -> Iterator[None]:
+    """Keep other processes out of an unfinished checkpoint.
+
+    Raises:
+        TargetError: one is at work there.
+    """
+    lock = part.with_name(f"{part.name}.lock")
+    try:
+        with lock.open("x") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        raise TargetError(
+            f"another process writes {part}, says {lock}: let one process write, or remove the "
+            "file if that one was killed."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
 
 
 class _Writer:
@@ -235,31 +266,35 @@ def _boxes(shape: tuple[int, ...], limit: int) -> Iterator[Box]:
 
 
 def _persistent_buffers(model: nn.Module, plan: Plan) -> dict[str, torch.Tensor]:
-    """Return what a model's state holds beside its parameters, with values.
+    """Return what a model's state holds beside its parameters, with values; it stays as it was.
 
     Raises:
         ModelError: a buffer on the meta device that no module knows how to fill.
     """
-    parameters = {id(p) for p in model.parameters()}
-    names = [
-        name
-        for name, value in model.state_dict(keep_vars=True).items()
-        if isinstance(value, torch.Tensor) and id(value) not in parameters
-    ]
-    empty = [name for name in names if model.get_buffer(name).is_meta]
-    for name in empty:
-        prefix, _, own = name.rpartition(".")
-        module = model.get_submodule(prefix)
-        module._buffers[own] = torch.empty_like(model.get_buffer(name), device="cpu")
-    if empty:
-        fill_buffers(model, empty, [row.name for row in plan.rows if row.draws])
-    return {name: model.get_buffer(name) for name in names}
+    owned = {
+        f"{prefix}.{name}" if prefix else name: (module, name)
+        for prefix, module in model.named_modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name not in module._non_persistent_buffers_set and buffer is not None
+    }
+    before = {name: module._buffers[own] for name, (module, own) in owned.items()}
+    empty = [name for name, (module, own) in owned.items() if model.get_buffer(name).is_meta]
+    try:
+        for name in empty:
+            module, own = owned[name]
+            module._buffers[own] = torch.empty_like(model.get_buffer(name), device="cpu")
+        if empty:
+            fill_buffers(model, empty, [row.name for row in plan.rows if row.draws])
+        return {name: model.get_buffer(name) for name in owned}
+    finally:
+        for name, (module, own) in owned.items():
+            module._buffers[own] = before[name]
 
 
 def _open_part(folder: Path, plan: Plan, seed: int, shards: list[Shard]) -> Path:
     """Return the folder in which the checkpoint grows; a new one, or that of an interrupted run."""
     part = folder.with_name(f"{folder.name}.part")
-    digest = plan.digest(seed, shards).hex()
+    digest = plan_digest(plan, seed, shards).hex()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TargetError(f"{folder} is there already: name a new folder, or an empty one.")
     if part.exists():
@@ -267,7 +302,7 @@ def _open_part(folder: Path, plan: Plan, seed: int, shards: list[Shard]) -> Path
             before = json.loads((part / STATE).read_text("utf-8"))["digest"]
         except (OSError, ValueError, KeyError, TypeError):
             before = None
-        if before != digest:
+        if before != digest and any(part.iterdir()):
             raise TargetError(
                 f"{part} holds another unfinished checkpoint, of another plan, seed or shard size: "
                 "remove it, or finish it with what it was begun with."
