@@ -2,9 +2,8 @@
 
 The right scale for every layer, the same bits everywhere, checked before you train.
 
-`plan` and `init` take a model of PyTorch, Keras or JAX, `measure` one that can be run (PyTorch,
-Keras); `fanwise.torch`, `fanwise.keras` and `fanwise.jax` have verbs of their own. `draw` makes an
-array, `audit` looks at a checkpoint.
+`plan`, `init` and `measure` take a model of PyTorch, Keras or JAX; `fanwise.torch`, `fanwise.keras`
+and `fanwise.jax` have verbs of their own. `draw` makes an array, `audit` looks at a checkpoint.
 """
 
 from importlib import import_module

@@ -14,10 +14,10 @@ from zoo.printing import JAX_HEADING, rewrite, tables
 
 HEADER = """{heading}
 
-{count} models of nobody's here, built small from the libraries' own layers and from packages
+{count} models that nobody here wrote, built small from the libraries' own layers and from packages
 ({packages}). The columns are those above; the last one is the CPU time of planning and, in
 brackets, of `jax.eval_shape` of the same functions: the model's, and its `init` where that makes
-the parameters. Planning takes at most twice as long, and half a second. Where an embedding is the
+the parameters. Planning may take twice as long, and half a second. Where an embedding is the
 output's kernel too, the loss may lie 10 % off. This half is printed by `PYTHONPATH=tests python -m
 jaxzoo`; `pytest -m slow tests/jaxzoo` asserts it.
 """

@@ -114,7 +114,7 @@ def test_the_documented_code_runs(capsys):
     """Every block of docs/frameworks.md, in order, as one program; its asserts are the test."""
     page = (FOLDER.parents[1] / "docs" / "frameworks.md").read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     exec(compile("\n".join(blocks), "docs/frameworks.md", "exec"), {"__name__": "documented"})
     assert "fc1/kernel" in capsys.readouterr().out
 
