@@ -101,7 +101,7 @@ CASES = {
     ),
     "an array kept from another run": (
         lambda: [fwj.plan(keeps, X, params={"w": W}) for _ in range(2)],
-        "It has kept an array of another run, in a list, a global or an attribute",
+        "one that it has kept, in a list, a global or an attribute",
     ),
 }
 

@@ -111,8 +111,11 @@ def trace(model: AdaptedModel) -> JaxTrace:
     except Exception as error:  # a model's own code may raise anything
         raise failed("the model", error) from error
     if any(isinstance(const, jax.core.Tracer) for const in closed.consts):
-        kept = jax.errors.UnexpectedTracerError("it uses an array of a run that has ended")
-        raise failed("the model", kept)
+        raise ModelError(
+            "the model uses an array of another run of JAX's: one that it has kept, in a list, a "
+            "global or an attribute (return it, or keep it in a collection), or one of a jit that "
+            "this is called in (call it outside)."
+        )
     return _traced(model, closed)
 
 
