@@ -32,9 +32,10 @@ HEADER = """# keras.applications, planned and measured
 Builders of keras.applications; each backend's section says how many of all were tried. Without
 weights, on {samples} random pictures of {side} × {side} (the smallest that the builder takes, where
 that is more) and {classes} classes: planned by `fanwise.keras.plan`, drawn and run forward. A
-prediction is an expectation over draws: of models with fewer than {many} million weights, {draws} are
-averaged. The page is printed by `PYTHONPATH=src:tests:. python -P -m applications page`, from figures of
-`KERAS_BACKEND=torch python -P -m applications measure`, and of `jax`; `.ci/long` measures all.
+prediction is an expectation over draws: of models with fewer than {many} million weights,
+{draws} are averaged. The page is printed by `PYTHONPATH=src:tests:. python -P -m applications
+page`, from figures of `KERAS_BACKEND=torch python -P -m applications measure`, and of `jax`;
+`.ci/long` measures all.
 
 | column | meaning |
 |---|---|
