@@ -63,7 +63,6 @@ REASONS: list[tuple[str, dict[str, str]]] = [
             "jaxkan.KAN, sine": "factor 2, median",
             "jaxkan.KAN, rbf": "median",
             "memax, DeltaNet": "factor 2, median",
-            "eqx.nn.Conv2d, ConvTranspose2d": "median",
             "pdequinox.ModernResNet": "median",
             "hk.nets.VectorQuantizer, a VQ-VAE": "median",
         },

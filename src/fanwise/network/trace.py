@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from fanwise.network.graph import Graph
 from fanwise.network.uses import Use
@@ -53,7 +54,11 @@ class Trace:
             operation and its line.
         differentiated: whether the forward pass takes a derivative. The gradient of a loss on that
             isn't a product of these steps' derivatives, so none is predicted.
+        sees_all: whether the front end sees every operation, so that a parameter which is neither
+            among the uses nor unrecognized is used by none.
     """
+
+    sees_all: ClassVar[bool] = False
 
     uses: Mapping[str, Use]
     contractions: Sequence[Contraction]

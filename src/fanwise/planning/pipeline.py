@@ -118,7 +118,9 @@ def plan_traced(
     uses = _with_part_names({**not_reached, **trace.uses}, structure)
     parameters = _with_uses(model.parameters(), uses, trace.unrecognized)
     kept = find_designs(model, parameters, check_keep(keep), trace, structure)
-    parameters = [_unused_left_alone(p, model) for p in _with_designs(parameters, kept)]
+    parameters = _with_designs(parameters, kept)
+    if trace.sees_all:
+        parameters = [_unused_left_alone(parameter) for parameter in parameters]
     if kept.zeros:
         structure = structure.with_closed(silent(graph, kept.zeros))
     trainable = {p.name: p.use for p in parameters if p.use is not None and not p.skip}
@@ -224,7 +226,7 @@ def _findings(
     return tuple(found)
 
 
-def _unused_left_alone(parameter: Parameter, model: Model) -> Parameter:
+def _unused_left_alone(parameter: Parameter) -> Parameter:
     """Return a parameter that is skipped if no operation takes it and no module tells its role.
 
     Whatever it holds, this forward pass is the same.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -71,6 +71,7 @@ class JaxTrace(Trace):
         activations: of nodes the pointwise function that their output goes through, and its value.
     """
 
+    sees_all: ClassVar[bool] = True
     jaxpr: Any = None
     parameters: Mapping[int, str] = field(default_factory=dict)
     variables: int = 0
@@ -161,6 +162,10 @@ def _traced(model: AdaptedModel, closed: Any) -> JaxTrace:
             builder.add_input(value, np.asarray(known) if _has_values(known) else None)
     walk(uses, equations.all)
     uses.finish(equations.outputs)
+    taken = {value for equation in equations.all for value in equation.inputs}
+    for value, name in names.items():
+        if value in taken and name not in uses.of:
+            uses.unrecognized.setdefault(name, "an operation that isn't followed")
     results = {}
     for index, value in builder.results.items():
         made = builder.makers[value]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -48,6 +48,7 @@ class TorchTrace(Trace):
         fake: whether it ran without arithmetic, on fake tensors.
     """
 
+    sees_all: ClassVar[bool] = True
     generated: Mapping[str, GeneratedWeight] = field(default_factory=dict)
     fake: bool = True
 
