@@ -222,7 +222,7 @@ def _names_in_plan(checkpoint: Checkpoint, rows: Mapping[str, Row]) -> dict[str,
     exact = {name: name for name in own if name in rows}
     if not rows or 2 * len(exact) > len(rows):
         return exact
-    last = next(reversed(rows))  # its own prefix, or the file's, is what one has more
+    last = list(rows)[-1]  # its own prefix, or the file's, is what one has more
     votes: dict[tuple[str, str], dict[str, str]] = {}
     for name in own:
         if name.endswith(f".{last}"):
