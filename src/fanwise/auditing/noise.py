@@ -78,7 +78,7 @@ def structure(found: Statistics) -> str:
 
     Lines of zeros aren't looked at: they are set apart in embeddings and by pruning.
     """
-    kurtosis = _kurtosis(found)
+    kurtosis = kurtosis_of(found.sample)
     lines: tuple[tuple[str, Vector, Vector, int], ...] = (
         ("rows", found.row_squares, found.row_means, found.columns),
         ("columns", found.column_squares, found.column_means, found.rows),
@@ -113,8 +113,9 @@ def _excess(values: Vector, variance: float) -> float:
     return float(np.var(values) / variance - 1.0) * math.sqrt(lines / 2.0)
 
 
-def _kurtosis(found: Statistics) -> float:
-    squares = np.square(found.sample)
+def kurtosis_of(values: Vector) -> float:
+    """Return E[x⁴]/E[x²]² of values; a normal's 3 where they don't tell."""
+    squares = np.square(values)
     mean = float(squares.mean()) if len(squares) else 0.0
     return float(np.square(squares).mean()) / mean**2 if mean else 3.0
 
@@ -181,9 +182,7 @@ def distribution(found: Statistics) -> Distribution | None:
 
 def _error_of_std(centred: Vector, count: int) -> float:
     """Return the relative standard error √((κ − 1)/4n) of a deviation from n entries."""
-    squares = np.square(centred)
-    kurtosis = float(np.square(squares).mean() / squares.mean() ** 2)
-    return math.sqrt(max(kurtosis - 1.0, 0.1) / (4.0 * count))
+    return math.sqrt(max(kurtosis_of(centred) - 1.0, 0.1) / (4.0 * count))
 
 
 def _shape(ratio: float, count: int) -> tuple[str, float | None, float]:

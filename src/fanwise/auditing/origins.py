@@ -17,6 +17,7 @@ from fanwise.auditing.noise import (
     MIN_LINES,
     Distribution,
     distribution,
+    kurtosis_of,
     structure,
 )
 from fanwise.auditing.scales import SURE, Fit, fitting
@@ -102,8 +103,7 @@ def _draw(tensor: StoredTensor, found: Statistics) -> Origin:
     if drawn is None:
         if found.size < MIN_SHAPED or np.count_nonzero(found.sample) < MIN_ENTRIES:
             return Origin(OriginKind.UNTOLD, f"{found.minimum:.4g} to {found.maximum:.4g}")
-        squares = np.square(found.sample - found.sample.mean())
-        kurtosis = float(np.square(squares).mean() / squares.mean() ** 2)
+        kurtosis = kurtosis_of(found.sample - found.sample.mean())
         evidence = (
             f"its entries fit no distribution that initializers draw: kurtosis {kurtosis:.3g}, a "
             f"normal's is 3; the largest {found.largest / found.rms:.3g} times the rms"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from fanwise.drawing.streams import check_seed
@@ -174,6 +173,8 @@ class _Writer:
 
     def write(self, shard: Shard, path: Path) -> Iterator[None]:
         """Write a file whole or not at all; yield after each of its tensors."""
+        from safetensors import SafetensorError, safe_open  # not needed to import fanwise.torch
+
         half = path.with_name(f"{path.name}.half")
         try:
             with half.open("wb") as file, _Behind(file) as behind:
