@@ -10,6 +10,7 @@ import numpy as np
 
 from fanwise.errors import ModelError
 from fanwise.jax.tracing.models import is_real
+from fanwise.signal.batches import check_values
 
 NO_VALUES = (
     "have no values to {verb}: pass params=, what model.init or fanwise.jax.init returned; or for "
@@ -42,16 +43,8 @@ def check_inputs(arrays: Sequence[Any], verb: str) -> None:
         if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
             continue
         values = np.asarray(array)
-        floats = jax.numpy.issubdtype(values.dtype, jax.numpy.inexact)
-        if floats and not np.isfinite(values).all():
-            raise ModelError(
-                f"input {i}, shape {values.shape}, has NaN or infinity in "
-                f"{np.mean(~np.isfinite(values)):.2%} of its entries: clean it, then {verb}."
-            )
-        if values.ndim and not len(values):
-            raise ModelError(
-                f"input {i}, shape {values.shape}, is an empty batch: pass one sample at least."
-            )
+        floats = bool(jax.numpy.issubdtype(values.dtype, jax.numpy.inexact))
+        check_values(i, values, verb, floats=floats)
 
 
 def _hidden(leaf: Any, what: str, verb: str) -> str:

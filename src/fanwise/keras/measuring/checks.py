@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import tree
 
 from fanwise.errors import ModelError
 from fanwise.keras._plan import KerasModel
 from fanwise.keras.memory import to_numpy
+from fanwise.signal.batches import check_values
 
 
 def on_backend(inputs: Any, symbols: Sequence[Any]) -> list[Any]:
@@ -34,15 +34,7 @@ def check_inputs(inputs: Any) -> None:
     """
     for i, leaf in enumerate(tree.flatten(inputs)):
         values = to_numpy(leaf)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ModelError(
-                f"input {i}, shape {values.shape}, has NaN or infinity in "
-                f"{np.mean(~np.isfinite(values)):.2%} of its entries: clean it, then measure."
-            )
-        if values.ndim and not len(values):
-            raise ModelError(
-                f"input {i}, shape {values.shape}, is an empty batch: pass one sample at least."
-            )
+        check_values(i, values, "measure", floats=values.dtype.kind == "f")
 
 
 def check_runs(model: Any, inputs: Any, seen: KerasModel) -> None:
