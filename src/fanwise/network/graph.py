@@ -15,7 +15,7 @@ from fanwise.network.statistics import UNIT, Statistics, Weight, mix, of_two_kin
 from fanwise.network.steps.attention import AttentionOutput
 from fanwise.network.steps.base import Sampled, Source, Step
 from fanwise.network.steps.recurrence import Recurrence
-from fanwise.network.steps.signals import Mean, Normalization, Sum
+from fanwise.network.steps.signals import Mean, Normalization, Pointwise, Sum
 from fanwise.network.steps.weights import Kernel, Lookup, Scale, Shift
 
 WeightOf: TypeAlias = Callable[[str, int | None], Weight | None]
@@ -23,6 +23,8 @@ WeightOf: TypeAlias = Callable[[str, int | None], Weight | None]
 FactorOf: TypeAlias = Callable[[str, int | None], float]
 """(parameter, part of it) → a factor on its standard deviation."""
 
+AVERAGED = 1.25
+"""An average takes more than this from what positions don't share, and less from the rest."""
 MAX_MEAN_SQUARE = 1e12
 """No prediction is made beyond it: a signal that large is outside what the equations hold for."""
 
@@ -118,7 +120,8 @@ class Graph:
         So had embeddings and the model's input. What remains is the effect of the activations,
         gates, normalizations and sums between one kernel and the next. Averages over positions
         (attention's, a pool's) count as the identity, since what they take away depends on the
-        length of the example and on the covariance of its positions, which training changes.
+        length of the example and on the covariance of its positions, which training changes. So do
+        those over a graph's neighbours, which are alike in the graphs that a model is made for.
         Biases and learned positions count as zero.
 
         Args:
@@ -156,6 +159,8 @@ class Graph:
                 output = None
             else:
                 output = step.forward(*known)
+                if isinstance(step, Sampled):
+                    output = _without_average(step, known, output)
             found.append(output)
             shares.append(share)
         return found
@@ -267,6 +272,32 @@ class Graph:
                 pending.append(self.nodes[i].inputs[1])
             else:
                 pending.extend(self.nodes[i].inputs)
+
+
+def _without_average(
+    step: Sampled, feeds: Sequence[Statistics], output: Statistics | None
+) -> Statistics | None:
+    """Return the output of operations as if they averaged over nothing; as it is where they don't.
+
+    What all positions share passes through an average Σ wᵢ·xᵢ, Σ wᵢ = 1, as it is; a sum of as
+    many makes it larger.
+    """
+    largest = max(feeds, key=lambda feed: feed.mean_square, default=UNIT)
+    if output is None or output.mean_square * AVERAGED > largest.mean_square:
+        return output
+    shared = step.forward(*(feed._replace(covariance=feed.mean_square) for feed in feeds))
+    if shared is None or not (
+        output.mean_square * AVERAGED < shared.mean_square < largest.mean_square * AVERAGED
+    ):
+        return output
+    exact = [largest]  # few samples say what is shared
+    if step.curve is not None:
+        unit = largest.times(1.0 / step.curve.scale)
+        exact.insert(0, Pointwise(step.curve).forward(unit) or largest)
+    for known in exact:
+        if 1.0 / AVERAGED < shared.mean_square / max(known.mean_square, 1e-30) < AVERAGED:
+            return known
+    return shared
 
 
 def forward_by_kind(

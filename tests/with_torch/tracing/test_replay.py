@@ -108,6 +108,45 @@ def test_operations_without_an_equation_are_predicted_both_ways(name, real):
     assert sum(back) / 4 == pytest.approx(first.gradient_rms**2, rel=0.25)
 
 
+def running_average(x):
+    state = torch.zeros_like(x[:, 0])
+    states = []
+    for t in range(x.shape[1]):
+        state = 0.5 * state + 0.5 * x[:, t] if t else x[:, 0]
+        states.append(state)
+    return torch.stack(states, 1)
+
+
+def ring(x):
+    """Each position gets the mean of the two beside it, along the edges of a graph."""
+    ends = torch.arange(x.shape[1])
+    beside = [x.index_select(1, (ends + shift) % len(ends)) for shift in (1, -1)]
+    total = torch.zeros_like(x)
+    for messages in beside:
+        total = total.index_add(1, ends, messages)
+    return total / 2.0
+
+
+@pytest.mark.parametrize(
+    ("operation", "kept"),
+    [
+        (ring, 1.0),
+        (running_average, 1.0),
+        (neighbours, 10.0 / 6.0),  # no average: as many edges to as many nodes
+    ],
+    ids=["a mean of neighbours", "a running average", "a sum of neighbours"],
+)
+def test_no_kernel_makes_up_for_an_average(operation, kept):
+    """Neighbours that are alike lose nothing in it; a rectifier's half is made up for."""
+    model = Function(
+        lambda model, x: model.second(F.relu(operation(model.first(x)))),
+        first=nn.Linear(64, 64),
+        second=nn.Linear(64, 256, bias=False),
+    )
+    row = fwt.plan(model, randn(8, 6, 64))["second.weight"]
+    assert 64 * row.draws[0].std ** 2 == pytest.approx(2.0 / kept, rel=0.1)
+
+
 def test_a_parameter_in_the_region_has_the_planned_size():
     """A design constant is used as it is; what the plan draws, as the plan draws it."""
 
