@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # torch-geometric 2.8.1: the more heads a GATConv has, the smaller its attention vectors start. They are
 # kept as (1, heads, channels), and the package's `glorot` takes the last two axes for the fans: the variance
-# is 2/(heads + channels), though each head's vector meets `channels` entries however many heads there are. So scores start smaller with every head: with 128 heads of 16 channels at a third of those of
-# one head. GATv2Conv does the same.
+# is 2/(heads + channels), though each head's vector meets `channels` entries however many heads there are.
+# So scores start smaller with every head: with 128 heads of 16 channels at a third of those of one head.
+# GATv2Conv does the same.
 #
 # Seen: GATConv, 16 channels: std of att_src with 1 head 0.34, with 8 heads 0.29, with 128 heads 0.12
 #       GATv2Conv, 16 channels: std of att with 1 head 0.34, with 8 heads 0.29, with 128 heads 0.12
