@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -21,6 +22,7 @@ from torch.distributed.tensor.parallel import (
 import fanwise.torch as fwt
 from fanwise.errors import ModelError
 from fanwise.torch import init
+from fanwise.torch.writing import contents
 
 SCHEMES = "xavier_uniform he_normal xavier_truncated_normal orthogonal zeros".split()
 
@@ -98,6 +100,23 @@ def check_model(wrap, dtype, what):
         same(parameter, whole.get_parameter(name).detach(), f"{what}: {name}")
 
 
+def check_checkpoint(wrap, folder, rank, what):
+    """One process draws a checkpoint, and PyTorch's own reader loads it into shards."""
+    tokens = torch.arange(12).view(2, 6)
+    with torch.device("meta"):
+        model = Model()
+    plan = fwt.plan(model, tokens)
+    if rank == 0:
+        fwt.write_checkpoint(plan, model, folder, seed=7, format="dcp")
+    dist.barrier()
+    wrap(model)
+    model.to_empty(device="cpu")
+    dcp.load(model.state_dict(), checkpoint_id=folder)
+    whole = plan.apply(Model(), seed=7)
+    for name, parameter in model.named_parameters():
+        same(parameter, whole.get_parameter(name).detach(), f"{what}: {name}")
+
+
 def check_draws(mesh, placements, dtype):
     for shape, scheme in product([(13, 8), (2, 3), (1, 5)], SCHEMES):
         whole = fwt.draw(scheme, shape, seed=5, name="w", dtype=dtype)
@@ -153,6 +172,16 @@ def main(rank, ranks, store):
             dtype,
             "FSDP2 over tensor parallelism",
         )
+    block = contents.BLOCK
+    contents.BLOCK = 100  # pieces that cross the borders of shards
+    check_checkpoint(lambda model: fsdp(model, lines[3]), f"{store}.1", rank, "DCP, FSDP2")
+    contents.BLOCK = block
+    check_checkpoint(
+        lambda model: fsdp(tensor_parallel(model, square["tensor"]), square["data"]),
+        f"{store}.2",
+        rank,
+        "DCP, FSDP2 over tensor parallelism",
+    )
     check_init_functions(lines[3])
     check_dirac(lines[2])
     check_disagreement(lines[3], rank)

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint import DefaultSavePlanner, FileSystemWriter, SavePlan
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
-from torch.distributed.checkpoint.planner import WriteItem, WriteItemType
+from torch.distributed.checkpoint.planner import SavePlan, WriteItem, WriteItemType
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from fanwise.errors import TargetError
 from fanwise.planning.progress import Progress
@@ -63,7 +64,7 @@ def write_distributed(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # it is asked to be
-            dcp.save(state, storage_writer=writer, planner=planner, no_dist=True)
+            save(state, storage_writer=writer, planner=planner, no_dist=True)
     except BaseException as error:
         shutil.rmtree(part)
         if isinstance(error, CheckpointException):
