@@ -294,6 +294,16 @@ def test_what_goes_wrong_in_torchs_writer_is_said_as_it_is(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_state_that_a_hook_makes_is_refused(tmp_path):
+    model = nn.Linear(4, 4)
+    model.register_state_dict_post_hook(
+        lambda module, state, *_: state.update(first=state.pop("weight").detach()[:2])
+    )
+    with pytest.raises(ModelError, match="'first' is in the model's state.*a hook"):
+        fwt.write_checkpoint(fwt.plan(model), model, tmp_path / "m", seed=0, format="dcp")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [

@@ -23,21 +23,32 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem, WriteItemType
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from fanwise.errors import TargetError
+from fanwise.errors import ModelError, TargetError
 from fanwise.planning.progress import Progress
 from fanwise.torch.sharding import Box
 from fanwise.torch.writing.contents import Contents
 
 
 def sources_of(contents: Contents, model: nn.Module) -> dict[str, str]:
-    """Return by each name in the model's state, tied ones too, the name of what is written."""
+    """Return by each name in the model's state, tied ones too, the name of what is written.
+
+    Raises:
+        ModelError: a tensor of the state that is no parameter or buffer.
+    """
     names = {id(value): name for name, value in contents.values.items()}
-    state = model.state_dict(keep_vars=True)
-    found = {
-        name: name if name in contents.tensors else names.get(id(value))
-        for name, value in state.items()
-    }
-    return {name: source for name, source in found.items() if source is not None}
+    found = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if not isinstance(value, Tensor):
+            continue
+        source = name if name in contents.tensors else names.get(id(value))
+        if source is None:
+            raise ModelError(
+                f"{name!r} is in the model's state, and no parameter or buffer of it: a hook of "
+                "state_dict makes it, and what it makes isn't drawn. Apply the plan to a model with "
+                "memory, and save that."
+            )
+        found[name] = source
+    return found
 
 
 def write_distributed(
