@@ -299,7 +299,7 @@ def test_a_state_that_a_hook_makes_is_refused(tmp_path):
     model.register_state_dict_post_hook(
         lambda module, state, *_: state.update(first=state.pop("weight").detach()[:2])
     )
-    with pytest.raises(ModelError, match="'first' is in the model's state.*a hook"):
+    with pytest.raises(ModelError, match=r"'first' is in the model's state.*a hook"):
         fwt.write_checkpoint(fwt.plan(model), model, tmp_path / "m", seed=0, format="dcp")
     assert not list(tmp_path.iterdir())
 

@@ -44,8 +44,8 @@ def sources_of(contents: Contents, model: nn.Module) -> dict[str, str]:
         if source is None:
             raise ModelError(
                 f"{name!r} is in the model's state, and no parameter or buffer of it: a hook of "
-                "state_dict makes it, and what it makes isn't drawn. Apply the plan to a model with "
-                "memory, and save that."
+                "state_dict makes it, and that isn't drawn. Apply the plan to a model with memory, "
+                "and save that."
             )
         found[name] = source
     return found
