@@ -21,7 +21,7 @@ from torch.distributed.tensor.parallel import (
 
 import fanwise.torch as fwt
 from fanwise.errors import ModelError
-from fanwise.torch import init
+from fanwise.torch import init, sharding
 from fanwise.torch.writing import contents
 
 SCHEMES = "xavier_uniform he_normal xavier_truncated_normal orthogonal zeros".split()
@@ -127,6 +127,25 @@ def check_draws(mesh, placements, dtype):
         same(out, whole, f"{scheme} {shape} {placements} {dtype}")
 
 
+def check_fault(mesh, rank):
+    """A rank that ignores where its shard begins is seen to draw something else."""
+    own = sharding._split
+
+    def from_the_start(*split):
+        return tuple(run._replace(start=run.at) for run in own(*split))
+
+    whole = fwt.draw("he_normal", (12, 8), seed=5, name="w")
+    out = distribute_tensor(torch.zeros(12, 8), mesh, [Shard(0)], src_data_rank=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "_split", from_the_start)
+        fwt.draw("he_normal", (12, 8), seed=5, name="w", out=out)
+    if rank == 0:
+        same(out, whole, "the first shard")
+    else:
+        with pytest.raises(AssertionError, match="fault"):
+            same(out, whole, "fault")
+
+
 def check_init_functions(mesh):
     calls = [init.xavier_uniform_, init.kaiming_normal_, init.orthogonal_, init.trunc_normal_,
              init.eye_, init.zeros_, lambda w: init.sparse_(w, 0.5)]  # fmt: skip
@@ -182,6 +201,7 @@ def main(rank, ranks, store):
         rank,
         "DCP, FSDP2 over tensor parallelism",
     )
+    check_fault(lines[3], rank)
     check_init_functions(lines[3])
     check_dirac(lines[2])
     check_disagreement(lines[3], rank)
