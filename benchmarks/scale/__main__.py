@@ -24,8 +24,8 @@ TITLES = {
     "bits": "Bits: `bits`. Parameters of which every rank's shards are those of one process",
     "memory": "Memory: `memory`. Peak of the fullest rank's resident memory above that before "
     "`to_empty`, in MiB",
-    "time": "Time: `time`. CPU seconds of `apply`, the least of several rounds, in which one "
-    "process and all ranks take turns",
+    "time": "Time: `time`. CPU seconds of `apply` for 2 GiB, the least of several rounds, in which "
+    "one process and all ranks take turns",
     "ranks": "Many ranks: `ranks`. A Llama of 70 billion parameters, FSDP2 over tensor parallelism "
     "of 4; no processes",
     "disk": "To disk: `disk`. bfloat16; beside it as many bytes in as many files from one block of "

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 MIB = 1 << 20
-LARGE = (4096, 8)
-"""Width and number of the linear layers of which memory and time are measured: 512 MiB."""
+LARGE = (8192, 8)
+"""Width and number of the linear layers of which memory and time are measured: 2 GiB."""
 
 
 def measure(what: str, rounds: int) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from hashlib import blake2b
 from importlib.metadata import version
 from os import PathLike
@@ -150,8 +151,14 @@ def plan_digest(plan: Plan, seed: int, how: object) -> bytes:
         how: whatever else it depends on; its `repr` counts.
     """
     rows = json.dumps([row.to_dict() for row in plan.rows])
-    what = repr((version("fanwise"), seed, rows, how))
+    what = repr((_version(), seed, rows, how))
     return blake2b(what.encode(), digest_size=16).digest()
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    """Return the package's version, which is a file on disk."""
+    return version("fanwise")
 
 
 def _drawn_values(row: Row) -> tuple[object, ...]:

@@ -131,7 +131,7 @@ class Plan(ShownPlan):
             for part, stream in zip(parts, streams, strict=True)
         ]
         sharded = [p for p in parameters.values() if is_dtensor(p)]
-        if check_ranks and sharded:  # the digest reads every row, and the package's version on disk
+        if check_ranks and sharded:  # the digest reads every row
             check_agreement(sharded, plan_digest(self, seed, streams))
         if self.buffers and not buffers_filled:
             asked = buffers_of(self.buffers, prefix, only)
