@@ -30,6 +30,8 @@ class Plan:
         trained: that the weights look trained and will be replaced, in a sentence; else empty.
         predicted: the rms of each kernel's output and of its gradient, in execution order.
         buffers: names of the model's buffers that had no values when this was planned.
+        tied: further names of parameters that the model uses in several places, each with the name
+            of its row.
     """
 
     rows: tuple[Row, ...]
@@ -39,6 +41,7 @@ class Plan:
     predicted: tuple[Prediction, ...] = ()
     trained: str = ""
     buffers: tuple[str, ...] = ()
+    tied: tuple[tuple[str, str], ...] = ()
     version: ClassVar[int] = 3
 
     def __getitem__(self, name: str) -> Row:
@@ -77,6 +80,7 @@ class Plan:
                 "trained": self.trained,
                 "predicted": [asdict(prediction) for prediction in self.predicted],
                 "buffers": self.buffers,
+                "tied": dict(self.tied),
             },
             indent=indent,
         )
@@ -137,6 +141,7 @@ class Plan:
                 tuple(Prediction(**prediction) for prediction in data["predicted"]),
                 data["trained"],
                 tuple(data["buffers"]),
+                tuple(data["tied"].items()),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArgumentError(f"this is no fanwise plan: {error!r}") from None
