@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from fanwise.errors import ModelError
@@ -43,7 +44,7 @@ class OneProcess:
         return run()
 
     def add_up(self, passes: Passes) -> None:
-        """Add what the passes of all ranks have left to that of the first."""
+        """Add what the passes of all ranks have left to those of the first."""
 
     def first(self, run: Callable[[], T]) -> T:
         """Run something on the first rank and return its result on all; where it fails, all do."""
@@ -64,7 +65,7 @@ def ranks_of(model: nn.Module) -> OneProcess:
             device = local_of(tensor).device
     for module in model.modules():
         if isinstance(module, nn.parallel.DistributedDataParallel):
-            found |= set(torch.distributed.get_process_group_ranks(module.process_group))
+            found |= set(dist.get_process_group_ranks(module.process_group))
             device = module.device
     if not found:
         return OneProcess()
@@ -85,9 +86,7 @@ class Ranks(OneProcess):
     """
 
     def __init__(self, ranks: list[int], device: torch.device, model: nn.Module) -> None:
-        import torch.distributed as dist
-
-        self.ranks, self.device, self.dist = ranks, device, dist
+        self.ranks, self.device = ranks, device
         if dist.get_rank() not in ranks:
             raise ModelError("this rank holds no part of the model: measure on those that do.")
         if len(ranks) > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()):
@@ -106,12 +105,12 @@ class Ranks(OneProcess):
         Raises:
             ModelError: on all ranks, where their models differ.
         """
-        self._check_alike(model)
         gathered: dict[Tensor, Tensor] = {}
         before: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
         groups = optimizer.param_groups if optimizer is not None else []
         listed = [(group, group["params"]) for group in groups]
         try:
+            self._check_alike(model)
             for module in model.modules():
                 held: tuple[dict[str, Any], ...] = module._parameters, module._buffers
                 for own in held:
@@ -133,50 +132,47 @@ class Ranks(OneProcess):
                 own.update(values)
             for group, parameters in listed:
                 group["params"] = parameters
-            if self.group is not self.dist.group.WORLD:
-                self.dist.destroy_process_group(self.group)
+            if self.group is not dist.group.WORLD:
+                dist.destroy_process_group(self.group)
 
     def _check_alike(self, model: nn.Module) -> None:
         state = (*model.named_parameters(), *model.named_buffers())
-        placements = [getattr(tensor, "placements", None) for _, tensor in state]
-        shapes = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in state]
-        text = repr((shapes, placements))
+        text = repr(
+            [
+                (name, tuple(t.shape), t.dtype, t.requires_grad, getattr(t, "placements", None))
+                for name, t in state
+            ]
+        )
         if len(set(self._from_all(blake2b(text.encode(), digest_size=16).digest()))) > 1:
             raise ModelError(
-                "the ranks measure models that differ in the names, shapes, types or placements of "
-                "their parameters: build and shard the same model on each."
+                "the ranks measure models that differ in the names, shapes, types, placements or "
+                "requires_grad of their parameters: build and shard the same model on each."
             )
 
     def each(self, run: Callable[[], T]) -> T:
         """Run something on every rank; where one fails, all do."""
         found, error = _tried(run)
-        said = self._from_all(None if error is None else f"{type(error).__name__}: {error}")
+        texts = self._from_all(_said(error))
         if error is not None:
             raise error
-        for rank, text in zip(self.ranks, said, strict=True):
-            if text is not None:
-                raise ModelError(f"measuring failed on rank {rank}: {text}")
+        for rank, text in zip(self.ranks, texts, strict=True):
+            _check_success(rank, text)
         return found[0]
 
     def first(self, run: Callable[[], T]) -> T:
         """Run something on the first rank and return its result on all; where it fails, all do."""
-        if not self._is_first:
-            found: list[Any] = [None, None]
-            self.dist.broadcast_object_list(found, self.ranks[0], self.group)
-            if found[1] is not None:
-                raise ModelError(f"measuring failed on rank {self.ranks[0]}: {found[1]}")
-            made: T = found[0]
-            return made
-        results, error = _tried(run)
-        text = None if error is None else f"{type(error).__name__}: {error}"
-        sent = [results[0] if results else None, text]
-        self.dist.broadcast_object_list(sent, self.ranks[0], self.group)
+        is_first = dist.get_rank() == self.ranks[0]
+        found, error = _tried(run) if is_first else ([], None)
+        sent: list[Any] = [found[0] if found else None, _said(error)]
+        dist.broadcast_object_list(sent, self.ranks[0], self.group)
         if error is not None:
             raise error
-        return results[0]
+        _check_success(self.ranks[0], sent[1])
+        result: T = sent[0]
+        return result
 
     def add_up(self, passes: Passes) -> None:
-        """Add what the passes of all ranks have left to that of the first.
+        """Add what the passes of all ranks have left to those of the first.
 
         Which kernels and sums there are is what the first rank's batches have shown.
         """
@@ -199,13 +195,13 @@ class Ranks(OneProcess):
         self._add_cells(cells)
         self._join_units(readings, shapes)
         self._add_gradients(passes)
-        first = next((x for x in self._from_all(passes.not_finite) if x is not None), None)
-        passes.not_finite = first
+        found = self._from_all(passes.not_finite)
+        passes.not_finite = next((x for x in found if x is not None), None)
 
     def _add_cells(self, cells: list[Cell]) -> None:
         values = [own[key] for own, key in cells]
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        self.dist.all_reduce(total, group=self.group)
+        dist.all_reduce(total, group=self.group)
         for (own, key), value in zip(cells, total.tolist(), strict=True):
             own[key] = type(own[key])(value)
 
@@ -225,9 +221,9 @@ class Ranks(OneProcess):
                 high.copy_(units.high)
                 if units.alive is not None:
                     alive.copy_(units.alive)
-            self.dist.all_reduce(low, self.dist.ReduceOp.MIN, group=self.group)
+            dist.all_reduce(low, dist.ReduceOp.MIN, group=self.group)
             most = torch.stack([high, alive])
-            self.dist.all_reduce(most, self.dist.ReduceOp.MAX, group=self.group)
+            dist.all_reduce(most, dist.ReduceOp.MAX, group=self.group)
             if kept and units is not None and units.low is not None:
                 where = units.low.device
                 units.low, units.high = low.to(where), most[0].to(where)
@@ -238,22 +234,18 @@ class Ranks(OneProcess):
         """Add the gradients; one that no rank has stays None."""
         gradients = passes.gradients
         there = torch.tensor([g is not None for g in gradients.values()], device=self.device).int()
-        self.dist.all_reduce(there, self.dist.ReduceOp.MAX, group=self.group)
+        dist.all_reduce(there, dist.ReduceOp.MAX, group=self.group)
         for (name, own), known in zip(list(gradients.items()), there.tolist(), strict=True):
             if known:
                 own = torch.zeros_like(passes.learned[name]) if own is None else own
                 own = own.to_dense() if own.is_sparse else own.contiguous()
-                self.dist.all_reduce(own, group=self.group)
+                dist.all_reduce(own, group=self.group)
                 gradients[name] = own
-
-    @property
-    def _is_first(self) -> bool:
-        return bool(self.dist.get_rank() == self.ranks[0])
 
     def _from_all(self, value: T) -> list[T]:
         """Return what each rank gives, in the order of the ranks."""
         found: list[Any] = [None] * len(self.ranks)
-        self.dist.all_gather_object(found, value, self.group)
+        dist.all_gather_object(found, value, self.group)
         return found
 
 
@@ -287,6 +279,15 @@ def _tried(run: Callable[[], T]) -> tuple[list[T], Exception | None]:
         return [run()], None
     except Exception as error:
         return [], error
+
+
+def _said(error: Exception | None) -> str | None:
+    return None if error is None else f"{type(error).__name__}: {error}"
+
+
+def _check_success(rank: int, text: str | None) -> None:
+    if text is not None:
+        raise ModelError(f"measuring failed on rank {rank}: {text}")
 
 
 def _whole(tensor: Any) -> Tensor:
