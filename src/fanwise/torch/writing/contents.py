@@ -71,13 +71,19 @@ class Contents:
         plain = draws and all(isinstance(draw, EntrywiseDraw | Constant) for draw in draws)
         yield from _boxes(tensor.shape, BLOCK if plain else prod(tensor.shape))
 
-    def draw(self, name: str, box: Box) -> Tensor:
-        """Return a box of a tensor, contiguous on the CPU and of its stored type."""
+    def draw(self, name: str, box: Box, memory: Tensor | None = None) -> Tensor:
+        """Return a box of a tensor, contiguous on the CPU and of its stored type.
+
+        Args:
+            name: the tensor's.
+            box: of it.
+            memory: where it is drawn; new by default.
+        """
         tensor, row = self.tensors[name], self.rows.get(name)
+        if memory is None:
+            memory = torch.empty([side.stop - side.start for side in box], dtype=tensor.dtype)
         if row is None or not row.draws:
-            own = self.values[name].detach().to("cpu", tensor.dtype)
-            return own[box].contiguous()
-        memory = torch.empty([side.stop - side.start for side in box], dtype=tensor.dtype)
+            return memory.copy_(self.values[name].detach()[box])
         piece, shape = Piece(memory, box), tensor.shape
         if tensor.dtype.is_complex:  # drawn as its two parts
             piece = Piece(torch.view_as_real(memory), (*box, slice(0, 2)))

@@ -25,7 +25,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from fanwise.errors import ModelError, TargetError
 from fanwise.planning.progress import Progress
-from fanwise.torch.sharding import Box
+from fanwise.torch.sharding import box_of
 from fanwise.torch.writing.contents import Contents
 
 
@@ -91,14 +91,13 @@ def write_distributed(
 class _Drawing(DefaultSavePlanner):
     """Gives PyTorch's writer a tensor in pieces, each drawn when it is asked for.
 
-    The writer keeps what it was given until the file is whole; so a piece's memory is let go when
-    the next is asked for.
+    The writer looks at each once and keeps all until the file is whole; so all are the same memory.
     """
 
     def __init__(self, contents: Contents, sources: Mapping[str, str], progress: Progress) -> None:
         super().__init__()
         self.contents, self.sources, self.progress = contents, sources, progress
-        self.last: Tensor | None = None
+        self.memory = bytearray()
         self.done = 0
 
     def create_local_plan(self) -> SavePlan:
@@ -124,19 +123,23 @@ class _Drawing(DefaultSavePlanner):
 
     def resolve_data(self, write_item: WriteItem) -> Any:
         """Return what is written for an item, drawn now."""
-        if self.last is not None:
-            self.last.untyped_storage().resize_(0)
-            self.last = None
         source = self.sources.get(write_item.index.fqn)
         if source is None or write_item.tensor_data is None:
             return super().resolve_data(write_item)
         chunk = write_item.tensor_data.chunk
-        box: Box = tuple(
-            slice(at, at + n) for at, n in zip(chunk.offsets, chunk.sizes, strict=True)
-        )
-        self.last = self.contents.draw(source, box).clone()  # in memory that is nobody else's
-        shape = self.contents.tensors[source].shape
-        if all(side.stop == n for side, n in zip(box, shape, strict=True)):
+        box = box_of(chunk.offsets, chunk.sizes)
+        tensor = self.contents.tensors[source]
+        block = self.contents.draw(source, box, self._memory(chunk.sizes, tensor.dtype))
+        if all(side.stop == n for side, n in zip(box, tensor.shape, strict=True)):
             self.done += 1
             self.progress(self.done, len(self.sources))
-        return self.last
+        return block
+
+    def _memory(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        """Return a tensor whose storage is as long as it is: the writer copies any other."""
+        count = shape.numel()
+        if not count:
+            return torch.empty(shape, dtype=dtype)
+        if len(self.memory) < count * dtype.itemsize:
+            self.memory = bytearray(count * dtype.itemsize)
+        return torch.frombuffer(self.memory, dtype=dtype, count=count).view(shape)
