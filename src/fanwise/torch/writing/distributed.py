@@ -105,6 +105,11 @@ class _Drawing(DefaultSavePlanner):
         plan = super().create_local_plan()
         items = [part for item in plan.items for part in self._parts(item)]
         self.plan = replace(plan, items=items)
+        drawn = [item.tensor_data for item in items if item.index.fqn in self.sources]
+        sizes = [
+            d.chunk.sizes.numel() * d.properties.dtype.itemsize for d in drawn if d is not None
+        ]
+        self.memory = bytearray(max(sizes, default=0))
         return self.plan
 
     def _parts(self, item: WriteItem) -> list[WriteItem]:
@@ -137,9 +142,6 @@ class _Drawing(DefaultSavePlanner):
 
     def _memory(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """Return a tensor whose storage is as long as it is: the writer copies any other."""
-        count = shape.numel()
-        if not count:
+        if not shape.numel():
             return torch.empty(shape, dtype=dtype)
-        if len(self.memory) < count * dtype.itemsize:
-            self.memory = bytearray(count * dtype.itemsize)
-        return torch.frombuffer(self.memory, dtype=dtype, count=count).view(shape)
+        return torch.frombuffer(self.memory, dtype=dtype, count=shape.numel()).view(shape)
