@@ -114,17 +114,26 @@ def init(
     dtype: Annotated[
         str | None, typer.Option(help="Of a folder's floats: bfloat16, float16, float32.")
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a folder: safetensors, or dcp for torch.distributed.checkpoint.load."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw every parameter and write the weights to a safetensors file, whole or not at all."""
     if output.suffix not in (".safetensors", ".st"):
         _init_folder(
-            target, output, seed, shard_size or "5GB", dtype, input, framework, as_json,
+            target, output, seed, dtype, input, framework, as_json,
+            wanted={"format": format or "safetensors", "shard_size": shard_size},
             policy=policy, rules=rules_from(rule), keep=keep, saved=saved,
         )  # fmt: skip
         return
-    if dtype is not None or shard_size is not None:
-        raise ArgumentError("--dtype and --shard-size are for a folder: leave .safetensors out.")
+    if dtype is not None or shard_size is not None or format is not None:
+        raise ArgumentError(
+            "--dtype, --shard-size and --format are for a folder: leave .safetensors out."
+        )
     check_writable(output)
     model = load_model(target, input, framework)
     from rich.markup import escape
@@ -156,14 +165,14 @@ def _init_folder(
     target: str,
     folder: Path,
     seed: int,
-    shard_size: str,
     dtype: str | None,
     input: list[str] | None,
     framework: str | None,
     as_json: bool,
+    wanted: dict[str, Any],
     **how: Any,
 ) -> None:
-    """Draw a PyTorch model of a TARGET to a folder of shards."""
+    """Draw a PyTorch model of a TARGET to a folder, in the format that is wanted."""
     check_folder(folder)
     from fanwise.cli.console import console
     from fanwise.cli.models import TorchTarget
@@ -178,7 +187,7 @@ def _init_folder(
             f"{model.framework}: write a file, -o {folder}.safetensors."
         )
     with progress(console(stderr=True), "drawing", None) as advance:
-        wanted = {"shard_size": shard_size, "progress": lambda _, of: advance(of)}
+        wanted["progress"] = lambda _, of: advance(of)
         drawn, files = model.write(folder, seed, dtype, how, wanted)
     if as_json:
         print(json.dumps({"output": str(folder), "seed": seed, "parameters": drawn}))

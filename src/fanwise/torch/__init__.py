@@ -24,7 +24,7 @@ from fanwise.torch.measuring.calibration import calibrate  # noqa: E402
 from fanwise.torch.measuring.coordinates import coordinate_check  # noqa: E402
 from fanwise.torch.measuring.measure import measure  # noqa: E402
 from fanwise.torch.planning.plan import Plan, init_, plan  # noqa: E402
-from fanwise.torch.writing.stream import write_checkpoint  # noqa: E402
+from fanwise.torch.writing.checkpoint import write_checkpoint  # noqa: E402
 
 __all__ = [
     "Plan",

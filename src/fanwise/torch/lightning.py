@@ -10,16 +10,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from fanwise.report.shown import ShownSignal
 from fanwise.signal.watch import Loggers, TrainingWatch
 from fanwise.torch.undisturbed import Inputs
-from fanwise.torch.watched import measure_on_its_device
+from fanwise.torch.watched import is_measured_here, measure_on_its_device
 
 
 class SignalCallback(Callback):
     """Measures a batch at step 0 and every so many optimizer steps; the training is untouched.
 
     Numbers go to each of the trainer's loggers, TensorBoard's and any other; one that fails is said
-    once, and training goes on. One process
-    measures, with its own copy of the model: where a forward pass needs the others (sharded
-    parameters, synchronized batch norms) it can't.
+    once, and training goes on. One process measures, with its own copy of the model; where weights
+    are sharded all do, each with the whole model for as long. Where a forward pass needs the others
+    (synchronized batch norms) it can't.
 
     Args:
         inputs: the batch that the model's `forward` is measured on; always the same, so that steps
@@ -53,12 +53,12 @@ class SignalCallback(Callback):
         self._measure(trainer, pl_module)
 
     def _measure(self, trainer: Trainer, module: LightningModule) -> None:
-        if not trainer.is_global_zero:
+        if not is_measured_here(module, first=trainer.is_global_zero):
             return
         step = trainer.global_step
         how = {"trained": step > 0 or None, **self.how}
         found = self.watch.step(step, lambda: measure_on_its_device(module, self.inputs, **how))
-        if found:
+        if found and trainer.is_global_zero:
             for logger in trainer.loggers:
                 name = type(logger).__name__
                 self.loggers.hand(name, partial(logger.log_metrics, found, step))

@@ -22,7 +22,7 @@ from transformers.trainer_callback import CallbackHandler
 from fanwise.report.shown import ShownSignal
 from fanwise.signal.watch import Loggers, TensorBoard, TrainingWatch
 from fanwise.torch.undisturbed import Inputs
-from fanwise.torch.watched import measure_on_its_device
+from fanwise.torch.watched import is_measured_here, measure_on_its_device
 
 
 class SignalCallback(TrainerCallback):
@@ -30,8 +30,8 @@ class SignalCallback(TrainerCallback):
 
     Numbers go to every callback of the trainer's that logs, those of `report_to` and any other, but
     for what prints; one that fails is said once, and training goes on. One process measures, with
-    its own copy of the model: where a forward pass needs the others (sharded parameters,
-    synchronized batch norms) it can't.
+    its own copy of the model; where weights are sharded all do, each with the whole model for as
+    long. Where a forward pass needs the others (synchronized batch norms) it can't.
 
     Args:
         inputs: the batch that the model is measured on, such as ``{"input_ids": …}``; always the
@@ -96,11 +96,13 @@ class SignalCallback(TrainerCallback):
         control: TrainerControl,
         given: dict[str, Any],
     ) -> None:
-        if not state.is_world_process_zero:
-            return
         step, model = state.global_step, given["model"]
+        if not is_measured_here(model, first=state.is_world_process_zero):
+            return
         how = {"trained": step > 0 or None, **self.how}
         found = self.watch.step(step, lambda: self._signal(model, how))
+        if not state.is_world_process_zero:
+            return
         if found:
             for each in self._logging():
                 send = partial(each.on_log, args, state, control, logs=dict(found), **given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -116,7 +116,7 @@ class Plan(ShownPlan):
             aliases = [prefix + name for name, _ in plain.named_parameters(remove_duplicate=False)]
             buffers = [prefix + name for name, _ in plain.named_buffers(remove_duplicate=False)]
             check_materialized(plain)
-        parts = parts_of(self.rows, prefix, only, (*aliases, *buffers))
+        parts = parts_of(self._rows_of(parameters), prefix, only, (*aliases, *buffers))
         rows = [part.row for part in parts]
         if only is not None:
             wanted = {row.name for row in rows}
@@ -131,7 +131,7 @@ class Plan(ShownPlan):
             for part, stream in zip(parts, streams, strict=True)
         ]
         sharded = [p for p in parameters.values() if is_dtensor(p)]
-        if check_ranks and sharded:  # the digest reads every row, and the package's version on disk
+        if check_ranks and sharded:  # the digest reads every row
             check_agreement(sharded, plan_digest(self, seed, streams))
         if self.buffers and not buffers_filled:
             asked = buffers_of(self.buffers, prefix, only)
@@ -155,6 +155,18 @@ class Plan(ShownPlan):
             error.add_note(interrupted(rows, done, seed))
             raise
         return model
+
+    def _rows_of(self, parameters: Collection[str]) -> list[Row]:
+        """Return the rows; that of a tied weight by the name that it has among these parameters."""
+        here = {
+            row: name for name, row in self.tied if name in parameters and row not in parameters
+        }
+        return [
+            replace(row, name=here[row.name], like=row.like or row.name)
+            if row.name in here
+            else row
+            for row in self.rows
+        ]
 
     def parameter_groups(
         self,
@@ -274,6 +286,13 @@ def _skipped(parameter: torch.Tensor) -> str:
     return "" if parameter.requires_grad else "frozen (requires_grad=False)"
 
 
+def _tied_names(model: nn.Module) -> tuple[tuple[str, str], ...]:
+    """Return the further names of each parameter that a model has in several places."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return tuple((name, own) for name, p in every if (own := first[id(p)]) != name)
+
+
 def plan(
     model: nn.Module,
     inputs: Inputs | None = None,
@@ -314,7 +333,7 @@ def plan(
             trace = traced(plain, inputs)
             seen = TorchModel(plain, trace)
             found = plan_traced(seen, trace, uses, policy=chosen, rules=rules, keep=keep)
-        return Plan.of(replace(found, buffers=empty_buffers(plain)))
+        return Plan.of(replace(found, buffers=empty_buffers(plain), tied=_tied_names(plain)))
 
 
 def init_(
