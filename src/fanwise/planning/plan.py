@@ -141,7 +141,7 @@ class Plan:
                 tuple(Prediction(**prediction) for prediction in data["predicted"]),
                 data["trained"],
                 tuple(data["buffers"]),
-                tuple(data["tied"].items()),
+                tuple(data.get("tied", {}).items()),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArgumentError(f"this is no fanwise plan: {error!r}") from None
