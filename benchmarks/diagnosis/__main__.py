@@ -20,6 +20,9 @@ import torch
 
 from benchmarks.diagnosis import (  # noqa: F401  (they register their cases)
     defects,
+    fourth_defects,
+    fourth_healthy,
+    fourth_libraries,
     healthy,
     second_defects,
     second_healthy,
@@ -34,7 +37,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", default="100:110", help="first:last, the last not included")
     parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--collection", choices=("first", "second", "third"), default="first")
+    parser.add_argument(
+        "--collection", choices=("first", "second", "third", "fourth"), default="first"
+    )
     parser.add_argument(
         "--held-out",
         action="store_true",
