@@ -670,7 +670,7 @@ def samples_of_sixteen_bits(chance: random.Random) -> Specimen:
     return Specimen(model, (6000 * torch.randn(16, 1, 128)).round(), where=("0",))
 
 
-@ill("tabular", "biased", "exploding", "collapsed", "saturated")
+@ill("tabular", "biased", "exploding", "collapsed", "saturated", "dead")
 def temperatures_in_kelvin(chance: random.Random) -> Specimen:
     x = 293.0 + 4.0 * torch.randn(128, 6)
     return Specimen(tabular(6, 32, 2, nn.Tanh), x, where=("0",))

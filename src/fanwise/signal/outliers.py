@@ -31,6 +31,17 @@ PLAUSIBLE = (0.02, 3.0)
 """Scales, by the plan, of a rule that a model may follow and train: GPT-2's 0.02 is the lowest."""
 
 
+def _longer_side(weights: Weights) -> int:
+    """Return the number of a kernel's units, or of the entries of one, whichever is larger.
+
+    An orthogonal matrix of m × n entries has min(m, n) unit vectors, so a mean square of 1/max.
+    """
+    axes = list(zip(weights.layout, weights.shape, strict=False))
+    units = math.prod(n for axis, n in axes if axis == "O") if "O" in weights.layout else 0
+    units = units or (weights.shape[0] if weights.shape else 1)
+    return max(units, weights.size // max(units, 1), 1)
+
+
 @dataclass(frozen=True)
 class ScaleRule:
     """A rule for a kernel's deviation, up to one factor for all kernels.
@@ -49,6 +60,7 @@ SCALE_RULES = (
     PLANNED,
     ScaleRule("1/√fan_in", lambda w: w.fans.fan_in**-0.5 if w.fans else None),
     ScaleRule("1/√fan_out", lambda w: w.fans.fan_out**-0.5 if w.fans else None),
+    ScaleRule("orthogonal, 1/√ of the longer side", lambda w: _longer_side(w) ** -0.5),
     ScaleRule("1/√(fan_in + fan_out)", lambda w: sum(w.fans) ** -0.5 if w.fans else None),
     ScaleRule("one deviation for all", lambda w: 1.0 if w.fans else None),
 )

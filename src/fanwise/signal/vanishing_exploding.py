@@ -187,7 +187,7 @@ def _without_outliers(
 def _verdict(found: Drift, layers: Sequence[Layer], redraw: str) -> Verdict:
     order = found.layers
     start = _start(found)
-    first = _first_off_plan(layers)
+    first = _first_off_plan(layers) if _by_weights(layers, found.line.rate) else None
     if first is not None:  # the weights are the cause: where they begin to be off
         order, start = list(layers), first
     start = min(start, len(order) - 1)
@@ -199,12 +199,15 @@ def _verdict(found: Drift, layers: Sequence[Layer], redraw: str) -> Verdict:
     return Verdict(found.kind, found.direction, where, cause, fix, confidence, after)
 
 
+def _by_weights(layers: Sequence[Layer], rate: float) -> bool:
+    """Return whether most weights are off the plan to the side to which a signal drifts."""
+    scales = _scales(layers)
+    return bool(scales) and is_off_plan(median(scales)) and (median(scales) > 1) == (rate > 1)
+
+
 def _first_off_plan(layers: Sequence[Layer]) -> int | None:
     """Return the first layer after the first whose weights lie off the plan, if most do."""
-    scales = _scales(layers)
-    typical = median(scales) if scales else None
-    if typical is None or not is_off_plan(typical):
-        return None
+    typical = median(_scales(layers))
     least = 0.5 * abs(math.log(typical))
     for i, layer in enumerate(layers[1:], start=1):
         own = math.log(layer.scale) if layer.scale else 0.0

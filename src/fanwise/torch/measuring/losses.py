@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
 from fanwise.signal import LossKind, Output
 from fanwise.torch.internals import TorchDispatchMode, without_modes
 from fanwise.torch.measuring.statistics import moments
 from fanwise.torch.tracing.aten.operation import base_name
 
-SQUARED_ERRORS = frozenset({"mse_loss", "huber_loss", "smooth_l1_loss", "l1_loss"})
+SQUARED_ERRORS = frozenset({"mse_loss", "huber_loss", "smooth_l1_loss"})
 """Losses of which the squared error is compared with the targets' variance."""
+SIZES = frozenset({"abs", "square", "pow", "mul"})
+"""Operations that make an error of a difference: |d|, d², d·d."""
+SQUASHES = {"SoftmaxBackward": "softmax", "SigmoidBackward": "sigmoid"}
+"""By the beginning of autograd's name, what bounds logits."""
+UNCHANGED = ("View", "Reshape", "UnsafeView", "Squeeze", "Unsqueeze", "Transpose", "Permute")
+UNCHANGED = (*UNCHANGED, "T", "Alias", "LogSoftmaxBackward", "Select", "Slice", "ToCopyBackward")
+"""By the beginning of autograd's name, what leaves logits what they are."""
 
 
 class LossWatch(TorchDispatchMode):
@@ -31,6 +40,7 @@ class LossWatch(TorchDispatchMode):
         super().__init__()
         self.found: list[Output] = []
         self.classes = 0
+        self.differences: dict[int, tuple[Tensor, tuple[Any, ...]]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -40,7 +50,11 @@ class LossWatch(TorchDispatchMode):
         name = base_name(func)
         if name == "_log_softmax":
             self.classes = int(args[0].shape[args[1]])
+        if name == "sub" and all(isinstance(a, Tensor) for a in args[:2]):
+            self.differences[id(result)] = result, args[:2]
         note = NOTES.get(name)
+        if name in SIZES and isinstance(args[0], Tensor) and id(args[0]) in self.differences:
+            args, note = self.differences.pop(id(args[0]))[1], _squared_error
         if note is not None:
             with without_modes(), torch.no_grad():
                 made = note(args, result)
@@ -51,7 +65,36 @@ class LossWatch(TorchDispatchMode):
     @property
     def worst(self) -> Output | None:
         """What lies farthest above chance; None where no loss function ran."""
-        return max(self.found, key=lambda x: x.loss / max(x.chance, 0.1), default=None)
+        return max(
+            self.found, key=lambda x: (bool(x.squashed), x.loss / max(x.chance, 0.1)), default=None
+        )
+
+
+def loss_of_nothing(loss: Callable[[Any], Tensor], output: Any) -> float | None:
+    """Return the loss of an output of zeros: equal logits; None where it takes no such thing."""
+
+    def zeros(value: Any) -> Any:
+        return (
+            torch.zeros_like(value)
+            if isinstance(value, Tensor) and value.dtype.is_floating_point
+            else value
+        )
+
+    try:
+        with torch.no_grad():
+            value = float(loss(tree_map(zeros, output)))
+    except Exception:  # a loss of one's own, which need not take anything but the model's output
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _squashed(logits: Tensor) -> str:
+    """Return "softmax" or "sigmoid" where logits are one's output; "" elsewhere."""
+    node = logits.grad_fn
+    while node is not None and node.name().startswith(UNCHANGED):
+        node = node.next_functions[0][0]
+    name = node.name() if node is not None else ""
+    return next((word for start, word in SQUASHES.items() if name.startswith(start)), "")
 
 
 def _cross_entropy(args: tuple[Any, ...], result: Any) -> Output | None:
@@ -69,7 +112,9 @@ def _cross_entropy(args: tuple[Any, ...], result: Any) -> Output | None:
     # Logits but for a constant a row, which changes nothing.
     spread = moments(rows - rows.mean(1, keepdim=True)).rms
     chance = math.log(classes)
-    return Output(spread, "", classes, loss, True, chance, LossKind.CROSS_ENTROPY, 0.0)
+    return Output(
+        spread, "", classes, loss, True, chance, LossKind.CROSS_ENTROPY, squashed=_squashed(logs)
+    )
 
 
 def _binary(args: tuple[Any, ...], logits: Tensor) -> Output | None:
@@ -87,7 +132,8 @@ def _binary(args: tuple[Any, ...], logits: Tensor) -> Output | None:
 
 
 def _binary_of_logits(args: tuple[Any, ...], result: Any) -> Output | None:
-    return _binary(args, args[0].detach())
+    found = _binary(args, args[0].detach())
+    return None if found is None else replace(found, squashed=_squashed(args[0]))
 
 
 def _binary_of_shares(args: tuple[Any, ...], result: Any) -> Output | None:

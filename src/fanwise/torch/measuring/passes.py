@@ -18,8 +18,9 @@ from fanwise.torch.measuring.backward import backward, expected_output
 from fanwise.torch.measuring.batches import samples_of
 from fanwise.torch.measuring.gradient_path import GradientPath
 from fanwise.torch.measuring.learning import later_gradients
-from fanwise.torch.measuring.losses import LossWatch
+from fanwise.torch.measuring.losses import LossWatch, loss_of_nothing
 from fanwise.torch.measuring.recorder import Store, TorchRecorder
+from fanwise.torch.measuring.statistics import real
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.tracing.run import run_traced, tensors_of
 from fanwise.torch.tracing.tracer import TorchTracer
@@ -102,8 +103,10 @@ class Passes:
             self.not_finite = search.found
         watch = LossWatch()
         gradients, value = backward(list(self.learned.values()), output, self.loss, watch)
-        if not self.batches and value is not None:
-            self.output = with_loss(self.output, value, watch)
+        if not self.batches and value is not None and self.loss is not None:
+            self.output = with_loss(
+                self.output, value, watch, lambda: loss_of_nothing(self.loss, output)
+            )
         for (name, kept), new in zip(self.gradients.items(), gradients, strict=True):
             if new is not None:
                 self.gradients[name] = new if kept is None else kept.add_(new)
@@ -140,6 +143,11 @@ class Passes:
         self.later = later_gradients(self.learned, self.gradients, met, plain)
         lost = [n for n, rms in self.later.items() if rms == 0.0]
         if lost:
+            # A sum that overflows makes zeros of what it divides, and none of their gradients.
+            search = FirstNotFinite(self.model, self.parameters, overflow=True)
+            again(search)
+            self.not_finite = search.found
+        if lost and self.not_finite is None:
             path = GradientPath(self.model, self.parameters, lost)
             again(path)
             self.cuts = path.cuts([n for n in lost if self.gradients[n] is None])
@@ -196,27 +204,43 @@ class Passes:
                 self.output = expected_output(leaf, names[made])
 
 
-def with_loss(output: Output | None, value: float, watch: LossWatch) -> Output | None:
+def with_loss(
+    known: Output | None, value: float, watch: LossWatch, nothing: Callable[[], float | None]
+) -> Output | None:
     """Return what the loss compares, with the layer that makes it where that is known.
 
-    None where it is no loss whose chance level is known.
+    None where it is no loss whose chance level is known. That of a loss of the user's own, of which
+    only a softmax is seen, is `nothing`'s, the loss of zeros: it may be a sum over the samples.
     """
-    layer = output.layer if output is not None else ""
+    layer = known.layer if known is not None else ""
     worst = watch.worst
     if worst is not None:
-        # `output` is the whole logits; a loss may take a part of them, or a multiple.
+        # `known` is the whole logits; a loss may take a part of them, or a multiple.
         return replace(worst, layer=layer)
-    if output is None or not watch.classes:
+    if known is None or not watch.classes:
         return None
-    chance = math.log(watch.classes)
-    return replace(output, classes=watch.classes, loss=value, given=True, chance=chance)
+    level, chance = nothing(), math.log(watch.classes)
+    if not level or level < 0.0:
+        return None
+    loss = value / level * chance
+    return replace(known, classes=watch.classes, loss=loss, given=True, chance=chance)
 
 
 class FirstNotFinite(TorchTracer):
-    """A tracer that notes the first operation whose result isn't finite, though its inputs are."""
+    """A tracer that notes the first operation whose result isn't finite, though its inputs are.
+
+    Args:
+        overflow: whether only +∞ counts: −∞ is what masks are made of.
+    """
 
     with_values: ClassVar[bool] = False
     found: NotFinite | None = None
+
+    def __init__(
+        self, model: nn.Module, parameters: dict[str, Tensor], *, overflow: bool = False
+    ) -> None:
+        super().__init__(model, parameters)
+        self.overflow = overflow
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -227,6 +251,9 @@ class FirstNotFinite(TorchTracer):
         # What is allocated but not written yet may hold anything.
         made = not base_name(func).startswith(("empty", "new_empty"))
         after = all(is_finite(t) for t in leaves_of(result))
+        if self.overflow and not after:
+            floats = [t for t in leaves_of(result) if isinstance(t, Tensor) and not is_finite(t)]
+            after = not any(bool(torch.isposinf(real(t)).any()) for t in floats)
         if made and self.found is None and before and not after:
             self.found = NotFinite(self.uses.module, base_name(func))
         return result
