@@ -412,14 +412,15 @@ class EmbeddingTerm:
     """One term of a sum of embeddings.
 
     Attributes:
-        parameter: its table, or the kernel that makes it; "" for constant positions.
+        parameter: its table, a parameter that is added as it is, or the kernel that makes it of the
+            data, as of an image's patches; "" for constant positions.
         rms: √E[x²] of it.
-        computed: whether a kernel makes it of the data, as of an image's patches.
+        source: which of these it is.
     """
 
     parameter: str
     rms: float
-    computed: bool = False
+    source: Literal["table", "parameter", "kernel", "constant"] = "table"
 
 
 @dataclass(frozen=True)

@@ -67,10 +67,19 @@ def vanishing_exploding(
     for run in (first_calls, *_recurrences(layers)):
         found = _find(run, outliers if run is first_calls else None)
         if run is not first_calls and carries(run):
-            found = [each for each in found if each.kind == Kind.EXPLODING]
+            found = [each for each in found if not _starts_so(each, run)]
         if found:
             return [_verdict(each, run, redraw) for each in found]
     return []
+
+
+def _starts_so(found: Drift, calls: Sequence[Layer]) -> bool:
+    """Return whether a recurrence of fair scale starts with this drift, and trains.
+
+    What it remembers fades over many steps; over few it must still be there.
+    """
+    fades = found.direction == Direction.BACKWARD or len(calls) >= FEWEST_STEPS
+    return found.kind == Kind.VANISHING and fades
 
 
 def _first_calls(layers: Sequence[Layer]) -> list[Layer]:

@@ -249,7 +249,7 @@ class TorchRecorder(TorchTracer):
         if not any(isinstance(self.builder.producer(a), Lookup | Kernel) for a in args[:2]):
             return  # parameters among themselves, as a mean and a sampled deviation
         made = [self._term(tensor) for tensor in args[:2]]
-        if None in made or all(term.computed or not term.parameter for term in made if term):
+        if None in made:
             return
         terms = []
         for tensor, term in zip(args[:2], made, strict=True):
@@ -262,18 +262,19 @@ class TorchRecorder(TorchTracer):
     def _term(self, tensor: Tensor) -> EmbeddingTerm | None:
         """Return which term of a sum of embeddings this may be, its rms not measured yet."""
         step = self.builder.producer(tensor)
+        constant = EmbeddingTerm("", 0.0, "constant")
         if isinstance(step, Lookup):
             return None if step.token else EmbeddingTerm(step.parameter, 0.0)
         if isinstance(step, Kernel):
             kernel = self.uses.contractions[step.contraction].parameter
-            return EmbeddingTerm(kernel, 0.0, computed=True)
+            return EmbeddingTerm(kernel, 0.0, "kernel")
         if step is not None:
-            return EmbeddingTerm("", 0.0) if step == Source(origin="constant") else None
+            return constant if step == Source(origin="constant") else None
         name = self.uses.parameters.name(tensor)
         if name is None:
-            return EmbeddingTerm("", 0.0) if tensor.is_floating_point() else None
+            return constant if tensor.is_floating_point() else None
         places = [n for n in tensor.shape if n > 1]  # a bias has one axis, positions have two
-        return EmbeddingTerm(name, 0.0) if len(places) > 1 else None
+        return EmbeddingTerm(name, 0.0, "parameter") if len(places) > 1 else None
 
     def _source(self, node: int) -> Contraction | None:
         """Return the kernel whose output, normalized or summed with others or not, a node shows."""

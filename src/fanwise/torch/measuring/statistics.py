@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fanwise.network.evenness import LEAST_SPREAD, Lines, structure_of
 from fanwise.signal import Moments, Outside
 from fanwise.signal.number_formats import MOST_CHECKED, NUMBER_FORMATS
 from fanwise.signal.slopes import Edges
-from fanwise.signal.structure import FEWEST_ROWS, FEWEST_STRUCTURED
 
 TINY, HUGE = 1e-15, 1e15
 """An rms outside of these has squares that float32 doesn't hold."""
@@ -122,27 +122,27 @@ class RunningMean:
         return self.total / self.weight if self.weight else None
 
 
-def structure_of(kernel: Tensor) -> float | None:
-    """Return what `PowerSums.structure` does, in two passes; None for too few entries."""
+def kernel_structure(kernel: Tensor) -> float | None:
+    """Return the structure of a kernel, in two passes; None for too few entries."""
     values = real(kernel)
     if values.dim() < 2 or not values.is_floating_point():
         return None
     values = values.reshape(len(values), -1).float()
-    if min(values.shape) < FEWEST_ROWS or values.numel() < FEWEST_STRUCTURED:
+    if min(values.shape) < 2:
         return None
     square = float(values.square().mean())
     values = values - values.mean()
     spread = float(values.square().mean())
-    if not 0 < spread < math.inf or not math.isfinite(square):
+    if not LEAST_SPREAD * square < spread < math.inf or not math.isfinite(square):
         return None
     kurtosis = max(float(values.pow(4).mean()) / spread**2, 1.2)
     found = []
     for axis in (1, 0):
-        n, rows = values.shape[axis], values.shape[1 - axis]
+        n = values.shape[axis]
         squares = float(values.square().mean(axis).var()) / spread**2 * n / (kurtosis - 1.0)
         means = float(values.mean(axis).var()) / spread * n
-        found.append((max(squares, means) - 1.0) / math.sqrt(2.0 / rows))
-    return min(found)
+        found.append(Lines(squares, means, values.shape[1 - axis]))
+    return structure_of(*found)
 
 
 ORTHOGONAL = 3e-6
