@@ -304,26 +304,50 @@ class TorchRecorder(TorchTracer):
         return tuple(found)
 
     def ends(self) -> Iterator[Contraction]:
-        """Yield the kernels whose output, activated or not, is the model's and nothing else."""
-        graph = self.builder.graph
-        paths = [set(self.builder.context.path(node)) for node in graph.outputs]
+        """Yield the kernels whose output, activated or not, is the model's and nothing else.
+
+        So is each of several whose sum is.
+        """
+        graph, context = self.builder.graph, self.builder.context
+        paths = [set(context.path(node)) for node in graph.outputs]
         of_outputs, consumers = set().union(*paths), graph.consumers()
         for path in paths:
-            step = graph.nodes[min(path)].step
-            read = any(c not in of_outputs for i in path for c in consumers.get(i, ()))
-            if isinstance(step, Kernel) and not read:
+            terms = self._terms(min(path))
+            whole = path | {i for term in terms for i in context.path(term)}
+            inside = of_outputs | whole
+            read = any(c not in inside for i in whole for c in consumers.get(i, ()))
+            for term in terms if not read else ():
+                step = graph.nodes[context.origin(term).node].step
+                assert isinstance(step, Kernel)
                 yield self.uses.contractions[step.contraction]
 
     def own(self, tensor: Tensor) -> Contraction | None:
-        """Return the kernel whose own output a tensor shows, as it is."""
+        """Return the kernel whose output a tensor shows as it is; of a sum of such, the first."""
         own = self.builder.find_provenance(tensor)
         if own is None or own.pointwise is not Z:
             return None
         origin, curves = self.builder.context.origin(own.node)
-        step = self.builder.graph.nodes[origin].step
-        if curves or not isinstance(step, Kernel):
+        terms = [] if curves else [self.builder.context.origin(n) for n in self._terms(origin)]
+        if not terms or any(term.curves for term in terms):
             return None
+        step = self.builder.graph.nodes[terms[0].node].step
+        assert isinstance(step, Kernel)
         return self.uses.contractions[step.contraction]
+
+    def _terms(self, origin: int) -> list[int]:
+        """Return the nodes that kernels make and a sum, if there is one, adds; [] for others."""
+        nodes, context = self.builder.graph.nodes, self.builder.context
+        found, pending = list[int](), [origin]
+        while pending:
+            node = pending.pop(0)
+            step = nodes[context.origin(node).node].step
+            if isinstance(step, Kernel):
+                found.append(node)
+            elif isinstance(step, Sum):
+                pending = [*nodes[context.origin(node).node].inputs, *pending]
+            else:
+                return []
+        return found
 
     def on_use(self, parameter: str) -> None:
         """Note when a parameter meets data."""
