@@ -77,14 +77,14 @@ def squashed_logits(signal: Signal) -> Verdict | None:
     output = signal.output
     if output is None or not output.squashed:
         return None
-    layer = next((x for x in reversed(signal.layers) if x.is_head), None)
+    heads = [x for x in signal.layers if x.is_head] or signal.layers
     lowest = math.log(1.0 + (output.classes - 1.0) / math.e)
     cause = (
         f"The loss takes a {output.squashed}'s output for logits, and squashes it again: between 0 "
         f"and 1 there is no loss below {lowest:.3g}, and chance's is {output.chance:.3g}."
     )
     fix = f"Hand the loss what goes into the {output.squashed}."
-    where = layer.name if layer is not None else ""
+    where = heads[-1].name if heads else ""
     return Verdict(Kind.SATURATED, Direction.NONE, where, cause, fix, 1.0)
 
 

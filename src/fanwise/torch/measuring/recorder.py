@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fanwise.network.context import classify_curve
 from fanwise.network.steps.base import Source
-from fanwise.network.steps.signals import Concatenation, Mean, Normalization, Sum
+from fanwise.network.steps.signals import Concatenation, Mean, Normalization, Pointwise, Sum
 from fanwise.network.steps.weights import Kernel, Lookup
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
@@ -308,46 +308,40 @@ class TorchRecorder(TorchTracer):
 
         So is each of several whose sum is.
         """
-        graph, context = self.builder.graph, self.builder.context
-        paths = [set(context.path(node)) for node in graph.outputs]
-        of_outputs, consumers = set().union(*paths), graph.consumers()
-        for path in paths:
-            terms = self._terms(min(path))
-            whole = path | {i for term in terms for i in context.path(term)}
+        graph, consumers = self.builder.graph, self.builder.graph.consumers()
+        of_outputs = set().union(*(self.builder.context.path(node) for node in graph.outputs))
+        for node in graph.outputs:
+            kernels, whole = self._made_of(node)
             inside = of_outputs | whole
             read = any(c not in inside for i in whole for c in consumers.get(i, ()))
-            for term in terms if not read else ():
-                step = graph.nodes[context.origin(term).node].step
-                assert isinstance(step, Kernel)
-                yield self.uses.contractions[step.contraction]
+            yield from (kernels if not read else ())
 
     def own(self, tensor: Tensor) -> Contraction | None:
         """Return the kernel whose output a tensor shows as it is; of a sum of such, the first."""
         own = self.builder.find_provenance(tensor)
         if own is None or own.pointwise is not Z:
             return None
-        origin, curves = self.builder.context.origin(own.node)
-        terms = [] if curves else [self.builder.context.origin(n) for n in self._terms(origin)]
-        if not terms or any(term.curves for term in terms):
-            return None
-        step = self.builder.graph.nodes[terms[0].node].step
-        assert isinstance(step, Kernel)
-        return self.uses.contractions[step.contraction]
+        kernels, whole = self._made_of(own.node)
+        curves = any(isinstance(self.builder.graph.nodes[i].step, Pointwise) for i in whole)
+        return kernels[0] if kernels and not curves else None
 
-    def _terms(self, origin: int) -> list[int]:
-        """Return the nodes that kernels make and a sum, if there is one, adds; [] for others."""
-        nodes, context = self.builder.graph.nodes, self.builder.context
-        found, pending = list[int](), [origin]
+    def _made_of(self, node: int) -> tuple[list[Contraction], set[int]]:
+        """Return the kernels that a node shows, or whose sum it shows, and the nodes on the way.
+
+        None where another step makes a part of it.
+        """
+        nodes, found = self.builder.graph.nodes, list[Contraction]()
+        whole, pending = set[int](), [node]
         while pending:
-            node = pending.pop(0)
-            step = nodes[context.origin(node).node].step
+            whole |= set(path := list(self.builder.context.path(pending.pop(0))))
+            step = nodes[path[-1]].step
             if isinstance(step, Kernel):
-                found.append(node)
+                found.append(self.uses.contractions[step.contraction])
             elif isinstance(step, Sum):
-                pending = [*nodes[context.origin(node).node].inputs, *pending]
+                pending = [*nodes[path[-1]].inputs, *pending]
             else:
-                return []
-        return found
+                return [], whole
+        return found, whole
 
     def on_use(self, parameter: str) -> None:
         """Note when a parameter meets data."""
