@@ -21,6 +21,10 @@ TOO_LARGE = 2.5
 """From this factor above the common rule on a kernel is an outlier."""
 TOO_SMALL = 4.0
 """From this factor below it on: frameworks count fans so differently that less says nothing."""
+BEFORE_A_NORM = 16.0
+"""Either factor for a kernel whose output is normalized: its scale then only sets how large a step
+is beside it. `benchmarks/diagnosis/before_norms.py` trains so: no harm at a factor of 8, some at 30
+with Adam."""
 AS_PLANNED = 2.2
 """Within this factor of the plan a kernel is sound whatever the others do."""
 AS_ENTRIES = 1.5
@@ -110,11 +114,14 @@ def outliers_of(signal: Signal) -> Outliers | None:
         factor, own = w.moments.rms / expected, w.scale or 0.0
         # By chance: log of an rms over n normal entries has deviation 1/√(2n).
         noise = margin * math.exp(2.0 / math.sqrt(2.0 * max(w.size, 1)))
-        off = factor < 1.0 / (TOO_SMALL * noise) or factor > TOO_LARGE * noise
+        layer = signal.layer_of(w.name)
+        large, small = TOO_LARGE, TOO_SMALL
+        if layer is not None and layer.follows.kind == NeighbourKind.NORMALIZED:
+            large = small = BEFORE_A_NORM
+        off = factor < 1.0 / (small * noise) or factor > large * noise
         relative = own / usual
         off = off and not 0.5 < relative < 2.0 and not 1.0 / AS_PLANNED <= own <= AS_PLANNED
         off = off and (factor > 1.0) == (own > 1.0)  # else the others are off, by the plan
-        layer = signal.layer_of(w.name)
         ends = w.name in weaker or (layer is not None and layer.may_start_at_zero)
         small_start = factor < 1.0 and ends
         if off and not small_start:
