@@ -417,4 +417,4 @@ def test_saturation_after_a_norm_names_the_activation():
 def test_the_scale_before_a_norm_matters_only_far_off(factor, kinds):
     """As training says: benchmarks/diagnosis/before_norms.py."""
     layers, parts = scaled([*[1.0] * 4, factor, *[1.0] * 3], feeds=NORM, follows=NORM)
-    assert [v.kind for v in judge(layers, **parts).verdicts] == kinds
+    assert [v.kind for v in judge(layers, weights=parts).verdicts] == kinds

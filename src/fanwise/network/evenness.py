@@ -20,6 +20,8 @@ FEWEST_BALANCED = 64
 """Fewest entries of one whose units are looked at for a sum that stays as it was drawn."""
 LEAST_BALANCE = 1e-9
 """The least ratio of variances that float32 tells from zero."""
+MOST_LINES = 1024
+"""Rows, and entries of each, that are looked at of a larger kernel."""
 LEAST_SPREAD = 1e-9
 """Of the mean's square, the variance below which a constant's rounding is all that differs."""
 STRUCTURED = 6.0

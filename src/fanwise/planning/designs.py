@@ -38,6 +38,8 @@ MIN_BITS = 20.0
 """−log₂ of the largest probability with which noise may pass for a design."""
 LOOKED_AT = 4096
 """Entries that are looked at before the whole tensor is."""
+LOOKED_AT_LINES = 128
+"""Rows, and entries of each, in which structure is sought."""
 LINES = 64
 """Lines along an axis that are looked at."""
 MIN_CORRELATION = 0.9
@@ -176,13 +178,15 @@ def look_at(values: Values) -> Look:
 
 
 def structure_in(values: Values) -> float | None:
-    """Return the structure of a kernel's first rows and columns, in standard errors.
+    """Return the structure of a kernel's first `LOOKED_AT_LINES`, in standard errors.
 
     None for a kernel too small to tell, and for complex values.
     """
     if np.iscomplexobj(values) or values.ndim < 2:
         return None
-    return PowerSums.of(values.reshape(len(values), -1)[:256, :1024]).structure()
+    return PowerSums.of(
+        values.reshape(len(values), -1)[:LOOKED_AT_LINES, :LOOKED_AT_LINES]
+    ).structure()
 
 
 def _find(values: Values, some: Values, bits: float) -> Design | None:

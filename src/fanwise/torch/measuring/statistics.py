@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fanwise.network.evenness import LEAST_SPREAD, Lines, structure_of
+from fanwise.network.evenness import LEAST_SPREAD, MOST_LINES, Lines, structure_of
 from fanwise.signal import Moments, Outside
 from fanwise.signal.number_formats import MOST_CHECKED, NUMBER_FORMATS
 from fanwise.signal.slopes import Edges
@@ -127,21 +127,22 @@ def kernel_structure(kernel: Tensor) -> float | None:
     values = real(kernel)
     if values.dim() < 2 or not values.is_floating_point():
         return None
-    values = values.reshape(len(values), -1).float()
+    values = values.reshape(len(values), -1)[:MOST_LINES, :MOST_LINES].float()
     if min(values.shape) < 2:
         return None
-    square = float(values.square().mean())
-    values = values - values.mean()
-    spread = float(values.square().mean())
-    if not LEAST_SPREAD * square < spread < math.inf or not math.isfinite(square):
+    mean = values.mean()
+    values = values - mean
+    squares = values.square()
+    spread = float(squares.mean())
+    if not LEAST_SPREAD * float(mean) ** 2 < spread < math.inf:
         return None
-    kurtosis = max(float(values.pow(4).mean()) / spread**2, 1.2)
+    kurtosis = max(float(torch.linalg.vector_norm(squares)) ** 2 / values.numel() / spread**2, 1.2)
     found = []
     for axis in (1, 0):
         n = values.shape[axis]
-        squares = float(values.square().mean(axis).var()) / spread**2 * n / (kurtosis - 1.0)
-        means = float(values.mean(axis).var()) / spread * n
-        found.append(Lines(squares, means, values.shape[1 - axis]))
+        of_squares = float(squares.mean(axis).var()) / spread**2 * n / (kurtosis - 1.0)
+        of_means = float(values.mean(axis).var()) / spread * n
+        found.append(Lines(of_squares, of_means, values.shape[1 - axis]))
     return structure_of(*found)
 
 
