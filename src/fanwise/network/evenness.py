@@ -51,7 +51,7 @@ class Lines(NamedTuple):
 
     squares: float
     means: float
-    count: int
+    number: int
 
 
 def structure_of(rows: Lines, columns: Lines) -> float | None:
@@ -62,14 +62,14 @@ def structure_of(rows: Lines, columns: Lines) -> float | None:
     classes sum to zero, so that its columns' sums stay as they were drawn while it grows. By
     Chernoff's bound a mean of n squares is r < 1 with probability below exp(−n(r − 1 − ln r)/2).
     """
-    shape, found = (rows.count, columns.count), []
+    shape, found = (rows.number, columns.number), []
     size = shape[0] * shape[1]
     if min(shape) >= FEWEST_ROWS and size >= FEWEST_STRUCTURED:
         both = (rows, columns)
-        found.append(min(excess(max(x.squares, x.means), x.count) for x in both))
+        found.append(min(excess(max(x.squares, x.means), x.number) for x in both))
     if shape[0] > 1 and shape[1] >= FEWEST_ROWS and size >= FEWEST_BALANCED:
         r = min(max(columns.means, LEAST_BALANCE), 1.0)
-        found.append(math.sqrt(columns.count * (r - 1.0 - math.log(r))))
+        found.append(math.sqrt(columns.number * (r - 1.0 - math.log(r))))
     return max(found, default=None)
 
 

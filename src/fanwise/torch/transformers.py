@@ -72,8 +72,8 @@ class SignalCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Measure before the first step."""
-        board, own = self.outlets.board, args.output_dir and self.outlets.log is None
-        if board.folder is None and own and not self._logging():
+        board, reported = self.outlets.board, self.outlets.log is not None or self._logging()
+        if board.folder is None and args.output_dir and not reported:
             board.folder = Path(args.output_dir) / "runs" / "fanwise"
         self._measure(args, state, control, kwargs)
 

@@ -23,8 +23,10 @@ SIZES = frozenset({"abs", "square", "pow", "mul"})
 """Operations that make an error of a difference: |d|, d², d·d."""
 SQUASHES = {"SoftmaxBackward": "softmax", "SigmoidBackward": "sigmoid"}
 """By the beginning of autograd's name, what bounds logits."""
-UNCHANGED = ("View", "Reshape", "UnsafeView", "Squeeze", "Unsqueeze", "Transpose", "Permute")
-UNCHANGED = (*UNCHANGED, "T", "Alias", "LogSoftmaxBackward", "Select", "Slice", "ToCopyBackward")
+UNCHANGED = tuple(
+    "View Reshape UnsafeView Squeeze Unsqueeze Transpose Permute TBackward Alias Select Slice "
+    "ToCopyBackward LogSoftmaxBackward".split()
+)
 """By the beginning of autograd's name, what leaves logits what they are."""
 
 
@@ -74,11 +76,9 @@ def loss_of_nothing(loss: Callable[[Any], Tensor], output: Any) -> float | None:
     """Return the loss of an output of zeros: equal logits; None where it takes no such thing."""
 
     def zeros(value: Any) -> Any:
-        return (
-            torch.zeros_like(value)
-            if isinstance(value, Tensor) and value.dtype.is_floating_point
-            else value
-        )
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return torch.zeros_like(value)
+        return value
 
     try:
         with torch.no_grad():

@@ -103,9 +103,10 @@ class Passes:
             self.not_finite = search.found
         watch = LossWatch()
         gradients, value = backward(list(self.learned.values()), output, self.loss, watch)
-        if not self.batches and value is not None and self.loss is not None:
+        loss = self.loss
+        if not self.batches and loss is not None and value is not None:
             self.output = with_loss(
-                self.output, value, watch, lambda: loss_of_nothing(self.loss, output)
+                self.output, value, watch, lambda: loss_of_nothing(loss, output)
             )
         for (name, kept), new in zip(self.gradients.items(), gradients, strict=True):
             if new is not None:

@@ -257,7 +257,8 @@ class TorchRecorder(TorchTracer):
             if term is not None and found is not None:
                 terms.append(replace(term, rms=found.rms))
         if len(terms) == 2:
-            self.store.embedding_sums.setdefault(tuple(t.parameter for t in terms), tuple(terms))
+            names = terms[0].parameter, terms[1].parameter
+            self.store.embedding_sums.setdefault(names, tuple(terms))
 
     def _term(self, tensor: Tensor) -> EmbeddingTerm | None:
         """Return which term of a sum of embeddings this may be, its rms not measured yet."""
