@@ -10,17 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._pytree import tree_map
 
 from fanwise.signal import LossKind, Output
-from fanwise.torch.internals import TorchDispatchMode, without_modes
+from fanwise.torch.internals import TorchDispatchMode, tree_map_only, without_modes
 from fanwise.torch.measuring.statistics import moments
 from fanwise.torch.tracing.aten.operation import base_name
 
 SQUARED_ERRORS = frozenset({"mse_loss", "huber_loss", "smooth_l1_loss"})
 """Losses of which the squared error is compared with the targets' variance."""
-SIZES = frozenset({"abs", "square", "pow", "mul"})
-"""Operations that make an error of a difference: |d|, d², d·d."""
 SQUASHES = {"SoftmaxBackward": "softmax", "SigmoidBackward": "sigmoid"}
 """By the beginning of autograd's name, what bounds logits."""
 UNCHANGED = tuple(
@@ -55,7 +52,7 @@ class LossWatch(TorchDispatchMode):
         if name == "sub" and all(isinstance(a, Tensor) for a in args[:2]):
             self.differences[id(result)] = result, args[:2]
         note = NOTES.get(name)
-        if name in SIZES and isinstance(args[0], Tensor) and id(args[0]) in self.differences:
+        if _is_size(name, args) and id(args[0]) in self.differences:
             args, note = self.differences.pop(id(args[0]))[1], _squared_error
         if note is not None:
             with without_modes(), torch.no_grad():
@@ -72,17 +69,22 @@ class LossWatch(TorchDispatchMode):
         )
 
 
+def _is_size(name: str, args: tuple[Any, ...]) -> bool:
+    """Return whether an operation makes an error of a difference: |d|, d², d·d."""
+    if name == "pow":
+        return bool(args[1] == 2) if not isinstance(args[1], Tensor) else False
+    return name in ("abs", "square") or (name == "mul" and args[0] is args[1])
+
+
 def loss_of_nothing(loss: Callable[[Any], Tensor], output: Any) -> float | None:
     """Return the loss of an output of zeros: equal logits; None where it takes no such thing."""
 
-    def zeros(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return torch.zeros_like(value)
-        return value
+    def zeros(value: Tensor) -> Tensor:
+        return torch.zeros_like(value) if value.is_floating_point() else value
 
     try:
         with torch.no_grad():
-            value = float(loss(tree_map(zeros, output)))
+            value = float(loss(tree_map_only(Tensor, zeros, output)))
     except Exception:  # a loss of one's own, which need not take anything but the model's output
         return None
     return value if math.isfinite(value) else None

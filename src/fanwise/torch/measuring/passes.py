@@ -17,6 +17,7 @@ from fanwise.torch.internals import leaves_of
 from fanwise.torch.measuring.backward import backward, expected_output
 from fanwise.torch.measuring.batches import samples_of
 from fanwise.torch.measuring.gradient_path import GradientPath
+from fanwise.torch.measuring.heads import heads_of, kernel_of
 from fanwise.torch.measuring.learning import later_gradients
 from fanwise.torch.measuring.losses import LossWatch, loss_of_nothing
 from fanwise.torch.measuring.recorder import Store, TorchRecorder
@@ -196,9 +197,9 @@ class Passes:
             met = dict.fromkeys(n for at, n in recorder.met if added.began < at < added.ended)
             end = layers[-1] if layers else added.module
             self.branches.append(SumBranch(end, tuple(layers), tuple(met)))
-        self.ends = {names[c] for c in recorder.ends() if c in names}
+        self.ends = {names[c] for c in heads_of(recorder) if c in names}
         for leaf in tensors_of(output):
-            made = recorder.own(leaf)
+            made = kernel_of(recorder, leaf)
             if made is None or made not in names or made.use.role in CONVOLUTION_ROLES:
                 continue
             if leaf.dim() in (2, 3) and leaf.shape[-1] > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fanwise.network.context import classify_curve
 from fanwise.network.steps.base import Source
-from fanwise.network.steps.signals import Concatenation, Mean, Normalization, Pointwise, Sum
+from fanwise.network.steps.signals import Concatenation, Mean, Normalization, Sum
 from fanwise.network.steps.weights import Kernel, Lookup
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
@@ -303,46 +303,6 @@ class TorchRecorder(TorchTracer):
             elif not isinstance(step, Sum):
                 pending += nodes[i].inputs
         return tuple(found)
-
-    def ends(self) -> Iterator[Contraction]:
-        """Yield the kernels whose output, activated or not, is the model's and nothing else.
-
-        So is each of several whose sum is.
-        """
-        graph, consumers = self.builder.graph, self.builder.graph.consumers()
-        of_outputs = set().union(*(self.builder.context.path(node) for node in graph.outputs))
-        for node in graph.outputs:
-            kernels, whole = self._made_of(node)
-            inside = of_outputs | whole
-            read = any(c not in inside for i in whole for c in consumers.get(i, ()))
-            yield from (kernels if not read else ())
-
-    def own(self, tensor: Tensor) -> Contraction | None:
-        """Return the kernel whose output a tensor shows as it is; of a sum of such, the first."""
-        own = self.builder.find_provenance(tensor)
-        if own is None or own.pointwise is not Z:
-            return None
-        kernels, whole = self._made_of(own.node)
-        curves = any(isinstance(self.builder.graph.nodes[i].step, Pointwise) for i in whole)
-        return kernels[0] if kernels and not curves else None
-
-    def _made_of(self, node: int) -> tuple[list[Contraction], set[int]]:
-        """Return the kernels that a node shows, or whose sum it shows, and the nodes on the way.
-
-        None where another step makes a part of it.
-        """
-        nodes, found = self.builder.graph.nodes, list[Contraction]()
-        whole, pending = set[int](), [node]
-        while pending:
-            whole |= set(path := list(self.builder.context.path(pending.pop(0))))
-            step = nodes[path[-1]].step
-            if isinstance(step, Kernel):
-                found.append(self.uses.contractions[step.contraction])
-            elif isinstance(step, Sum):
-                pending = [*nodes[path[-1]].inputs, *pending]
-            else:
-                return [], whole
-        return found, whole
 
     def on_use(self, parameter: str) -> None:
         """Note when a parameter meets data."""
