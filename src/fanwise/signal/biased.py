@@ -156,6 +156,12 @@ def summed_set(signal: Signal) -> Verdict | None:
     return None
 
 
+def is_shifted(weights: Weights) -> bool:
+    """Return whether the mean of a kernel's entries differs from zero by more than chance."""
+    w = weights.moments
+    return abs(w.mean) * math.sqrt(weights.size) >= SIGNIFICANT * w.spread > 0.0
+
+
 def _shift_by_weights(layer: Layer, weights: Weights | None) -> float:
     """Return the mean that the weights' own mean makes, over the output's spread; 0 if by chance.
 
@@ -164,6 +170,6 @@ def _shift_by_weights(layer: Layer, weights: Weights | None) -> float:
     if weights is None or weights.fans is None or layer.input is None or not layer.input.rms:
         return 0.0
     w = weights.moments
-    if w.spread == 0 or abs(w.mean) * math.sqrt(weights.size) < SIGNIFICANT * w.spread:
+    if not is_shifted(weights):
         return 0.0
     return math.sqrt(weights.fans.fan_in) * w.mean / w.spread * layer.input.mean / layer.input.rms

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from fanwise.network.evenness import looks_trained
 from fanwise.network.uses import Role
+from fanwise.signal.biased import is_shifted
 from fanwise.signal.values import Kind, Signal, Verdict
 
 VARIED = 3e-3
@@ -34,7 +35,9 @@ def has_learned(signal: Signal) -> bool:
     """Return whether the weights say that the model has been trained.
 
     Some of the kernels, or of those that aren't frozen, have structure that no draw leaves, or most
-    normalizations' scales, which start as one constant, have entries that differ.
+    normalizations' scales, which start as one constant, have entries that differ, or the entries
+    of some kernels have a positive mean and those of others a negative one: a distribution that
+    isn't centred, or is sampled coarsely, shifts all to one side.
     """
     known = [w for w in signal.weights if w.structure is not None]
     by_kernels = any(
@@ -43,7 +46,9 @@ def has_learned(signal: Signal) -> bool:
     )
     scales = [w for w in signal.weights if w.role == Role.SCALE and w.size >= FEWEST_SCALES]
     varied = [w for w in scales if w.moments.spread > VARIED * w.moments.rms]
-    return by_kernels or 2 * len(varied) > len(scales)
+    kernels = [w for w in signal.weights if w.fans is not None and w.gradient_rms is not None]
+    sides = {w.moments.mean > 0 for w in kernels if is_shifted(w)}
+    return by_kernels or 2 * len(varied) > len(scales) or len(sides) == 2
 
 
 def said_of_trained(verdicts: list[Verdict]) -> list[Verdict]:
