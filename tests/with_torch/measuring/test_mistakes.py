@@ -114,6 +114,22 @@ def test_an_error_by_arithmetic(error: Any) -> None:
     assert said(net(out=1), loss=lambda z: error(z, 400.0 + 20.0 * target)) == [("hot_head", "2")]
 
 
+def test_of_two_heads_the_one_that_the_loss_takes_is_named() -> None:
+    """An actor and a critic whose returns are in thousands: the value's, not the policy's."""
+    returns = 3000.0 + 900.0 * batch(128, 1, seed=1)
+
+    def forward(m: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(m.trunk(x))
+        return m.policy(h), m.value(h)
+
+    def loss(out: tuple[Tensor, Tensor]) -> Tensor:
+        return F.mse_loss(out[1], returns) - out[0].log_softmax(-1)[:, 0].mean()
+
+    torch.manual_seed(0)
+    parts = {"trunk": nn.Linear(16, 32), "policy": nn.Linear(32, 4), "value": nn.Linear(32, 1)}
+    assert said(By(forward, **parts), loss=loss) == [("hot_head", "value")]
+
+
 # — norms, sums that overflow —
 
 

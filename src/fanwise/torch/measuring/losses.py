@@ -31,14 +31,15 @@ class LossWatch(TorchDispatchMode):
     """Notes what each loss function compares while a loss runs.
 
     Attributes:
-        found: one output for each of them, with the mean loss whatever the reduction and weights.
+        found: one output for each of them, with the mean loss whatever the reduction and weights,
+            and the tensor that it takes.
         classes: of the last softmax; 0 without one.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[Output] = []
-        self.classes = 0
+        self.found: list[tuple[Output, Tensor]] = []
+        self.classes, self.logits = 0, torch.empty(0)
         self.differences: dict[int, tuple[Tensor, tuple[Any, ...]]] = {}
 
     def __torch_dispatch__(
@@ -48,7 +49,7 @@ class LossWatch(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = base_name(func)
         if name == "_log_softmax":
-            self.classes = int(args[0].shape[args[1]])
+            self.classes, self.logits = int(args[0].shape[args[1]]), args[0]
         if name == "sub" and all(isinstance(a, Tensor) for a in args[:2]):
             self.differences[id(result)] = result, args[:2]
         note = NOTES.get(name)
@@ -58,15 +59,19 @@ class LossWatch(TorchDispatchMode):
             with without_modes(), torch.no_grad():
                 made = note(args, result)
             if made is not None and math.isfinite(made.loss):
-                self.found.append(made)
+                given = args[0] if args[0].requires_grad else args[1]
+                taken = self.logits if made.kind == LossKind.CROSS_ENTROPY else given
+                self.found.append((made, taken))
         return result
 
     @property
-    def worst(self) -> Output | None:
-        """What lies farthest above chance; None where no loss function ran."""
-        return max(
-            self.found, key=lambda x: (bool(x.squashed), x.loss / max(x.chance, 0.1)), default=None
-        )
+    def worst(self) -> tuple[Output, Tensor] | None:
+        """What lies farthest above chance, and its tensor; None where no loss function ran."""
+
+        def excess(found: tuple[Output, Tensor]) -> tuple[bool, float]:
+            return bool(found[0].squashed), found[0].loss / max(found[0].chance, 0.1)
+
+        return max(self.found, key=excess, default=None)
 
 
 def _is_size(name: str, args: tuple[Any, ...]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, Role, Use
 from fanwise.signal import Cut, NotFinite, Output
-from fanwise.torch.internals import leaves_of
+from fanwise.torch.internals import leaves_of, memory_of
 from fanwise.torch.measuring.backward import backward, expected_output
 from fanwise.torch.measuring.batches import samples_of
 from fanwise.torch.measuring.gradient_path import GradientPath
@@ -79,6 +79,7 @@ class Passes:
         self.output: Output | None = None
         self.not_finite: NotFinite | None = None
         self.uses: dict[str, Use] = {}
+        self._layers: dict[Contraction, str] = {}
         self.later: dict[str, float] = {}
         self.ends: set[str] = set()
         self.cuts: tuple[Cut, ...] = ()
@@ -107,8 +108,9 @@ class Passes:
         loss = self.loss
         if not self.batches and loss is not None and value is not None:
             self.output = with_loss(
-                self.output, value, watch, lambda: loss_of_nothing(loss, output)
-            )
+                self.output, value, watch, self._heads(recorder, output),
+                lambda: loss_of_nothing(loss, output),
+            )  # fmt: skip
         for (name, kept), new in zip(self.gradients.items(), gradients, strict=True):
             if new is not None:
                 self.gradients[name] = new if kept is None else kept.add_(new)
@@ -174,7 +176,7 @@ class Passes:
         """Note the names of what was read, and the logits."""
         self.uses = recorder.uses.of
         calls: dict[str, int] = {}
-        names: dict[Contraction, str] = {}
+        names = self._layers
         for contraction in recorder.uses.contractions:
             if contraction not in recorder.read:
                 continue
@@ -198,27 +200,36 @@ class Passes:
             end = layers[-1] if layers else added.module
             self.branches.append(SumBranch(end, tuple(layers), tuple(met)))
         self.ends = {names[c] for c in heads_of(recorder) if c in names}
-        for leaf in tensors_of(output):
-            made = kernel_of(recorder, leaf)
-            if made is None or made not in names or made.use.role in CONVOLUTION_ROLES:
-                continue
+        for leaf, name in self._heads(recorder, output):
             if leaf.dim() in (2, 3) and leaf.shape[-1] > 1:
-                self.output = expected_output(leaf, names[made])
+                self.output = expected_output(leaf, name)
+
+    def _heads(self, recorder: TorchRecorder, output: Any) -> list[tuple[Tensor, str]]:
+        """Return the outputs that a kernel makes, but for convolutions, with its layer's name."""
+        names = {c: name for c, name in self._layers.items() if c.use.role not in CONVOLUTION_ROLES}
+        made = [(leaf, kernel_of(recorder, leaf)) for leaf in tensors_of(output)]
+        return [(leaf, names[c]) for leaf, c in made if c is not None and c in names]
 
 
 def with_loss(
-    known: Output | None, value: float, watch: LossWatch, nothing: Callable[[], float | None]
+    known: Output | None,
+    value: float,
+    watch: LossWatch,
+    heads: Sequence[tuple[Tensor, str]],
+    nothing: Callable[[], float | None],
 ) -> Output | None:
     """Return what the loss compares, with the layer that makes it where that is known.
 
     None where it is no loss whose chance level is known. That of a loss of the user's own, of which
     only a softmax is seen, is `nothing`'s, the loss of zeros: it may be a sum over the samples.
+    `heads` are the model's outputs that a kernel makes, with its layer's name.
     """
-    layer = known.layer if known is not None else ""
-    worst = watch.worst
-    if worst is not None:
+    if watch.worst is not None:
         # `known` is the whole logits; a loss may take a part of them, or a multiple.
-        return replace(worst, layer=layer)
+        worst, taken = watch.worst
+        layer = known.layer if known is not None else ""
+        place = memory_of(taken)
+        return replace(worst, layer=next((n for t, n in heads if memory_of(t) == place), layer))
     if known is None or not watch.classes:
         return None
     level, chance = nothing(), math.log(watch.classes)
