@@ -253,12 +253,12 @@ def test_a_trained_model_is_known_by_its_weights():
     require("torch")
     import torch
 
-    from fanwise.torch.measuring.statistics import structure_of
+    from fanwise.torch.measuring.statistics import kernel_structure
 
     for tree in (weights, learned):
         found = fwj.measure(function, X, params=tree).weights[0].structure
         kernel = torch.from_numpy(np.array(tree["fc0"]["kernel"]).T)
-        assert found == pytest.approx(structure_of(kernel), rel=1e-2)
+        assert found == pytest.approx(kernel_structure(kernel), rel=1e-2)
 
 
 def test_a_callback_in_a_training_loop(tmp_path):

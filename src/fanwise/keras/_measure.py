@@ -26,6 +26,7 @@ from fanwise.keras.measuring.statistics import (
 )
 from fanwise.keras.measuring.updates import first_update
 from fanwise.network.context import classify_curve
+from fanwise.network.evenness import PowerSums
 from fanwise.network.predictions import Prediction
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES, NeighbourKind, StepName
 from fanwise.planning.plan import Plan
@@ -36,7 +37,6 @@ from fanwise.report.shown import ShownSignal
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import Layer, Output, ResidualSum, Twins, Weights, judge
 from fanwise.signal.histogram import Histograms, histogram_of
-from fanwise.signal.structure import PowerSums
 
 
 def measure(
