@@ -29,6 +29,7 @@ class Plan:
         trained: that the weights look trained and will be replaced, in a sentence; else empty.
         predicted: the rms of each kernel's output and of its gradient, in execution order.
         buffers: names of the model's buffers that had no values when this was planned.
+        shape: the model's width and depth, as base shapes are given; None where it isn't seen.
     """
 
     rows: tuple[Row, ...]
@@ -38,6 +39,7 @@ class Plan:
     predicted: tuple[Prediction, ...] = ()
     trained: str = ""
     buffers: tuple[str, ...] = ()
+    shape: tuple[float, float] | None = None
     version: ClassVar[int] = 3
 
     def __getitem__(self, name: str) -> Row:
@@ -76,6 +78,7 @@ class Plan:
                 "trained": self.trained,
                 "predicted": [asdict(prediction) for prediction in self.predicted],
                 "buffers": self.buffers,
+                "shape": self.shape,
             },
             indent=indent,
         )
@@ -136,6 +139,7 @@ class Plan:
                 tuple(Prediction(**prediction) for prediction in data["predicted"]),
                 data["trained"],
                 tuple(data["buffers"]),
+                None if data.get("shape") is None else (data["shape"][0], data["shape"][1]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArgumentError(f"this is no fanwise plan: {error!r}") from None

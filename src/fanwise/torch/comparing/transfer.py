@@ -19,7 +19,7 @@ from fanwise.planning.progress import Progress, silent
 from fanwise.policies import Changes, Policy, get
 from fanwise.policies.auto import BASED, at_base
 from fanwise.policies.base import Uses
-from fanwise.policies.parametrizations import shape_of
+from fanwise.policies.bases import shape_of
 from fanwise.torch.comparing.data import seeded
 from fanwise.torch.measuring.coordinates import Outputs, outputs_of
 from fanwise.torch.planning.plan import plan
