@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from fanwise.errors import ArgumentError
@@ -75,6 +76,40 @@ def check_decay(plan: Plan, optimizer: Optimizer, options: Mapping[str, Any]) ->
             "weight_decay: Adam adds it to the gradient, which is then divided by its own size, so "
             "that no factor makes it carry over. Take optimizer='adamw'."
         )
+
+
+def with_defaults(
+    optimizer: Optimizer, make: Callable[..., Any] | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the options, and the defaults of what corrections scale where they aren't 0.
+
+    Args:
+        optimizer: which one it is.
+        make: its class or function; None where it isn't known.
+        options: as given.
+    """
+    signature = {} if make is None else inspect.signature(make).parameters
+    defaults = {n: signature[n].default for n in scaled_names(optimizer) if n in signature}
+    return {**{name: value for name, value in defaults.items() if value}, **options}
+
+
+def scaled(
+    given: Mapping[str, Any], optimizer: Optimizer, correction: Correction
+) -> dict[str, Any]:
+    """Return what is given of weight decay and ε, times the factors on it; it may be a schedule."""
+    factors = {"weight_decay": correction.decay, "eps": correction.epsilon}
+    return {n: times(given[n], factors[n]) for n in scaled_names(optimizer) if n in given}
+
+
+def scaled_names(optimizer: Optimizer) -> tuple[str, ...]:
+    """Return the options that corrections scale, beside the learning rate."""
+    epsilon = optimizer in (Optimizer.ADAM, Optimizer.ADAMW)
+    return ("weight_decay", "eps") if epsilon else ("weight_decay",)
+
+
+def times(value: Any, factor: float) -> Any:
+    """Return a value, or a schedule of the step, times a factor."""
+    return (lambda step: value(step) * factor) if callable(value) else value * factor
 
 
 def _correction(row: Row, optimizer: Optimizer) -> Correction | None:

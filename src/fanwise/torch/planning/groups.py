@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,8 @@ from fanwise.planning.hyperparameters import (
     check_decay,
     checked_optimizer,
     corrections_of,
+    scaled,
+    with_defaults,
 )
 from fanwise.planning.plan import Plan
 from fanwise.policies.corrections import Correction, Optimizer
@@ -57,37 +58,13 @@ def parameter_groups(
         if kind == Optimizer.MUON and plan.corrected:
             correction = correction.times(1.0 / _own_factor(plan[name].shape, options))
         groups.setdefault(correction, []).append(parameters[name])
-    given = {**_defaults(kind, optimizer), **options} if plan.corrected or decay else dict(options)
+    own = optimizer if isinstance(optimizer, type) else None
+    make = own or getattr(torch.optim, CLASSES.get(kind, ""), None)  # no Muon before 2.9
+    given = with_defaults(kind, make, options) if plan.corrected or decay else dict(options)
     return [
-        {"params": group, **given, "lr": lr * correction.rate, **_scaled(given, kind, correction)}
+        {"params": group, **given, "lr": lr * correction.rate, **scaled(given, kind, correction)}
         for correction, group in groups.items()
     ]
-
-
-def _defaults(optimizer: Optimizer, given: object) -> dict[str, Any]:
-    """Return the class's own defaults of what is scaled, where they aren't 0."""
-    own = given if isinstance(given, type) else None
-    kind = own or getattr(torch.optim, CLASSES.get(optimizer, ""), None)  # no Muon before 2.9
-    if kind is None:
-        return {}
-    signature = inspect.signature(kind).parameters
-    names = ("weight_decay", "eps") if _has_epsilon(optimizer) else ("weight_decay",)
-    defaults = {name: signature[name].default for name in names if name in signature}
-    return {name: default for name, default in defaults.items() if default}
-
-
-def _has_epsilon(optimizer: Optimizer) -> bool:
-    return optimizer in (Optimizer.ADAM, Optimizer.ADAMW)
-
-
-def _scaled(
-    given: Mapping[str, Any], optimizer: Optimizer, correction: Correction
-) -> dict[str, Any]:
-    """Return what is given of weight decay and ε, times the factors on it."""
-    factors = {"weight_decay": correction.decay}
-    if _has_epsilon(optimizer):
-        factors["eps"] = correction.epsilon
-    return {name: given[name] * factor for name, factor in factors.items() if name in given}
 
 
 def _own_factor(shape: tuple[int, ...], options: Mapping[str, Any]) -> float:
