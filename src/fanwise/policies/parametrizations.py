@@ -18,13 +18,11 @@ from fanwise.policies.base import Change, Changes, Uses, check_branches
 from fanwise.policies.bases import Base, Planned, check_positive
 from fanwise.policies.corrections import Correction, Corrections
 from fanwise.policies.scaling import (
-    SAME_FACTOR,
     Scaling,
     homes_of,
     kept,
-    listed,
     moment,
-    movable,
+    residual_factors,
     said,
     with_factor_moved,
 )
@@ -140,13 +138,14 @@ class _WidthAndDepth:
         check_branches(self.name, structure)
         model = Scaling(structure, uses, self.base_width, self.like)
         homes = homes_of(structure)
-        moved, must, done = self._residual_factors(structure, uses)
+        factors = [self._depth(structure, b) ** -self.alpha for b in structure.branches]
+        residual = residual_factors(structure, uses, factors)
         changes: Changes = {}
         for name, use in uses.items():
             depth = self._depth(structure, homes[name]) if name in homes else 1.0
             change = self._change(model, name, use, depth)
-            if name in moved:
-                change = with_factor_moved(change, moved[name])
+            if name in residual.moved:
+                change = with_factor_moved(change, residual.moved[name])
             changes[name] = change
         depths = sorted({structure.length(b.stream) for b in structure.branches})
         words = (
@@ -154,15 +153,7 @@ class _WidthAndDepth:
             f"{' and '.join(map(str, depths))} branches of base {self.base_depth:g}: optimize "
             "plan.parameter_groups(model, lr)."
         )
-        if moved:
-            words += (
-                f" Branches are multiplied by {listed([*moved.values()])}: in their last kernels, "
-                "with the learning rate that makes the steps the same, so that the model's code "
-                "needn't."
-            )
-        if done:
-            words += f" The model's code multiplies branches by {listed(done)}, as it should."
-        return changes, words + model.demands(must)
+        return changes, words + residual.words + model.demands(residual.must)
 
     def _depth(self, structure: ResidualStructure, branch: Branch) -> float:
         """Return m_L of a branch's stream."""
@@ -187,27 +178,6 @@ class _WidthAndDepth:
         factor = 1.0 if self.std is None else ratio**-0.5
         hidden = Corrections(adam=Correction(inside.rate / ratio, ratio, inside.epsilon))
         return said(hidden.with_relative_steps(ratio**-0.5), own, "hidden", factor)
-
-    def _residual_factors(
-        self, structure: ResidualStructure, uses: Uses
-    ) -> tuple[dict[str, float], list[float], list[float]]:
-        """Return the factors m_L^−α: those moved into parameters, those left, and those there."""
-        moved: dict[str, float] = {}
-        must: list[float] = []
-        done: list[float] = []
-        able = movable(structure, uses)
-        for branch in structure.branches:
-            factor = self._depth(structure, branch) ** -self.alpha
-            if math.isclose(factor, 1.0):
-                continue
-            if math.isclose(branch.factor, factor, rel_tol=SAME_FACTOR):
-                done.append(factor)
-            elif branch in able:
-                names = [structure.parameters[contraction] for contraction, _ in branch.last]
-                moved |= dict.fromkeys([*names, *(branch.shifts or ())], factor)
-            else:
-                must.append(factor)
-        return moved, must, done
 
 
 @dataclass(frozen=True)
@@ -301,7 +271,7 @@ class Spectral:
         changes: Changes = {}
         for name, use in uses.items():
             if use.fans is None:
-                corrections = Corrections(Correction(), model.narrow(name)).with_relative_steps(1.0)
+                corrections = Corrections(Correction(), model.narrow(name))
                 scheme = model.embedding(name)
                 changes[name] = model.said(name, corrections, scheme, "the same at every width")
             else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import NamedTuple
 
 from fanwise.errors import ArgumentError
 from fanwise.network.branches import Branch, ResidualStructure
@@ -202,6 +204,59 @@ def homes_of(structure: ResidualStructure) -> dict[str, Branch]:
         for name in branch.parameters:
             homes.setdefault(name, branch)
     return homes
+
+
+class Residual(NamedTuple):
+    """Factors on residual branches, by what becomes of each.
+
+    Attributes:
+        moved: into parameters, by name.
+        must: that the model's code must apply.
+        done: that it applies already.
+    """
+
+    moved: dict[str, float]
+    must: list[float]
+    done: list[float]
+
+    @property
+    def words(self) -> str:
+        """What is said of those that are no demand, sentences; empty for none."""
+        words = ""
+        if self.moved:
+            words += (
+                f" Branches are multiplied by {listed([*self.moved.values()])}: in their last "
+                "kernels, with the learning rate that makes the steps the same, so that the "
+                "model's code needn't."
+            )
+        if self.done:
+            words += f" The model's code multiplies branches by {listed(self.done)}, as it should."
+        return words
+
+
+def residual_factors(
+    structure: ResidualStructure, uses: Uses, factors: Sequence[float]
+) -> Residual:
+    """Return where the factor of each branch goes.
+
+    Args:
+        structure: of the model.
+        uses: of its parameters.
+        factors: one a branch.
+    """
+    found = Residual({}, [], [])
+    able = movable(structure, uses)
+    for branch, factor in zip(structure.branches, factors, strict=True):
+        if math.isclose(factor, 1.0):
+            continue
+        if math.isclose(branch.factor, factor, rel_tol=SAME_FACTOR):
+            found.done.append(factor)
+        elif branch in able:
+            names = [structure.parameters[contraction] for contraction, _ in branch.last]
+            found.moved.update(dict.fromkeys([*names, *(branch.shifts or ())], factor))
+        else:
+            found.must.append(factor)
+    return found
 
 
 def movable(structure: ResidualStructure, uses: Uses) -> list[Branch]:
