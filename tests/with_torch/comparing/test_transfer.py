@@ -14,6 +14,8 @@ from torch import nn  # noqa: E402
 import fanwise.torch as fwt  # noqa: E402
 from fanwise import policies  # noqa: E402
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
+from fanwise.policies import parametrizations  # noqa: E402
+from fanwise.policies.scaling import Residual  # noqa: E402
 
 CLASSES = 8
 X = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
@@ -106,14 +108,11 @@ def test_one_rate_that_isn_t_scaled_is_named():
     assert not found.passed
 
 
-def test_what_the_code_multiplies_counts():
+def test_what_the_code_multiplies_counts(monkeypatch):
     """Branches that the code multiplies by 1 whatever the depth, and a plan that thinks it does."""
-
-    class Trusting(policies.CompleteP):
-        def _residual_factors(self, structure, uses):
-            return {}, [], []
-
-    found = check(Trusting(32, 2), depths=DEPTHS, seeds=1)
+    nothing = Residual({}, [], [])
+    monkeypatch.setattr(parametrizations, "residual_factors", lambda *_: nothing)
+    found = check(policies.CompleteP(32, 2), depths=DEPTHS, seeds=1)
     assert any(text.startswith("residual stream grows as depth") for text in found.problems)
 
 

@@ -14,12 +14,9 @@ from torch import Tensor, nn
 from fanwise.comparing.transfer import Axis, Reading, TransferCheck, judge_readings
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.names import BLOCK_INDEX
-from fanwise.network.branches import ResidualStructure
 from fanwise.planning.progress import Progress, silent
-from fanwise.policies import Changes, Policy, get
+from fanwise.policies import Policy, get
 from fanwise.policies.auto import BASED, at_base
-from fanwise.policies.base import Uses
-from fanwise.policies.bases import shape_of
 from fanwise.torch.comparing.data import seeded
 from fanwise.torch.measuring.coordinates import Outputs, outputs_of
 from fanwise.torch.planning.plan import plan
@@ -56,19 +53,6 @@ class _Signals(Outputs):
             if len(terms) == 2 and all(term.shape == result.shape for term in terms):
                 self.outputs[STREAM] = result.detach().clone()
         return result
-
-
-@dataclass
-class _Shape:
-    """A policy that changes nothing and learns the shape of a model, as policies count it."""
-
-    width: float = 0.0
-    depth: float = 0.0
-
-    def changes(self, structure: ResidualStructure, uses: Uses) -> tuple[Changes, str]:
-        """See `Policy`."""
-        self.width, self.depth = shape_of(structure, uses)
-        return {}, ""
 
 
 @dataclass(frozen=True)
@@ -119,9 +103,7 @@ def transfer(
             policy isn't for, steps or seeds that aren't positive.
         ModelError: `build` takes or gives something else; what isn't finite after training.
     """
-    sizes = _checked("widths", widths), _checked("depths", depths)
-    if all(len(given) == 1 for given in sizes):
-        raise ArgumentError("one width and one depth leave nothing to compare: give more of one.")
+    sizes, shapes = shapes_of(widths, depths)
     if optimizer not in OPTIMIZERS:
         raise ArgumentError(f"optimizer {optimizer!r}: pass one of {', '.join(OPTIMIZERS)}.")
     if seeds < 1 or not steps or min(steps) < 1:
@@ -130,11 +112,9 @@ def transfer(
     if not 0.0 < rate < math.inf:
         raise ArgumentError(f"rate: give a positive number, got {rate}.")
     first = sizes[0][0], sizes[1][0]
-    name = policy if isinstance(policy, str) else type(policy).__name__
-    chosen = _based(build, policy, *first) if isinstance(policy, str) else get(policy)
+    name, chosen = based(build, policy, *first)
     task = _Task(build, chosen, optimizer, rate, tuple(sorted(set(steps))))
-    shapes = [(width, first[1]) for width in sizes[0]] + [(first[0], depth) for depth in sizes[1]]
-    todo = [(shape, seed) for shape in dict.fromkeys(shapes) for seed in range(seeds)]
+    todo = [(shape, seed) for shape in shapes for seed in range(seeds)]
     runs: dict[tuple[tuple[int, int], int], list[Reading]] = {}
     for shape, seed in todo:
         with seeded(seed):
@@ -143,9 +123,25 @@ def transfer(
     found = []
     for i, axis in enumerate(Axis):
         if len(sizes[i]) > 1:
-            along = [s for s in dict.fromkeys(shapes) if s[1 - i] == first[1 - i]]
+            along = [shape for shape in shapes if shape[1 - i] == first[1 - i]]
             found += judge_readings(axis, [(s[i], runs[s, n]) for s in along for n in range(seeds)])
     return TransferCheck(name, *sizes, optimizer, rate, task.steps, seeds, tuple(found))
+
+
+def shapes_of(
+    widths: Sequence[int], depths: Sequence[int]
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, int], ...]]:
+    """Return the sizes of each axis, and every (width, depth) to be trained, the base first.
+
+    Raises:
+        ArgumentError: sizes that no fit can be made of.
+    """
+    sizes = _checked("widths", widths), _checked("depths", depths)
+    if all(len(given) == 1 for given in sizes):
+        raise ArgumentError("one width and one depth leave nothing to compare: give more of one.")
+    wide = [(width, sizes[1][0]) for width in sizes[0]]
+    deep = [(sizes[0][0], depth) for depth in sizes[1]]
+    return sizes, tuple(dict.fromkeys(wide + deep))
 
 
 def _checked(what: str, sizes: Sequence[int]) -> tuple[int, ...]:
@@ -161,18 +157,25 @@ def _checked(what: str, sizes: Sequence[int]) -> tuple[int, ...]:
     return found
 
 
-def _based(build: Build, policy: str, width: int, depth: int) -> Policy:
-    """Return the policy of this name, whose base is the shape that a model of this size has."""
+def based(build: Build, policy: Policy | str, width: int, depth: int) -> tuple[str, Policy]:
+    """Return a policy's name, and the policy: of a name, with the base that this shape has.
+
+    Raises:
+        ArgumentError, ModelError: no policy, or a base that can't be one.
+    """
+    if not isinstance(policy, str):
+        return type(policy).__name__, get(policy)
     if policy not in BASED:
-        return get(policy)
-    shape = _Shape()
+        return policy, get(policy)
     with seeded(0):
-        model, inputs, _ = _built(build, width, depth)
-        plan(model, inputs, policy=shape)
-    return at_base(policy, shape.width, shape.depth)
+        model, inputs, _ = built(build, width, depth)
+        shape = plan(model, inputs, policy="none").shape
+    if shape is None:
+        raise ArgumentError(f"policy {policy!r}: the width of the base isn't known; use a value.")
+    return policy, at_base(policy, *shape)
 
 
-def _built(build: Build, width: int, depth: int) -> tuple[nn.Module, Inputs, Any]:
+def built(build: Build, width: int, depth: int) -> tuple[nn.Module, Inputs, Any]:
     """Return a new model, its inputs, and its loss or None.
 
     Raises:
@@ -190,7 +193,7 @@ def _built(build: Build, width: int, depth: int) -> tuple[nn.Module, Inputs, Any
 
 def _readings(task: _Task, shape: tuple[int, int], seed: int) -> Iterator[Reading]:
     """Yield what each layer of one model puts out, at first and after steps."""
-    model, inputs, loss = _built(task.build, *shape)
+    model, inputs, loss = built(task.build, *shape)
     planned = plan(model, inputs, policy=task.policy)
     planned.apply(model, seed=seed)
     groups = planned.parameter_groups(model, task.rate, optimizer=task.optimizer)
@@ -201,13 +204,18 @@ def _readings(task: _Task, shape: tuple[int, int], seed: int) -> Iterator[Readin
     for step in range(1, max(task.steps) + 1):
         with torch.enable_grad():
             stepper.zero_grad()
-            _loss(model(*args, **kwargs), loss).backward()
+            loss_or_default(model(*args, **kwargs), loss).backward()
             stepper.step()
         if step in task.steps:
             yield from _sizes(outputs_of(_Signals, model, inputs), before, step)
 
 
-def _loss(output: Any, loss: Callable[[Any], Tensor] | None) -> Tensor:
+def loss_or_default(output: Any, loss: Callable[[Any], Tensor] | None) -> Tensor:
+    """Return a loss of the output; without one, as `transfer` says.
+
+    Raises:
+        ModelError: an output that has none.
+    """
     if loss is not None:
         return loss(output)
     if not isinstance(output, Tensor):
