@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 from fanwise.comparing.transfer import Axis, Reading, TransferCheck, judge_readings
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.names import BLOCK_INDEX
+from fanwise.network.trace import Contraction
 from fanwise.planning.progress import Progress, silent
 from fanwise.policies import Policy, get
 from fanwise.policies.auto import BASED, at_base
 from fanwise.torch.comparing.data import seeded
 from fanwise.torch.measuring.coordinates import Outputs, outputs_of
-from fanwise.torch.planning.plan import plan
+from fanwise.torch.planning.plan import Plan, plan
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.undisturbed import Inputs, as_call
 
@@ -38,6 +40,8 @@ falls with the width under μP, so that powers fitted at small widths are off.
 MIN_SIZES, MIN_FACTOR = 3, 4
 """Sizes that a fit needs, and the factor between the first and the last."""
 STREAM = "residual stream"
+LARGE = 2**23
+"""Bytes of weights from which on a model is large: collecting garbage takes a tenth of a second."""
 
 
 class _Signals(Outputs):
@@ -53,6 +57,25 @@ class _Signals(Outputs):
             if len(terms) == 2 and all(term.shape == result.shape for term in terms):
                 self.outputs[STREAM] = result.detach().clone()
         return result
+
+
+def _compared_with(before: dict[str, Tensor]) -> type[_Signals]:
+    """Return a tracer that keeps, of every kernel's output, no more than its `_squares`."""
+
+    class Compared(_Signals):
+        def on_contraction(self, contraction: Contraction, data: Any, result: Any) -> None:
+            known = set(self.outputs)
+            super().on_contraction(contraction, data, result)
+            for name in self.outputs.keys() - known:
+                self.outputs[name] = _squares(self.outputs[name], before[name])
+
+    return Compared
+
+
+def _squares(output: Tensor, before: Tensor) -> Tensor:
+    """Return E[z²] and E[(z − z₀)²], z₀ the output before."""
+    z = output.double()
+    return torch.stack([z.square().mean(), (z - before).square().mean()])
 
 
 @dataclass(frozen=True)
@@ -196,18 +219,66 @@ def _readings(task: _Task, shape: tuple[int, int], seed: int) -> Iterator[Readin
     model, inputs, loss = built(task.build, *shape)
     planned = plan(model, inputs, policy=task.policy)
     planned.apply(model, seed=seed)
+    kept = {row.name for row in planned.rows if not row.draws}
+    initial = {n: p.detach().clone() for n, p in model.named_parameters() if n in kept}
     groups = planned.parameter_groups(model, task.rate, optimizer=task.optimizer)
     stepper = OPTIMIZERS[task.optimizer][0](groups)
     args, kwargs = as_call(inputs)
-    before = outputs_of(_Signals, model, inputs)
-    yield from _sizes(before, before, 0)
+    start = outputs_of(_Signals, model, inputs)
+    yield from _sizes({name: _squares(z, z) for name, z in start.items()}, 0)
+    del start
+    _collect(model)
     for step in range(1, max(task.steps) + 1):
         with torch.enable_grad():
             stepper.zero_grad()
             loss_or_default(model(*args, **kwargs), loss).backward()
             stepper.step()
         if step in task.steps:
-            yield from _sizes(outputs_of(_Signals, model, inputs), before, step)
+            stepper.zero_grad()
+            before = _at_start(model, planned, seed, initial, inputs)
+            _collect(model)
+            now = outputs_of(_compared_with(before), model, inputs)
+            if STREAM in now:
+                now[STREAM] = _squares(now[STREAM], before[STREAM])
+            del before
+            _collect(model)
+            yield from _sizes(now, step)
+
+
+def _at_start(
+    model: nn.Module, planned: Plan, seed: int, initial: dict[str, Tensor], inputs: Inputs
+) -> dict[str, Tensor]:
+    """Return what each layer put out at the start.
+
+    For that the weights are drawn once more: to keep either these or the outputs would take memory
+    during training. The model is as before.
+
+    Args:
+        model: trained by some steps.
+        planned: its plan.
+        seed: of the draw.
+        initial: the values of parameters that the plan doesn't draw.
+        inputs: of the model.
+    """
+    trained = {name: p.data for name, p in model.named_parameters()}
+    _collect(model)
+    try:
+        for name, p in model.named_parameters():
+            p.data = initial[name] if name in initial else torch.empty_like(p.data)
+        planned.apply(model, seed=seed)
+        return outputs_of(_Signals, model, inputs)
+    finally:
+        for name, p in model.named_parameters():
+            p.data = trained[name]
+
+
+def _collect(model: nn.Module) -> None:
+    """Free what a run that is over has held, if it was of a large model.
+
+    A tracer is part of a cycle, which Python else finds whenever it looks for one.
+    """
+    if sum(p.numel() * p.element_size() for p in model.parameters()) >= LARGE:
+        gc.collect()
 
 
 def loss_or_default(output: Any, loss: Callable[[Any], Tensor] | None) -> Tensor:
@@ -227,15 +298,13 @@ def loss_or_default(output: Any, loss: Callable[[Any], Tensor] | None) -> Tensor
     return (output - target.to(output.device)).square().mean()
 
 
-def _sizes(outputs: dict[str, Tensor], before: dict[str, Tensor], step: int) -> Iterator[Reading]:
+def _sizes(squares: dict[str, Tensor], step: int) -> Iterator[Reading]:
     """Yield the rms of each layer's output and of its change, over the layers that are alike."""
     sums: dict[str, list[float]] = {}
-    for name, output in outputs.items():
-        layer = BLOCK_INDEX.sub("*", name, count=1)
-        total = sums.setdefault(layer, [0.0, 0.0, 0.0])
-        total[0] += float(output.double().square().mean())
-        total[1] += float((output - before[name]).double().square().mean())
-        total[2] += 1.0
+    for name, pair in squares.items():
+        total = sums.setdefault(BLOCK_INDEX.sub("*", name, count=1), [0.0, 0.0, 0.0])
+        for i, value in enumerate((*pair.tolist(), 1.0)):
+            total[i] += value
     for layer, (square, change, count) in sums.items():
         if not math.isfinite(square + change):
             raise ModelError(f"{layer} isn't finite after {step} steps: take a smaller rate.")
