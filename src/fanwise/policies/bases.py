@@ -74,7 +74,8 @@ class Base:
             )
         rows = [(row.name, row.fan_in, row.fan_out) for row in plan.rows]
         fans = tuple((n, None if i is None or o is None else (i, o)) for n, i, o in rows)
-        return cls(*shape, fans)
+        width, depth = shape
+        return cls(width, depth, fans)
 
     def ratio(self, name: str, use: Use) -> float | None:
         """Return a kernel's fan_in over that of the same kernel in the base.
