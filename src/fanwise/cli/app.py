@@ -422,7 +422,7 @@ def transfer(
     from fanwise.torch import measure_drift
     from fanwise.torch import transfer as check_transfer
 
-    sizes = {
+    sizes: dict[str, Any] = {
         "widths": integers_from("--widths", widths),
         "depths": integers_from("--depths", depths),
     }
@@ -438,8 +438,8 @@ def transfer(
         with progress(console(stderr=True), "sweeping", None) as advance:
             drift = measure_drift(
                 build, batches, loss=getattr(module, "loss", None) if batches else None,
-                policy=policy, **sizes, optimizer=optimizer, steps=rates, record=record,
-                progress=lambda done, of: advance(of), **({} if rate is None else {"rate": rate}),
+                policy=policy, **sizes, optimizer=optimizer, rate=rate, steps=rates, record=record,
+                progress=lambda done, of: advance(of),
             )  # fmt: skip
     if as_json:
         sweep = {} if drift is None else {"rates": drift.to_dict()}

@@ -42,7 +42,7 @@ def measure_drift(
     widths: Sequence[int],
     depths: Sequence[int],
     optimizer: str = "adamw",
-    rate: float = RATE,
+    rate: float | None = None,
     steps: int = 100,
     seeds: int = 1,
     record: str | Path | None = None,
@@ -63,7 +63,7 @@ def measure_drift(
         widths: likewise.
         depths: likewise.
         optimizer: ``"adamw"`` or ``"sgd"``.
-        rate: where each sweep begins.
+        rate: where each sweep begins; by default 2⁻⁸.
         steps: of each run.
         seeds: runs of each shape at its best rate and at those beside it.
         record: a file to which each run is written; a sweep that was interrupted goes on from it.
@@ -76,6 +76,7 @@ def measure_drift(
     _, shapes = shapes_of(widths, depths)
     if optimizer not in OPTIMIZERS:
         raise ArgumentError(f"optimizer {optimizer!r}: pass one of {', '.join(OPTIMIZERS)}.")
+    rate = RATE if rate is None else rate
     if steps < 1 or seeds < 1 or not rate > 0.0:
         raise ArgumentError(f"got steps={steps}, seeds={seeds} and rate={rate}: all are positive.")
     if batches is not None:
