@@ -28,13 +28,15 @@ WHY: dict[str, dict[str, str]] = {
         "JAX: compare": TRAINS,
         "Keras: transfer": TRAINS,
         "JAX: transfer": TRAINS,
+        "Keras: measure_drift": TRAINS,
+        "JAX: measure_drift": TRAINS,
         "Keras: coordinate_check": "not built",
         "PyTorch: Meter": "nothing is compiled, so there is nothing to keep between two calls",
         "Keras: Meter": "nothing is compiled, so there is nothing to keep between two calls",
         "write_checkpoint": "not built: weights are drawn into the model's memory, then saved",
-        "Keras: Plan.parameter_groups": "an optimizer of Keras's has one rate for all variables",
-        "JAX: Plan.parameter_groups": "not built: each row's `corrections` has the factors, for "
-        "`optax.multi_transform`",
+        "Keras: Plan.parameter_groups": "an optimizer of Keras's has no groups: `Plan.optimizer`",
+        "JAX: Plan.parameter_groups": "an optimizer of optax has no groups: `Plan.optimizer`",
+        "PyTorch: Plan.optimizer": "`Plan.parameter_groups` is for any optimizer",
     },
     "words": {
         "only": "not built: a plan is applied whole",

@@ -16,6 +16,7 @@ from fanwise.drawing.dtypes import DTYPES, check_dtype
 from fanwise.drawing.streams import check_seed
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.jax.memory import check_width, draw_array, reshard
+from fanwise.jax.optimizers import scaled_optimizer
 from fanwise.jax.seen import JaxModel, with_state
 from fanwise.jax.tracing.models import AdaptedModel, adapt, library_of
 from fanwise.jax.tracing.run import JaxTrace, trace
@@ -24,6 +25,7 @@ from fanwise.jax.uses_by_name import ambiguity, use_of
 from fanwise.names import JAX, NameMap, Stream, check_names
 from fanwise.planning.decide import decide
 from fanwise.planning.designs import Keep, check_keep
+from fanwise.planning.hyperparameters import Decay
 from fanwise.planning.pipeline import plan_traced
 from fanwise.planning.progress import Progress, silent
 from fanwise.planning.rows import Row
@@ -101,6 +103,34 @@ class Plan(ShownPlan):
                 done += 1
                 progress(done, len(self.rows))
         return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(model), new)
+
+    def optimizer(
+        self,
+        make: Callable[..., Any],
+        learning_rate: float | Callable[[Any], Any],
+        *,
+        decay: Decay | None = None,
+        **options: Any,
+    ) -> Any:
+        """Return an optimizer of optax, with what the policy says of its hyperparameters.
+
+        It is `optax.multi_transform` of as many ``make(…)`` as there are different factors; one of
+        a plan without corrections is one. It takes any tree of the planned parameters, or a part.
+
+        Args:
+            make: ``optax.adamw``, ``adam``, ``lion``, ``sgd`` or ``adafactor``.
+            learning_rate: of what the policy leaves alone; a number or a schedule.
+            decay: ``"kernels"`` spares norms and biases, as the papers of parametrizations do;
+                ``"all"`` doesn't. By default ``"kernels"`` where the policy corrects anything.
+            options: for each, such as ``weight_decay``. Adafactor's ``weight_decay_rate`` is what
+                a step decays, whatever the learning rate.
+
+        Raises:
+            ArgumentError: an optimizer that isn't known, or that the policy isn't for; another
+                decay; Adafactor without steps relative to the parameter.
+            ModelError: in use, on a tree with an array that the plan has no row for.
+        """
+        return scaled_optimizer(self, make, learning_rate, decay, options)
 
 
 def _own_sharding(leaf: Leaf) -> Sharding | None:

@@ -32,6 +32,7 @@ class Plan:
         buffers: names of the model's buffers that had no values when this was planned.
         tied: further names of parameters that the model uses in several places, each with the name
             of its row.
+        shape: the model's width and depth, as base shapes are given; None where it isn't seen.
     """
 
     rows: tuple[Row, ...]
@@ -42,6 +43,7 @@ class Plan:
     trained: str = ""
     buffers: tuple[str, ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
+    shape: tuple[float, float] | None = None
     version: ClassVar[int] = 3
 
     def __getitem__(self, name: str) -> Row:
@@ -81,6 +83,7 @@ class Plan:
                 "predicted": [asdict(prediction) for prediction in self.predicted],
                 "buffers": self.buffers,
                 "tied": dict(self.tied),
+                "shape": self.shape,
             },
             indent=indent,
         )
@@ -142,6 +145,7 @@ class Plan:
                 data["trained"],
                 tuple(data["buffers"]),
                 tuple(data.get("tied", {}).items()),
+                None if data.get("shape") is None else (data["shape"][0], data["shape"][1]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArgumentError(f"this is no fanwise plan: {error!r}") from None

@@ -19,6 +19,7 @@ from fanwise.network.graph import WeightOf
 from fanwise.planning.designs import Keep, Values, ZeroLines
 from fanwise.planning.drawn import Drawn
 from fanwise.planning.findings import Helper
+from fanwise.planning.hyperparameters import Decay
 from fanwise.planning.model import Model
 from fanwise.planning.parts import Only, buffers_of, parts_of
 from fanwise.planning.pipeline import plan_traced, plan_unseen
@@ -175,6 +176,7 @@ class Plan(ShownPlan):
         *,
         optimizer: str | type[torch.optim.Optimizer] = "adamw",
         without: str | type[torch.optim.Optimizer] | None = None,
+        decay: Decay | None = None,
         **options: Any,
     ) -> list[dict[str, Any]]:
         """Return an optimizer's parameter groups, with what the policy says of its hyperparameters.
@@ -185,19 +187,23 @@ class Plan(ShownPlan):
         Args:
             model: the model that the plan is for.
             lr: the learning rate of what the policy leaves alone.
-            optimizer: ``"adamw"``, ``"adam"``, ``"sgd"`` or ``"muon"``, or its class. Muon's groups
-                hold only the hidden kernels, the matrices that it is for.
+            optimizer: ``"adamw"``, ``"adam"``, ``"sgd"``, ``"muon"``, ``"lion"`` or
+                ``"adafactor"``, or its class. Muon's groups hold only the hidden kernels, the
+                matrices that it is for.
             without: another optimizer, whose parameters are left out: ``optimizer="adamw",
                 without="muon"`` gives what Muon leaves to AdamW.
+            decay: ``"kernels"`` sets the weight decay of norms and biases to 0, as the papers of
+                parametrizations do; ``"all"`` doesn't. By default ``"kernels"`` where the policy
+                corrects hyperparameters, else ``"all"``.
             options: for every group, such as ``weight_decay``.
 
         Raises:
             ArgumentError: an optimizer that isn't known, or that the policy isn't for; weight decay
-                for Adam, under a policy that scales it.
+                for Adam, under a policy that scales it; another decay.
         """
         with without_wrappers(model) as plain:
             parameters = dict(plain.named_parameters())
-        return parameter_groups(self, parameters, lr, optimizer, without, options)
+        return parameter_groups(self, parameters, lr, optimizer, without, decay, options)
 
 
 def _helper_fans(shape: tuple[int, ...]) -> tuple[float, float]:
