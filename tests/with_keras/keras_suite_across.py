@@ -8,7 +8,6 @@ require("torch")
 from across import look_keras, look_torch  # noqa: E402
 from across.look import DEFECTS, INPUTS, differences  # noqa: E402
 
-
 # XLA compiles most of these for seconds.
 QUICK = ("mlp",) if keras.config.backend() == "jax" else INPUTS
 MODELS = [pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in INPUTS]
