@@ -220,7 +220,7 @@ def plan_adapted(
 ) -> Plan:
     """Return the plan of a model that is traced already."""
     leaves = [leaf for leaf in leaves_of(adapted.learned(adapted.variables)) if leaf is not None]
-    seen = JaxModel(adapted, _parameters(leaves, rules))
+    seen = JaxModel(adapted, traced, _parameters(leaves, rules))
     by_name = {leaf.name: use for leaf in leaves if (use := use_of(leaf)) is not None}
     return Plan.of(plan_traced(seen, traced, by_name, policy=policy, rules=rules, keep=keep))
 

@@ -63,6 +63,17 @@ class View:
         ]
 
 
+    def repeats(self) -> bool:
+        """Return whether an entry of a parameter stands at several places, as in a batch."""
+        return _repeats(self.geometry) or any(
+            memory.source is not None and _repeats(memory.source[1]) for memory in self.shown()
+        )
+
+
+def _repeats(geometry: Geometry) -> bool:
+    return any(n > 1 and not s for n, s in zip(geometry.shape, geometry.stride, strict=True))
+
+
 def row_major(shape: Sequence[int]) -> Geometry:
     """Return the geometry of an array that is stored row by row."""
     return Geometry(tuple(shape), tuple(prod(shape[i + 1 :]) for i in range(len(shape))))

@@ -29,7 +29,8 @@ from fanwise.keras.internals import (
     without_trace,
 )
 from fanwise.keras.tracing.call import Call
-from fanwise.keras.tracing.graph_builder import GeneratedWeight, GraphBuilder
+from fanwise.keras.tracing.generated import GeneratedWeight
+from fanwise.keras.tracing.graph_builder import GraphBuilder
 from fanwise.keras.tracing.layer_rules import layer_rule_of
 from fanwise.keras.tracing.rules.apply import record_call, record_unseen
 from fanwise.keras.tracing.rules.contractions import output_spec
