@@ -86,7 +86,10 @@ class Meter:
         except Exception as error:  # a loss may raise anything
             raise failed("the loss", error) from error
         found: Findings = jax.tree_util.tree_map(np.asarray, jax.device_get(raw))
-        measured = Measured(self.recorder, found, self.planned, leaves)
+        later: dict[str, float] = {}
+        if all(np.isfinite(slope) for slope in found.slopes.values()):
+            later = self.recorder.later_gradients(leaves, arrays, self.cotangents, found)
+        measured = Measured(self.recorder, found, self.planned, leaves, later)
         layers = tuple(measured.layers())
         values = {name: np.asarray(leaves[i]) for i, name in self.trace.parameters.items()}
         signal = judge(

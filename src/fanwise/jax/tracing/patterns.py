@@ -198,14 +198,16 @@ def _starts(
 ) -> Iterator[tuple[Value, list[Equation]]]:
     """Yield the values that a pattern may start from, with the equations from there on.
 
-    The root is one; and so is what is summed, if it is a function of the root, as x/√d is, through
-    which alone the output depends on it.
+    The root is one; and so is what is summed, or whose square is, if it is a function of the root,
+    as x/√d is, through which alone the output depends on it.
     """
     output = equation.output
     body = _between(own.root, output, own.factors, makers)
     if body is None:
         return
     sums = [e.inputs[0] for e in body if e.name in REDUCTIONS]
+    squared = [makers[v].inputs[0] for v in sums if v in makers and v is not own.root]
+    sums += [v for v in squared if v.shape == output.shape]
     for start in dict.fromkeys([own.root, *sums]) if sums else ():
         reduced = equation.name == "log" and start.size > output.size
         if not reduced and _without_ones(start.shape) != _without_ones(output.shape):
