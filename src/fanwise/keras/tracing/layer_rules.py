@@ -131,7 +131,7 @@ def _one_step(tracer: LayerTracer, layer: Any, call: Call) -> Any:
     for cell in cells_of(layer):
         sizes, batch = cell.state_size, output.shape[0]
         states = [
-            ops.zeros((batch, *((n,) if isinstance(n, int) else tuple(n))), output.dtype)
+            tracer.builder.add_zeros((batch, *((n,) if isinstance(n, int) else tuple(n))), output.dtype)
             for n in (sizes if isinstance(sizes, list | tuple) else [sizes])
         ]
         tracer.builder.first_states += states
