@@ -8,7 +8,6 @@ from math import prod
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import tree
 
 from fanwise.keras.tracing.call import Call, is_float, size_of
@@ -207,12 +206,6 @@ class GraphBuilder:
         if isinstance(tensor, keras.KerasTensor):
             return self.record_of(tensor).value
         return None if self.derived(tensor) is not None else to_array(tensor)
-
-    def add_zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
-        """Return a symbolic tensor that is known to hold zeros."""
-        made = keras.KerasTensor(shape, dtype)
-        self.record_of(made).value = np.zeros(shape)
-        return made
 
     def number(self, value: Any) -> Any:
         """Return a constant of one entry as a number; anything but a tensor as it is."""
