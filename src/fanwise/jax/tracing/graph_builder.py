@@ -130,7 +130,9 @@ class GraphBuilder:
     def add_token(self, made: Made, value: Value) -> int:
         """Add the node of a value made of parameters that is data."""
         same, generated = self.row_probability(made, value), self.name_weight(made, value)
-        return self.add_node(Lookup(made.names[0], same, token=True, generated=generated), (), value)
+        return self.add_node(
+            Lookup(made.names[0], same, token=True, generated=generated), (), value
+        )
 
     def name_weight(self, made: Made, value: Value, sums: Sequence[int] = ()) -> str:
         """Return how steps name a weight that is made of parameters; empty for one as it is.

@@ -62,7 +62,6 @@ class View:
             if overlap(start - self.offset, memory.geometry, self.geometry)
         ]
 
-
     def repeats(self) -> bool:
         """Return whether an entry of a parameter stands at several places, as in a batch."""
         return _repeats(self.geometry) or any(
