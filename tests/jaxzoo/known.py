@@ -41,10 +41,6 @@ REASONS: list[tuple[str, dict[str, str]]] = [
         {"nanodl.GPT3": "factor 2"},
     ),
     (
-        "a weight that a weight norm divides has a length, and is predicted by its entries",
-        {"nn.WeightNorm, DenseGeneral, Einsum": "median"},
-    ),
-    (
         "kernels within a while loop aren't measured, so there is nothing to compare with",
         {"diffrax, a neural ODE": "run"},
     ),

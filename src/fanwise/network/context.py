@@ -164,7 +164,7 @@ class Context:
         return self.graph.nodes[self._origins[node]].step
 
     def gates(self) -> set[int]:
-        """Return the contractions whose outputs, activated, multiply another signal: see `is_gate`."""
+        """Return the contractions whose outputs are gates: `is_gate`, and then a product."""
         self._extend()
         found = set()
         for node in self.graph.nodes:

@@ -80,6 +80,18 @@ def test_a_weight_is_predicted_as_it_is_used(name):
     assert ratios == pytest.approx([1.0], rel=0.12)
 
 
+def test_an_exponent_of_a_weights_factor_keeps_its_value():
+    """As the γ of an LRU does (Orvieto et al. 2023), which multiplies its input kernel."""
+    params = {"w": jnp.ones((D, D)), "log": jnp.full(D, -1.0)}
+
+    def model(p, x):
+        return x @ (p["w"] * jnp.exp(p["log"]))
+
+    plan = fwj.plan(model, randn(256, D), params=params)
+    assert (plan["log"].role, plan["log"].draws) == ("constant", ())
+    assert plan.predicted[0].rms == pytest.approx(plan["w"].std * math.sqrt(D) / math.e, rel=0.05)
+
+
 def test_a_constant_factor_on_a_weight_is_made_up_for():
     plan, ratios = planned_and_measured(lambda p, x: x @ (0.1 * p["w"]), randn(256, D), w=(D, D))
     assert plan["w"].std == pytest.approx(10.0 / math.sqrt(D))
@@ -148,7 +160,7 @@ def test_noise_from_a_key_that_is_given_is_predicted():
         mean, log = x @ p["mean"], x @ p["log"]
         return (mean + jnp.exp(0.5 * log) * jax.random.normal(key, mean.shape)) @ p["out"]
 
-    shapes = {name: (D, D) for name in ("mean", "log", "out")}
+    shapes = dict.fromkeys(("mean", "log", "out"), (D, D))
     params = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     inputs = jax.random.key(3), randn(256, D)
     plan = fwj.plan(model, inputs, params=params)

@@ -235,7 +235,7 @@ class Recorder:
         return {key: look(key) for key in self._kinds}
 
     def _total(self, outputs: Sequence[Any], cotangents: Any) -> Any:
-        """Return the number that is differentiated: the loss, or the outputs' part of cotangents."""
+        """Return the number that is differentiated: the loss, or the cotangents' product."""
         if self.loss is not None:
             return self.loss(outputs).reshape(()).real
         ends = [x for x in outputs if jnp.issubdtype(x.dtype, jnp.inexact)]

@@ -242,14 +242,16 @@ def _record_weight_factor(
 ) -> None:
     """Note the smaller of two parameters in one equation: all that is known of it, if alone here.
 
-    A factor on a weight, as DoRA's (Liu et al. 2024) or a weight norm's by hand, starts at 1.
+    A factor on a weight, as DoRA's (Liu et al. 2024) or a weight norm's by hand, starts at 1. Any
+    other part of a weight, as the exponent of a factor, keeps what the model's code gives it.
     """
     if len(given) != 2 or given[0][1].names == given[1][1].names:
         return
     _, (_, smaller) = sorted(given, key=lambda pair: -pair[0].size)
-    if len(smaller.names) != 1 or equation.name not in MULTIPLIES or smaller.unrecognized:
+    if len(smaller.names) != 1:
         return
-    neutral = smaller.solve(1.0)
-    if neutral is not None:
-        (name,) = smaller.names
-        uses.record_weight_factor(name, Use(Role.SCALE, uses.shapes[name], neutral=neutral))
+    (name,), neutral = smaller.names, None
+    if equation.name in MULTIPLIES and not smaller.unrecognized:
+        neutral = smaller.solve(1.0)
+    role = Role.CONSTANT if neutral is None else Role.SCALE
+    uses.record_weight_factor(name, Use(role, uses.shapes[name], neutral=neutral))
