@@ -55,6 +55,32 @@ def test_a_complex_kernel_has_the_second_moment_of_a_real_one(name):
 
 
 @pytest.mark.slow
+def test_a_complex_parameter_is_drawn_with_pytorchs_bits():
+    require("torch")
+    import torch
+
+    import fanwise.torch as fwt
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix = torch.nn.Parameter(torch.randn(8, 6, dtype=torch.complex64))
+
+        def forward(self, x):
+            return x @ self.mix
+
+    theirs = fwt.init_(Model(), torch.randn(5, 8, dtype=torch.complex64), seed=0).mix
+    x = randn(5, 8).astype(jnp.complex64)
+    params = {"mix": jnp.asarray(np.random.default_rng(1).standard_normal((8, 6)) * 1j, x.dtype)}
+    ours = fwj.init(lambda p, x: x @ p["mix"], x, params=params, seed=0)["mix"]
+    np.testing.assert_array_equal(ours, theirs.detach().numpy())
+    signal = fwj.measure(lambda p, x: x @ p["mix"], x, params={"mix": ours})
+    assert signal.layers[0].rms == pytest.approx(
+        float(jnp.square(jnp.abs(x @ ours)).mean() / 2) ** 0.5
+    )
+
+
+@pytest.mark.slow
 def test_a_part_of_a_complex_signal_has_half_of_its_mean_square():
     def model(p, x):
         return (x @ (p["a"] + 1j * p["b"])).imag @ p["out"]

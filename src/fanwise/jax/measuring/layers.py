@@ -269,7 +269,7 @@ def found_twins(planned: Plan, values: Mapping[str, np.ndarray]) -> Iterator[Twi
     """Yield the drawn kernels that are copies of one another, or whose units or blocks are."""
     groups: dict[object, list[tuple[str, np.ndarray]]] = {}
     for row in planned.rows:
-        if row.fan_in is None or row.name not in values:
+        if row.fan_in is None or row.is_complex or row.name not in values:
             continue
         weight = values[row.name]
         first = weight.reshape(-1)[:SAMPLE].astype(np.float64)
