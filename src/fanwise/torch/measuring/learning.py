@@ -64,7 +64,7 @@ def _slopes(
 def _rms(gradient: Tensor) -> float:
     from fanwise.torch.measuring.statistics import moments
 
-    return moments(gradient).rms
+    return moments(gradient.to_dense() if gradient.is_sparse else gradient).rms
 
 
 def _step(parameter: Tensor, gradient: Tensor) -> None:
