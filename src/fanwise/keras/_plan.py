@@ -29,11 +29,9 @@ from fanwise.keras.tracing.tracer import KerasTrace, trace
 from fanwise.keras.uses_by_type import uses_by_type
 from fanwise.keras.weights import (
     first_values,
-    in_use,
     is_default,
     keras_fans,
     present_values,
-    scale_corrections,
 )
 from fanwise.names import KERAS, NameMap, Stream, check_names
 from fanwise.network.graph import WeightOf
@@ -42,6 +40,7 @@ from fanwise.network.uses import Use
 from fanwise.planning.designs import Keep, Values
 from fanwise.planning.drawn import Drawn, DrawnParameters, places
 from fanwise.planning.findings import Helper
+from fanwise.planning.generated import in_use, scale_corrections
 from fanwise.planning.hyperparameters import Decay
 from fanwise.planning.model import Model
 from fanwise.planning.pipeline import plan_traced, plan_unseen
@@ -348,7 +347,9 @@ class KerasModel(Model):
 
     def scale_corrections(self, rows: Sequence[Row], changes: Changes) -> Changes:
         """Return the factors that undo a constant which the model multiplies a variable by."""
-        return {} if self.trace is None else scale_corrections(self.trace, rows, changes)
+        if self.trace is None:
+            return {}
+        return scale_corrections(self.trace.graph, self.trace.generated, rows, changes)
 
     def copied_kernels(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
         """Return groups of kernels that hold equal random values."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fanwise.network.context import classify_curve
+from fanwise.network.context import classify_curve, is_gate
 from fanwise.network.steps.base import Source
 from fanwise.network.steps.signals import Concatenation, Mean, Normalization, Sum
 from fanwise.network.steps.weights import Kernel, Lookup
@@ -417,7 +417,7 @@ class TorchRecorder(TorchTracer):
         z = kept.pop(begun)
         curve = curve_of(own.pointwise)
         found, reading = classify_curve(curve), self.read[source]
-        reading.gates = reading.gates or (gates and found.kind == NeighbourKind.SATURATING)
+        reading.gates = reading.gates or (gates and is_gate(curve))
         if found.kind not in (NeighbourKind.SATURATING, NeighbourKind.RECTIFIER):
             return
         with without_modes():
