@@ -12,6 +12,7 @@ require("torch")
 import torch  # noqa: E402
 from support.nets import chain  # noqa: E402
 from support.signals import layer, signal  # noqa: E402
+from support.tensorboard import scalars, without_tensorflow  # noqa: E402, F401
 from torch import nn  # noqa: E402
 
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
@@ -26,30 +27,6 @@ from fanwise.signal.watch import (  # noqa: E402
 from fanwise.testing import assert_healthy  # noqa: E402
 
 X = torch.randn(32, 8, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(autouse=True)
-def _no_tensorflow(monkeypatch):
-    """TensorBoard uses TensorFlow for its files where that is installed: five seconds to import."""
-    if "tensorflow" not in sys.modules:
-        monkeypatch.setitem(sys.modules, "tensorboard.compat.notf", sys)
-
-
-def scalars(folder):
-    """Return what a folder's TensorBoard file says: {tag: {step: value}}."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
-
-    found = EventAccumulator(str(folder))
-    found.Reload()
-    tensors = {tag: found.Tensors(tag) for tag in found.Tags()["tensors"]}
-    values = {
-        tag: {event.step: make_ndarray(event.tensor_proto).item() for event in events}
-        for tag, events in tensors.items()
-        if not tag.endswith("text_summary")
-    }
-    older = {tag: {e.step: e.value for e in found.Scalars(tag)} for tag in found.Tags()["scalars"]}
-    return values | older  # the format that PyTorch's writer has
 
 
 # --- when, what -----------------------------------------------------------------------------------
