@@ -20,6 +20,11 @@ import torch
 
 from benchmarks.diagnosis import (  # noqa: F401  (they register their cases)
     defects,
+    fourth_defects,
+    fourth_healthy,
+    fourth_layers,
+    fourth_libraries,
+    fourth_scales,
     healthy,
     second_defects,
     second_healthy,
@@ -29,12 +34,25 @@ from benchmarks.diagnosis import (  # noqa: F401  (they register their cases)
 from benchmarks.diagnosis.cases import DIAGNOSIS_CASES, NO_DEFECT
 from benchmarks.diagnosis.score import alarm_table, json_values, score_table, scores
 
+SEEN = "The part of the collection that verdicts were mended on."
+HELD_OUT = "The part of the collection that nobody looked at while verdicts were mended."
+OF_COLLECTION = {
+    "first": "The seeds draw widths, depths, factors, places, activations and data, and were not "
+    "used while verdicts were written; the kinds of models are those on which thresholds were set, "
+    "so this says nothing of architectures that aren't there.",
+    **dict.fromkeys(("second", "third", "fourth"), SEEN),
+    **{f"{name}, held out": HELD_OUT for name in ("second", "third", "fourth")},
+}
+"""By collection and part, what a table of it says."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", default="100:110", help="first:last, the last not included")
     parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--collection", choices=("first", "second", "third"), default="first")
+    parser.add_argument(
+        "--collection", choices=("first", "second", "third", "fourth"), default="first"
+    )
     parser.add_argument(
         "--held-out",
         action="store_true",
@@ -56,17 +74,22 @@ def main() -> None:
         elif not outcome.found:
             print(f"{outcome.case} [{outcome.seed}] {outcome.said}", file=sys.stderr)
     seconds = time.process_time() - started
-    well = [case for case in DIAGNOSIS_CASES if case.defect == NO_DEFECT]
+    named = f"{options.collection}{', held out' if options.held_out else ''}"
+    cases = [
+        case
+        for case in DIAGNOSIS_CASES
+        if (case.collection, case.held_out) == (options.collection, options.held_out)
+    ]
+    well = sum(case.defect == NO_DEFECT for case in cases)
+    held_out = " --held-out" if options.held_out else ""
     parts = [
         "# Planted defects",
-        f"`python -m benchmarks.diagnosis --seeds {options.seeds}`, torch {torch.__version__}: "
-        f"{len(well)} kinds of healthy models and {len(DIAGNOSIS_CASES) - len(well)} of defective "
-        f"ones, each at {last - first} seeds that were not used while verdicts were written "
-        f"({seconds:.0f} s of CPU time). Found: the gravest verdict is of the planted kind, or of "
-        "one that the case accepts as another true name; located: it names the planted layer, or "
-        "one of the few that the case accepts (benchmarks/diagnosis/defects.py). The seeds draw "
-        "widths, depths, factors, places, activations and data; the kinds of models are those on "
-        "which thresholds were set, so this says nothing of architectures that aren't there.",
+        f"`python -m benchmarks.diagnosis --collection {options.collection}{held_out} --seeds "
+        f"{options.seeds}`, torch {torch.__version__}: {well} kinds of healthy models and "
+        f"{len(cases) - well} of defective ones, each at {last - first} seeds ({seconds:.0f} s of "
+        f"CPU time). {OF_COLLECTION[named]} Found: the gravest verdict is of the planted kind, or "
+        "of one that the case accepts as another true name; located: it names the planted layer, "
+        "or one of the few that the case accepts.",
     ]
     sick = [r for r in results if r.defect != NO_DEFECT]
     if sick:
@@ -84,9 +107,11 @@ def main() -> None:
     print(text)
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "diagnosis.md").write_text(text)
+        part = named.replace(", ", "-").replace(" ", "-")
+        name = "diagnosis" if part == "first" else f"diagnosis-{part}"
+        (options.output / f"{name}.md").write_text(text)
         text = json.dumps(json_values(results), indent=1)
-        (options.output / "diagnosis.json").write_text(text + "\n")
+        (options.output / f"{name}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

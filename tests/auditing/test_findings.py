@@ -7,6 +7,7 @@ from torch import nn
 
 import fanwise as fw
 import fanwise.torch as fwt
+from fanwise.auditing.checkpoint import open_checkpoint
 from fanwise.schemes import Normal
 
 RNG = np.random.default_rng(0)
@@ -136,6 +137,38 @@ def test_against_a_target(audited):
     assert kinds(found) == ["missing", "other shape", "wrong scale", "unexpected"]
     assert found.findings[2].tensors == ("2.weight",)
     assert found.tensors[[t.name for t in found.tensors].index("2.weight")].role == "dense"
+
+
+def test_kernels_of_one_rule_are_one_finding(audited):
+    x = torch.randn(8, 64)
+    model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(6)), nn.Linear(64, 500))
+    plan = fwt.plan(model, x)
+    for i, m in enumerate(model):
+        drawn = noise(tuple(m.weight.shape), seed=i, scheme=Normal(0.02))
+        m.weight.data = torch.from_numpy(drawn)
+    scales = [f for f in audited(tensors_of(model), plan).findings if f.kind == "wrong scale"]
+    kernels = sorted(name for f in scales for name in f.tensors)
+    assert kernels == [f"{i}.weight" for i in range(7)]
+    stds = [plan[f"{i}.weight"].std for i in range(7)]
+    assert len(scales) == len(set(stds)) < 7  # by what their use asks for
+    many = max(scales, key=lambda f: len(f.tensors))
+    assert many.words.startswith("0.weight, 1.weight, 2.weight")
+    assert "their use asks" in many.words
+
+
+def test_tied_weights_as_save_model_writes_them(tmp_path):
+    """It keeps one of the names, which needn't be the model's first."""
+    from safetensors.torch import save_model
+
+    ids = torch.randint(1, 50, (8, 5))
+    model = fwt.init_(Net(), ids, seed=0)
+    save_model(model, str(tmp_path / "m.safetensors"))
+    kept = {t.name for t in open_checkpoint(tmp_path).tensors}
+    assert "head.weight" in kept
+    assert "tokens.weight" not in kept
+    found = fw.audit(tmp_path, fwt.plan(Net(), ids))
+    assert found.findings == ()
+    assert next(t for t in found.tensors if t.name == "head.weight").planned_std
 
 
 def test_json_has_no_nan(audited):

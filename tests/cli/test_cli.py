@@ -616,6 +616,19 @@ def test_transfer_passes_or_fails_by_its_exit_status(run, sized):
     assert found["problems"][0].startswith("residual stream ")
 
 
+def test_transfer_sweeps_rates_and_goes_on_from_its_record(run, sized, here):
+    how = "--widths", "8,16,32", "--depths", "1", "--steps", "1", "--seeds", "1", "--policy", "mup"
+    how = "transfer", f"{sized}:build", *how, "--rates", "3", "--record", "runs.jsonl", "--json"
+    status, out, err = run(*how)
+    assert err == ""
+    found = json.loads(out)
+    assert [shape["width"] for shape in found["rates"]["best"]] == [8, 16, 32]
+    assert status == (0 if found["passed"] and found["rates"]["passed"] else 1)
+    lines = (here / "runs.jsonl").read_text(encoding="utf-8")
+    assert run(*how) == (status, out, err)
+    assert (here / "runs.jsonl").read_text(encoding="utf-8") == lines
+
+
 def test_transfer_says_what_is_wrong(run, sized):
     def error(name, *more):
         return fanwise_error(run, "transfer", f"{sized}:{name}", *more)

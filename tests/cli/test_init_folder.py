@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -56,6 +57,17 @@ def test_another_type(target, tmp_path):
     assert {value.dtype for value in values.values()} == {torch.bfloat16}
 
 
+def test_torchs_format(target, tmp_path):
+    found = run(f"{target}:build", "-o", "out", "--format", "dcp", "--seed", "3")
+    assert found.exit_code == 0, found.output
+    scope = {}
+    exec(BUILD, scope)
+    model, expected = scope["build"]()[0], fwt.init_(*scope["build"](), seed=3)
+    with pytest.warns(UserWarning, match="torch.distributed is disabled"):
+        dcp.load(model.state_dict(), checkpoint_id=tmp_path / "out")
+    assert all(map(torch.equal, model.parameters(), expected.parameters()))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -63,8 +75,9 @@ def test_another_type(target, tmp_path):
         (["build", "-o", "out", "--shard-size", "big"], "is no size of a shard"),
         (
             ["build", "-o", "w.safetensors", "--dtype", "bfloat16"],
-            "--dtype and --shard-size are for a folder",
+            "--dtype, --shard-size and --format are for a folder",
         ),
+        (["build", "-o", "out", "--format", "gguf"], "format is 'safetensors' or 'dcp'"),
         (["reads_values", "-o", "out"], "It ran on the meta device, where nothing has values"),
         (["build", "-o", "."], "is there already"),
     ],

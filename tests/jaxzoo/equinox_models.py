@@ -318,14 +318,20 @@ ENTRIES = [
         for kind in ("Elman", "LRU", "S6", "DeltaNet")
     ),
     *(
-        equinox(f"pdequinox.{kind}", pde(kind, **settings), lines(), family="Equinox packages")
-        for kind, settings in {
-            "ModernResNet": {"num_blocks": 3},
-            "DilatedResNet": {"num_blocks": 1},
-            "ClassicFNO": {"num_modes": 8, "num_blocks": 2},
-        }.items()
+        equinox(
+            f"pdequinox.{kind}",
+            pde(kind, **settings),
+            lines(),
+            family="Equinox packages",
+            draws=draws,
+        )
+        for kind, draws, settings in (
+            ("ModernResNet", 1, {"num_blocks": 3}),
+            ("DilatedResNet", 1, {"num_blocks": 1}),
+            ("ClassicFNO", 8, {"num_modes": 8, "num_blocks": 2}),
+        )
     ),
-    equinox("neojax.FNO", neural_operator, lines(), family="Equinox packages"),
+    equinox("neojax.FNO", neural_operator, lines(), family="Equinox packages", draws=8),
     equinox(
         "neojax.MLPDeepONet",
         deep_o_net,

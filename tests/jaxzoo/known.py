@@ -4,15 +4,6 @@ from __future__ import annotations
 
 REASONS: list[tuple[str, dict[str, str]]] = [
     (
-        "its parameters are complex numbers, which aren't drawn in JAX",
-        {"neojax.FNO": "run"},
-    ),
-    (
-        "a kernel of complex numbers, made of two parameters: of the second no use is seen, and "
-        "the plan asks for a rule",
-        {"memax, LRU": "run", "pdequinox.ClassicFNO": "run"},
-    ),
-    (
         "a cell that is none of LSTM, GRU and plain ones is followed turn by turn, and each turn "
         "is run on samples",
         {"nn.RNN, MGUCell": "speed", "hk.deep_rnn_with_skip_connections": "speed"},
@@ -41,16 +32,12 @@ REASONS: list[tuple[str, dict[str, str]]] = [
         {"nanodl.GPT3": "factor 2"},
     ),
     (
-        "a weight that a weight norm divides has a length, and is predicted by its entries",
-        {"nn.WeightNorm, DenseGeneral, Einsum": "median"},
-    ),
-    (
         "kernels within a while loop aren't measured, so there is nothing to compare with",
         {"diffrax, a neural ODE": "run"},
     ),
     (
         "a mask takes part of the weights away, of which the prediction counts all",
-        {"flowjax, masked_autoregressive_flow": "factor 2, median, speed"},
+        {"flowjax, masked_autoregressive_flow": "median, speed"},
     ),
     (
         "its weights are made of several parameters by functions that no use is seen through",
@@ -60,9 +47,9 @@ REASONS: list[tuple[str, dict[str, str]]] = [
         "not looked into yet",
         {
             "flowjax, coupling_flow": "factor 2, median, speed",
-            "jaxkan.KAN, sine": "factor 2, median",
             "jaxkan.KAN, rbf": "median",
             "memax, DeltaNet": "factor 2, median",
+            "neojax.FNO": "median",
             "pdequinox.ModernResNet": "median",
             "hk.nets.VectorQuantizer, a VQ-VAE": "median",
         },

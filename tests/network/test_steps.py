@@ -98,6 +98,13 @@ def test_means_and_sums(statistics):
     check(Mean(8, units=True).forward(statistics), over, scale=statistics.mean_square)
 
 
+def test_the_mean_of_neighbours_that_differ_is_no_less_than_nothing():
+    """Not all of 64 positions can: what neighbours' covariance says of them is no more."""
+    assert Mean(64).forward(Statistics(1.0, -0.1)).mean_square == pytest.approx(1 / 64)
+    opposed = Mean(64).forward(Statistics(1.0, -1 / 63))  # as an instance norm leaves them
+    assert 0.0 <= opposed.mean_square < 1e-12
+
+
 def test_the_gradient_of_a_mean():
     """Eight places, one output: an eighth of the gradient each, and an eighth of the outputs."""
     graph = Graph()

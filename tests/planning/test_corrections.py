@@ -13,6 +13,7 @@ from fanwise.policies import Correction, Corrections, Optimizer
 from fanwise.policies.corrections import optimizer_of
 
 SOME = Corrections(adam=Correction(0.5, 2.0, 0.25), sgd=Correction(3.0, 1.0), muon=Correction(2.0))
+SOME = SOME.with_relative_steps(0.5)
 
 
 def test_a_factor_c_in_the_weight_takes_c_times_adam_s_rate_and_c_squared_times_sgd_s():
@@ -20,6 +21,7 @@ def test_a_factor_c_in_the_weight_takes_c_times_adam_s_rate_and_c_squared_times_
     assert moved.adam == Correction(0.125, 8.0, 1.0)
     assert moved.sgd == Correction(3.0 / 16.0, 16.0)
     assert moved.muon == Correction(0.5, 4.0)
+    assert moved.adafactor == SOME.adafactor == Correction(1.0, 1.0)
     assert Corrections(adam=Correction()).with_factor_moved(2.0).sgd is None
 
 
@@ -50,10 +52,13 @@ def test_a_plan_s_json_has_them():
 
 
 def test_which_optimizers_they_are_for():
-    assert Corrections(adam=Correction()).optimizers == (Optimizer.ADAMW, Optimizer.ADAM)
+    adam = Corrections(adam=Correction())
+    assert adam.optimizers == (Optimizer.ADAMW, Optimizer.ADAM, Optimizer.LION)
+    assert Corrections(sgd=Correction()).with_relative_steps(2.0).adafactor is None
+    assert SOME.of(Optimizer.LION) == Correction(0.5, 2.0)
     assert Corrections(sgd=Correction()).of(Optimizer.ADAM) is None
     assert optimizer_of("AdamW") == Optimizer.ADAMW
-    for other in ("lion", 3, None):
+    for other in ("rprop", 3, None):
         with pytest.raises(ArgumentError, match="isn't known here: pass one of adamw, adam, sgd,"):
             optimizer_of(other)
 

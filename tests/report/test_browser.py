@@ -10,6 +10,9 @@ from support.signals import EVIL, layer, plan, signal, verdict
 
 from fanwise.report.shown import ShownSignal
 
+ROLES = {"up": 1.0, "down": 0.01}
+"""Of each block's kernels, by the rms that they put out."""
+
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory):
@@ -35,6 +38,9 @@ def pages(tmp_path_factory):
     ShownSignal(layers, (verdict("blocks.2.fc", "exploding"),)).to_html(
         folder / "broken.html", ShownSignal(layers[:1])
     )
+    blocks = [(f"blocks.{i}.{role}", rms) for i in range(8) for role, rms in ROLES.items()]
+    roles = [layer(i, name=name, rms=rms, gradient=1.0) for i, (name, rms) in enumerate(blocks)]
+    ShownSignal(tuple(roles)).to_html(folder / "roles.html")
     signal(1000, rate=0.99).to_html(folder / "long.html", signal(1000), plan=plan(1000))
     return folder
 
@@ -88,7 +94,7 @@ def ink(driver, canvas_of):
 
 
 @pytest.mark.parametrize("width", [PHONE, 768, DESKTOP])
-@pytest.mark.parametrize("name", ["sick", "healthy", "evil", "empty", "broken", "long"])
+@pytest.mark.parametrize("name", ["sick", "healthy", "evil", "empty", "broken", "long", "roles"])
 def test_a_page_opens_from_disk(driver, pages, name, width):
     """No complaint on the console, nothing fetched, nothing wider than the window."""
     driver.get("about:blank")
@@ -144,6 +150,38 @@ def test_the_lines_run_where_the_numbers_are(sick):
     assert left < 0.3 < 0.7 < right
     left, right = sick.execute_script(ends, "#chart-backward")
     assert right < 0.3 < 0.7 < left
+
+
+def test_each_role_has_a_line_of_its_own(driver, pages):
+    """Two level lines, no sawtooth between them; each has its name at its end."""
+    look(driver, pages / "roles.html")
+    script = """
+        const canvas = document.querySelector("#chart-forward canvas");
+        const { width, height } = canvas, { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+        const column = (x) => {
+          let found = 0;
+          for (let y = 0; y < height; y++) { const i = 4 * (y * width + x);
+            if (data[i] === 194 && data[i + 1] === 78 && data[i + 2] === 0) found++; }
+          return found;
+        };
+        const margin = (from, to) => {
+          let found = 0;
+          for (let x = width - 70 * width / canvas.clientWidth; x < width; x++) for (let y = from; y < to; y++)
+            found += data[4 * (Math.floor(y) * width + Math.floor(x)) + 3] > 0;
+          return found;
+        };
+        const inked = [...Array(width).keys()].map(column).filter((n) => n > 0);
+        return [Math.max(...inked) / height, inked.length / width, margin(0, height / 2), margin(height / 2, height)];
+    """  # noqa: E501
+    most, wide, above, below = driver.execute_script(script)
+    assert most < 0.2  # a sawtooth's column is inked over the whole height
+    assert wide > 0.6
+    assert above > 30
+    assert below > 30
+    # A layer is told with its own role's numbers: its rms, and that between samples.
+    told = texts(driver, ".readout")[0].split(" · ")
+    assert told[0].startswith("blocks.0.up")
+    assert len(told) == 3
 
 
 def test_sorting(sick):
@@ -305,6 +343,9 @@ def test_everything_is_reached_by_keyboard_and_has_a_name(sick):
     assert head(sick, "layers", 0).get_attribute("aria-sort") == "ascending"
 
 
+NAMED_ROLES = "slider region button searchbox combobox columnheader image".split()
+
+
 def accessible_names(driver):
     """Return the names that assistive technology is told, by role; the tree takes a moment."""
     for _ in range(50):
@@ -312,7 +353,7 @@ def accessible_names(driver):
         for node in driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]:
             role = node.get("role", {}).get("value")
             named.setdefault(role, []).append(node.get("name", {}).get("value", ""))
-        if "slider" in named:
+        if set(NAMED_ROLES) <= set(named):
             break
         time.sleep(0.2)
     return named
@@ -324,7 +365,7 @@ def test_the_accessibility_tree_names_every_part(sick):
     assert sorted(named["region"]) == sorted(
         ["The signal, layer by layer", "One layer", "Layers", "Layers", "The plan", "The plan"]
     )
-    for role in ("button", "searchbox", "combobox", "columnheader", "image"):
+    for role in NAMED_ROLES:
         assert all(named[role]), role
     assert len(named["image"]) == 3 + 4
     assert "as it is from 1 to 2.88×10⁻¹²" in named["image"][0]

@@ -1,5 +1,7 @@
 """Callbacks in the frameworks' own trainers, and the helper for test suites."""
 
+import importlib
+import inspect
 import logging
 import sys
 
@@ -10,38 +12,21 @@ require("torch")
 import torch  # noqa: E402
 from support.nets import chain  # noqa: E402
 from support.signals import layer, signal  # noqa: E402
+from support.tensorboard import scalars, without_tensorflow  # noqa: E402, F401
 from torch import nn  # noqa: E402
 
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
 from fanwise.signal import Signal, Verdict  # noqa: E402
-from fanwise.signal.watch import Loggers, TensorBoard, TrainingWatch, scalars_of  # noqa: E402
+from fanwise.signal.watch import (  # noqa: E402
+    Loggers,
+    Outlets,
+    TensorBoard,
+    TrainingWatch,
+    scalars_of,
+)
 from fanwise.testing import assert_healthy  # noqa: E402
 
 X = torch.randn(32, 8, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(autouse=True)
-def _no_tensorflow(monkeypatch):
-    """TensorBoard uses TensorFlow for its files where that is installed: five seconds to import."""
-    if "tensorflow" not in sys.modules:
-        monkeypatch.setitem(sys.modules, "tensorboard.compat.notf", sys)
-
-
-def scalars(folder):
-    """Return what a folder's TensorBoard file says: {tag: {step: value}}."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
-
-    found = EventAccumulator(str(folder))
-    found.Reload()
-    tensors = {tag: found.Tensors(tag) for tag in found.Tags()["tensors"]}
-    values = {
-        tag: {event.step: make_ndarray(event.tensor_proto).item() for event in events}
-        for tag, events in tensors.items()
-        if not tag.endswith("text_summary")
-    }
-    older = {tag: {e.step: e.value for e in found.Scalars(tag)} for tag in found.Tags()["scalars"]}
-    return values | older  # the format that PyTorch's writer has
 
 
 # --- when, what -----------------------------------------------------------------------------------
@@ -134,6 +119,29 @@ def test_a_logger_that_fails_is_told_once(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "Paper didn't take fanwise's numbers: OSError: disk full"
     ]
+
+
+def test_numbers_go_to_a_folder_and_a_function(tmp_path, caplog):
+    require("tensorboard")
+    taken = {}
+    outlets = Outlets(tmp_path, taken.__setitem__)
+    outlets.write(0, {"a": 1.5})
+    outlets.write(1, {})  # where no measurement was due
+    outlets.close()
+    assert taken == {0: {"a": 1.5}}
+    assert scalars(tmp_path) == {"a": {0: 1.5}}
+    failing = Outlets(log=lambda step, found: 1 / 0)
+    failing.write(0, {"a": 1.5})
+    assert "log didn't take fanwise's numbers: ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["torch.lightning", "torch.transformers", "jax.callbacks"])
+@pytest.mark.filterwarnings("ignore")
+def test_every_callback_is_told_alike(trainer):
+    require(trainer.partition(".")[2].replace("callbacks", "jax"))
+    made = importlib.import_module(f"fanwise.{trainer}").SignalCallback
+    assert {"every", "folder", "log"} <= inspect.signature(made).parameters.keys()
 
 
 # --- Lightning --------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ CASES = {
     "a mean before a sum": (
         changed(network([1.0] * 5), 2, rms=5.2, mean=5.0, spread=1.4, follows=SUM), {}
     ),
-    "wrong scale": kernel_of(8.0, NORM),
+    "wrong scale": kernel_of(20.0, NORM),
     "a small branch": kernel_of(0.0, SUM),
     "a small gate": kernel_of(0.0, PRODUCT),
     "small scores": kernel_of(0.0, SCORES),

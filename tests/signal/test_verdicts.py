@@ -411,3 +411,22 @@ def test_saturation_after_a_norm_names_the_activation():
     layers[1] = layer(1, rms=30.0, follows=NORM, activates="tanh", saturated=0.9)
     assert one(layers).cause.startswith("90% of tanh's inputs after layers.1 lie where")
     assert only([layer(0), layer(1, follows=TANH, saturated=0.9)]).kind == "saturated"
+
+
+@pytest.mark.parametrize(("factor", "kinds"), [(8.0, []), (1 / 8, []), (40.0, ["wrong_scale"])])
+def test_the_scale_before_a_norm_matters_only_far_off(factor, kinds):
+    """As training says: benchmarks/diagnosis/before_norms.py."""
+    layers, parts = scaled([*[1.0] * 4, factor, *[1.0] * 3], feeds=NORM, follows=NORM)
+    assert [v.kind for v in judge(layers, weights=parts).verdicts] == kinds
+
+
+@pytest.mark.parametrize(("means", "trained"), [((0.4, -0.4), True), ((0.4, 0.4), False)])
+def test_kernels_shifted_to_both_sides_have_learned(means, trained):
+    """No distribution does that: one that isn't centred shifts all to one side."""
+    layers, parts = scaled([1.0] * 4)
+    for i, mean in enumerate(means):
+        own = parts[i].moments
+        parts[i] = replace(
+            parts[i], moments=Moments(own.rms, mean * own.rms, own.rms), gradient_rms=1.0
+        )
+    assert judge(layers, weights=parts, trained=None).trained == trained

@@ -1,15 +1,21 @@
 """JAX's figures are PyTorch's, on the same weights; and what a scan, a loss and bad input give."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.frameworks import require
 
-import fanwise as fw
-import fanwise.jax as fwj
-from fanwise.signal import Kind
-from fanwise.testing import assert_healthy
+require("flax")
+import flax.linen as nn  # noqa: E402
+from support.tensorboard import scalars, without_tensorflow  # noqa: E402, F401
+
+import fanwise as fw  # noqa: E402
+import fanwise.jax as fwj  # noqa: E402
+from fanwise.signal import Kind  # noqa: E402
+from fanwise.testing import assert_healthy  # noqa: E402
 
 KEY = jax.random.key(0)
 
@@ -253,12 +259,12 @@ def test_a_trained_model_is_known_by_its_weights():
     require("torch")
     import torch
 
-    from fanwise.torch.measuring.statistics import structure_of
+    from fanwise.torch.measuring.statistics import kernel_structure
 
     for tree in (weights, learned):
         found = fwj.measure(function, X, params=tree).weights[0].structure
         kernel = torch.from_numpy(np.array(tree["fc0"]["kernel"]).T)
-        assert found == pytest.approx(structure_of(kernel), rel=1e-2)
+        assert found == pytest.approx(kernel_structure(kernel), rel=1e-2)
 
 
 def test_a_callback_in_a_training_loop(tmp_path):
@@ -293,8 +299,6 @@ def test_a_callback_in_a_training_loop(tmp_path):
 def test_a_callback_writes_what_tensorboard_reads(tmp_path):
     require("tensorboard", "flax")
     from flax import nnx
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
 
     from fanwise.jax.callbacks import SignalCallback
 
@@ -304,10 +308,8 @@ def test_a_callback_writes_what_tensorboard_reads(tmp_path):
         callback(i)  # the module itself is looked at, as it is now
         module.kernel[...] = 2.0 * module.kernel[...]
     callback.close()
-    read = EventAccumulator(str(tmp_path))
-    read.Reload()
-    one, two = (float(make_ndarray(e.tensor_proto)) for e in read.Tensors("fanwise/rms/kernel"))
-    assert two == pytest.approx(2.0 * one, rel=1e-5)
+    written = scalars(tmp_path)["fanwise/rms/kernel"]
+    assert written[1] == pytest.approx(2.0 * written[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-25, 1e25, 0.0])
@@ -323,3 +325,43 @@ def test_moments_of_a_large_array(scale, mean):
     assert float(found["rms"]) == pytest.approx(np.sqrt(np.square(wide).mean()), rel=1e-4)
     assert float(found["spread"]) == pytest.approx(wide.std(), rel=1e-3)
     assert float(found["mean"]) == pytest.approx(wide.mean(), rel=1e-4, abs=1e-5 * scale)
+
+
+class Branch(nn.Module):
+    """A residual branch that starts at nothing, by its last norm's scale."""
+
+    shut: bool
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.relu(nn.Dense(32)(nn.Dense(32)(x)))
+        gain = self.param("gain", nn.initializers.zeros, (32,))
+        return x + h * gain * (0.0 if self.shut else 1.0)
+
+
+@pytest.mark.parametrize("shut", [False, True])
+def test_a_branch_that_starts_at_nothing_learns_by_what_is_before_it(shut):
+    """The gradient after a step tells a start at nothing from a branch that is cut off."""
+    x = jax.random.normal(KEY, (16, 32))
+    signal = fwj.measure(Branch(shut), x, params=fwj.init(Branch(shut), x, seed=0))
+    later = {w.name: w.later_gradient_rms for w in signal.weights}
+    assert (later["Dense_0/kernel"] == 0.0) == shut
+    assert [v.kind for v in signal.verdicts] == ([Kind.DEAD_BRANCH] if shut else [])
+
+
+def test_a_gate_that_its_bias_shuts_is_not_biased():
+    """As a highway network's, or a step size of Mamba's (Gu and Dao 2023): positive, small."""
+
+    class Gated(nn.Module):
+        gate: Callable
+
+        @nn.compact
+        def __call__(self, x):
+            size = self.gate(nn.Dense(32, bias_init=nn.initializers.constant(-3.0))(x))
+            return nn.Dense(8)(x + size * nn.Dense(32)(x))
+
+    x = jax.random.normal(KEY, (64, 32))
+    for gate, kinds in ((nn.softplus, []), (nn.sigmoid, []), (nn.leaky_relu, [Kind.BIASED])):
+        signal = fwj.measure(Gated(gate), x, params=fwj.init(Gated(gate), x, seed=0))
+        assert [layer.gates for layer in signal.layers] == [not kinds, False, False]
+        assert [v.kind for v in signal.verdicts] == kinds

@@ -411,10 +411,10 @@ ERRORS = {
         "them; or leave one alone, rules=[Rule('m/alpha', None)]; or say how it is drawn, such as "
         "Rule('m/alpha', 'xavier_normal').",
     ),
-    "a complex array": (
+    "an array of eight bits": (
         ModelError,
-        lambda: fwj.plan({"fc": {"kernel": array((3, 4), jnp.complex64)}}),
-        "'fc/kernel' is complex64, and parameters are drawn as float32, float64, float16, "
+        lambda: fwj.plan({"fc": {"kernel": array((3, 4), jnp.float8_e4m3fn)}}),
+        "'fc/kernel' is float8_e4m3fn, and parameters are drawn as float32, float64, float16, "
         "bfloat16: leave it alone by Rule('fc/kernel', None), and draw it by an initializer.",
     ),
     "another tree": (

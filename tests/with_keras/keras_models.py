@@ -273,6 +273,36 @@ listed(
     normal(32, 6, WIDTH),
     lambda: [layers.RNN(Cell(WIDTH), return_sequences=True), layers.Dense(8)],
 )
+
+
+class Operators(Cell):
+    """The same, written with operators."""
+
+    def call(self, x: Any, states: Any) -> Any:
+        h = ops.tanh(x @ self.w + states[0] @ self.u + self.b[None])
+        return h, [h]
+
+
+class Positions(layers.Layer):
+    """Learned positions, with a new axis for the samples."""
+
+    def build(self, shape: Any) -> None:
+        self.rows = self.add_weight(shape=shape[1:], initializer="ones", name="rows")
+
+    def call(self, x: Any) -> Any:
+        return x + ops.broadcast_to(self.rows[None, ..., :], ops.shape(x))
+
+
+listed(
+    "a cell of operators",
+    normal(32, 6, WIDTH),
+    lambda: [
+        Positions(),
+        layers.Dense(WIDTH),
+        layers.RNN(Operators(WIDTH), return_sequences=True),
+        layers.Dense(8),
+    ],
+)
 listed(
     "cells of one's own and Keras's",
     normal(32, 6, WIDTH),

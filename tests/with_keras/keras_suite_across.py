@@ -1,5 +1,6 @@
 """One model, written for PyTorch and for Keras: the same weights, the same function."""
 
+import keras
 import pytest
 from support.frameworks import require
 
@@ -7,8 +8,12 @@ require("torch")
 from across import look_keras, look_torch  # noqa: E402
 from across.look import DEFECTS, INPUTS, differences  # noqa: E402
 
+# XLA compiles most of these for seconds.
+QUICK = ("mlp",) if keras.config.backend() == "jax" else INPUTS
+MODELS = [pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in INPUTS]
 
-@pytest.mark.parametrize("model", INPUTS)
+
+@pytest.mark.parametrize("model", MODELS)
 def test_one_seed_gives_one_model(model):
     found = differences(look_torch.look(model), look_keras.look(model))
     assert not found, "\n".join(found)

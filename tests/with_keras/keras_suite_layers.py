@@ -23,7 +23,7 @@ from fanwise.keras.measuring.recorder import KerasRecorder
 # NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
 
-QUICK = {"zeros in rounds", "a cell of one's own", "not adapted", "raw kernels"}
+QUICK = {"zeros in rounds", "a cell of operators", "not adapted", "raw kernels"}
 """What runs in the default suite, too."""
 OTHERWISE = {"mixed_float16", "mixed_bfloat16", "norms", "nested", "augmented", "quantized float8"}
 """What a call without training gives otherwise, or rounded."""

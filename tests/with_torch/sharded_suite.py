@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -20,7 +21,8 @@ from torch.distributed.tensor.parallel import (
 
 import fanwise.torch as fwt
 from fanwise.errors import ModelError
-from fanwise.torch import init
+from fanwise.torch import init, sharding
+from fanwise.torch.writing import contents
 
 SCHEMES = "xavier_uniform he_normal xavier_truncated_normal orthogonal zeros".split()
 
@@ -98,6 +100,23 @@ def check_model(wrap, dtype, what):
         same(parameter, whole.get_parameter(name).detach(), f"{what}: {name}")
 
 
+def check_checkpoint(wrap, folder, rank, what):
+    """One process draws a checkpoint, and PyTorch's own reader loads it into shards."""
+    tokens = torch.arange(12).view(2, 6)
+    with torch.device("meta"):
+        model = Model()
+    plan = fwt.plan(model, tokens)
+    if rank == 0:
+        fwt.write_checkpoint(plan, model, folder, seed=7, format="dcp")
+    dist.barrier()
+    wrap(model)
+    model.to_empty(device="cpu")
+    dcp.load(model.state_dict(), checkpoint_id=folder)
+    whole = plan.apply(Model(), seed=7)
+    for name, parameter in model.named_parameters():
+        same(parameter, whole.get_parameter(name).detach(), f"{what}: {name}")
+
+
 def check_draws(mesh, placements, dtype):
     for shape, scheme in product([(13, 8), (2, 3), (1, 5)], SCHEMES):
         whole = fwt.draw(scheme, shape, seed=5, name="w", dtype=dtype)
@@ -106,6 +125,25 @@ def check_draws(mesh, placements, dtype):
         )
         fwt.draw(scheme, shape, seed=5, name="w", out=out)
         same(out, whole, f"{scheme} {shape} {placements} {dtype}")
+
+
+def check_fault(mesh, rank):
+    """A rank that ignores where its shard begins is seen to draw something else."""
+    own = sharding._split
+
+    def from_the_start(*split):
+        return tuple(run._replace(start=run.at) for run in own(*split))
+
+    whole = fwt.draw("he_normal", (12, 8), seed=5, name="w")
+    out = distribute_tensor(torch.zeros(12, 8), mesh, [Shard(0)], src_data_rank=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "_split", from_the_start)
+        fwt.draw("he_normal", (12, 8), seed=5, name="w", out=out)
+    if rank == 0:
+        same(out, whole, "the first shard")
+    else:
+        with pytest.raises(AssertionError, match="fault"):
+            same(out, whole, "fault")
 
 
 def check_init_functions(mesh):
@@ -153,6 +191,17 @@ def main(rank, ranks, store):
             dtype,
             "FSDP2 over tensor parallelism",
         )
+    block = contents.BLOCK
+    contents.BLOCK = 100  # pieces that cross the borders of shards
+    check_checkpoint(lambda model: fsdp(model, lines[3]), f"{store}.1", rank, "DCP, FSDP2")
+    contents.BLOCK = block
+    check_checkpoint(
+        lambda model: fsdp(tensor_parallel(model, square["tensor"]), square["data"]),
+        f"{store}.2",
+        rank,
+        "DCP, FSDP2 over tensor parallelism",
+    )
+    check_fault(lines[3], rank)
     check_init_functions(lines[3])
     check_dirac(lines[2])
     check_disagreement(lines[3], rank)

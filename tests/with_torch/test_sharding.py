@@ -20,8 +20,6 @@ import fanwise.torch as fwt
 from fanwise.errors import ArgumentError
 from fanwise.torch.sharding import _runs_along, pieces_of
 
-RANKS = 4
-
 
 @dataclass
 class Mesh:
@@ -98,20 +96,28 @@ def test_a_partial_placement_is_refused():
 
 
 @pytest.mark.slow
-def test_real_processes_draw_what_one_draws(tmp_path):
-    suite = Path(__file__).with_name("sharded_suite.py")
-    ranks = [
+@pytest.mark.parametrize(
+    ("suite", "ranks", "last"),
+    [
+        ("sharded_suite.py", 4, "every case is equal\n"),
+        ("measuring/ranks_suite.py", 2, "every signal is one process's\n"),
+        ("measuring/ranks_suite.py", 4, "every signal is one process's\n"),
+    ],
+)
+def test_real_processes_do_what_one_does(tmp_path, suite, ranks, last):
+    path, store = Path(__file__).parent / suite, tmp_path / "store"
+    started = [
         subprocess.Popen(
-            [sys.executable, str(suite), str(rank), str(RANKS), str(tmp_path / "store")],
+            [sys.executable, str(path), str(rank), str(ranks), str(store)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank in range(RANKS)
+        for rank in range(ranks)
     ]
-    said = [process.communicate(timeout=300)[0] for process in ranks]
-    assert [process.returncode for process in ranks] == [0] * RANKS, "\n".join(said)
-    assert all(text.endswith("every case is equal\n") for text in said)
+    said = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * ranks, "\n".join(said)
+    assert all(text.endswith(last) for text in said)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler deprecates itself

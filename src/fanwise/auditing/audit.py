@@ -220,6 +220,9 @@ def _names_in_plan(checkpoint: Checkpoint, rows: Mapping[str, Row]) -> dict[str,
     """
     own = [tensor.name for tensor in checkpoint.tensors]
     exact = {name: name for name in own if name in rows}
+    # Of parameters that share one memory the plan has one, and the file has it under another name.
+    exact |= {kept: left for left, kept in checkpoint.aliases.items() if kept not in rows}
+    exact = {name: parameter for name, parameter in exact.items() if parameter in rows}
     if not rows or 2 * len(exact) > len(rows):
         return exact
     last = list(rows)[-1]  # its own prefix, or the file's, is what one has more

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -145,10 +145,13 @@ class Checkpoint:
     Attributes:
         tensors: them.
         missing: tensors that the index names and no shard holds.
+        aliases: by a name that was left out, that of the tensor whose memory it shares, as
+            safetensors.torch.save_model writes into a file's metadata.
     """
 
     tensors: tuple[StoredTensor, ...]
     missing: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -163,7 +166,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         return _open_folder(path)
     if path.name.endswith(".index.json"):
         return _open_index(path)
-    return Checkpoint(_tensors_of(path))
+    return _file(path)
 
 
 def _open_folder(folder: Path) -> Checkpoint:
@@ -175,7 +178,7 @@ def _open_folder(folder: Path) -> Checkpoint:
         raise TargetError(
             f"{folder} holds no safetensors file. Name the file, or its index, {INDEX}."
         )
-    return Checkpoint(_joined(map(_tensors_of, files), folder))
+    return _joined(map(_file, files), folder)
 
 
 def _open_index(path: Path) -> Checkpoint:
@@ -203,23 +206,31 @@ def _open_index(path: Path) -> Checkpoint:
             + f": {lost} of {len(places)} tensors lie there. Fetch it, or name the shards that "
             "are there one by one."
         )
-    tensors = _joined((_tensors_of(path.parent / shard) for shard in shards), path.parent)
-    return Checkpoint(tensors, tuple(sorted(places.keys() - {t.name for t in tensors})))
+    whole = _joined((_file(path.parent / shard) for shard in shards), path.parent)
+    there = {tensor.name for tensor in whole.tensors}
+    return replace(whole, missing=tuple(sorted(places.keys() - there)))
 
 
-def _joined(parts: Iterable[tuple[StoredTensor, ...]], folder: Path) -> tuple[StoredTensor, ...]:
+def _joined(parts: Iterable[Checkpoint], folder: Path) -> Checkpoint:
     tensors: dict[str, StoredTensor] = {}
-    for tensor in (tensor for part in parts for tensor in part):
+    aliases: dict[str, str] = {}
+    for part in parts:
+        aliases |= part.aliases
+        _take_in(tensors, part.tensors, folder)
+    return Checkpoint(tuple(tensors.values()), aliases=aliases)
+
+
+def _take_in(tensors: dict[str, StoredTensor], more: Iterable[StoredTensor], folder: Path) -> None:
+    for tensor in more:
         first = tensors.setdefault(tensor.name, tensor)
         if first is not tensor:
             raise TargetError(
                 f"{folder} holds {tensor.name!r} twice, in {first.path.name} and in "
                 f"{tensor.path.name}: name the file that you mean."
             )
-    return tuple(tensors.values())
 
 
-def _tensors_of(path: Path) -> tuple[StoredTensor, ...]:
+def _file(path: Path) -> Checkpoint:
     try:
         with path.open("rb") as file:
             head = file.read(32)
@@ -238,10 +249,12 @@ def _tensors_of(path: Path) -> tuple[StoredTensor, ...]:
             f"{path} is no whole safetensors file ({error}): was its download or its writer cut "
             "short?"
         ) from error
-    header.pop("__metadata__", None)
+    said = header.pop("__metadata__", None) or {}
     begin = 8 + length
     found = [
         StoredTensor(name, tuple(own["shape"]), own["dtype"], path, begin + own["data_offsets"][0])
         for name, own in header.items()
     ]
-    return tuple(sorted(found, key=lambda tensor: tensor.start))
+    aliases = {left: kept for left, kept in said.items() if kept in header and left not in header}
+    ordered = sorted(found, key=lambda tensor: tensor.start)
+    return Checkpoint(tuple(ordered), aliases=aliases)

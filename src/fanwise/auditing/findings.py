@@ -362,20 +362,38 @@ def _against_plan(model: _Model) -> Iterator[Finding]:
                 (tensor.name,),
                 f"{tensor.name} is {list(tensor.shape)}, and the target's {list(row.shape)}.",
             )
-        elif tensor.name in model.looked and not model.trained:
-            yield from _wrong_scale(model.looked[tensor.name], row)
+    if not model.trained:
+        known = ((model.looked[t.name], model.rows[n]) for n, t in there.items() if t.is_float)
+        yield from _wrong_scales([(own, row) for own, row in known if _is_off(own, row)])
 
 
-def _wrong_scale(own: Looked, row: Row) -> Iterator[Finding]:
+def _is_off(own: Looked, row: Row) -> bool:
+    """Return whether a kernel of the right shape was drawn far from its planned deviation."""
     drawn = own.origin.drawn
     if drawn is None or not row.std or row.role not in KERNEL_ROLES:
-        return
-    if abs(math.log(drawn.std / row.std)) > math.log(MAX_SCALE) + SURE * drawn.error:
-        by = f", {own.origin.schemes[0]}" if own.origin.schemes else ""
+        return False
+    allowed = math.log(MAX_SCALE) + SURE * drawn.error
+    return own.tensor.shape == row.shape and abs(math.log(drawn.std / row.std)) > allowed
+
+
+def _wrong_scales(off: Sequence[tuple[Looked, Row]]) -> Iterator[Finding]:
+    """Yield one finding for kernels that one scheme drew and that are used alike."""
+    groups: dict[tuple[object, ...], list[tuple[Looked, Row]]] = defaultdict(list)
+    for own, row in off:
+        drawn = own.origin.drawn
+        scheme = own.origin.schemes[:1] or (drawn and f"{drawn.std:.2g}",)
+        groups[scheme, row.std].append((own, row))
+    for alike in groups.values():
+        names = [own.name for own, _ in alike]
+        first, row = alike[0]
+        stds = sorted({f"{own.origin.drawn.std:.4g}" for own, _ in alike if own.origin.drawn})
+        between = stds[0] if len(stds) == 1 else f"{stds[0]} to {stds[-1]}"
+        by = f", {first.origin.schemes[0]}" if first.origin.schemes else ""
+        whose = "its" if len(names) == 1 else "their"
         yield Finding(
             FindingKind.WRONG_SCALE,
-            (own.name,),
-            f"{own.name}: drawn with std {drawn.std:.4g}{by}; its use asks for {row.std:.4g}: "
+            tuple(names),
+            f"{_some(names)}: drawn with std {between}{by}; {whose} use asks for {row.std:.4g}: "
             f"{row.reason}",
         )
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fanwise.auditing.statistics import Statistics, Vector
+from fanwise.network.evenness import excess
 
 MIN_LINES = 16
 """Rows and columns from which they are compared."""
@@ -95,22 +96,14 @@ def structure(found: Statistics) -> str:
             ("size", sizes, (kurtosis - 1.0) / length),
             ("mean", shifts, 1.0 / length),
         ):
-            deviations = _excess(values, variance)
-            if deviations > MAX_DEVIATIONS:
-                times = math.sqrt(float(np.var(values)) / variance)
+            ratio = float(np.var(values)) / variance if variance > 0.0 else 1.0
+            if excess(ratio, len(values)) > MAX_DEVIATIONS:
+                times = math.sqrt(ratio)
                 return f"its {what} differ in {how} {times:.3g} times as much as chance lets them"
     times = _outstanding(found.corner, found.mean if _shifted(found) else 0.0)
     if times:
         return f"one direction stands out, {times:.3g} times as large as noise has any"
     return ""
-
-
-def _excess(values: Vector, variance: float) -> float:
-    """Return by how many standard errors values vary more than by `variance`."""
-    if variance <= 0.0:
-        return 0.0
-    lines = len(values)
-    return float(np.var(values) / variance - 1.0) * math.sqrt(lines / 2.0)
 
 
 def kurtosis_of(values: Vector) -> float:

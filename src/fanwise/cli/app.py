@@ -114,17 +114,26 @@ def init(
     dtype: Annotated[
         str | None, typer.Option(help="Of a folder's floats: bfloat16, float16, float32.")
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a folder: safetensors, or dcp for torch.distributed.checkpoint.load."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw every parameter and write the weights to a safetensors file, whole or not at all."""
     if output.suffix not in (".safetensors", ".st"):
         _init_folder(
-            target, output, seed, shard_size or "5GB", dtype, input, framework, as_json,
+            target, output, seed, dtype, input, framework, as_json,
+            wanted={"format": format or "safetensors", "shard_size": shard_size},
             policy=policy, rules=rules_from(rule), keep=keep, saved=saved,
         )  # fmt: skip
         return
-    if dtype is not None or shard_size is not None:
-        raise ArgumentError("--dtype and --shard-size are for a folder: leave .safetensors out.")
+    if dtype is not None or shard_size is not None or format is not None:
+        raise ArgumentError(
+            "--dtype, --shard-size and --format are for a folder: leave .safetensors out."
+        )
     check_writable(output)
     model = load_model(target, input, framework)
     from rich.markup import escape
@@ -156,14 +165,14 @@ def _init_folder(
     target: str,
     folder: Path,
     seed: int,
-    shard_size: str,
     dtype: str | None,
     input: list[str] | None,
     framework: str | None,
     as_json: bool,
+    wanted: dict[str, Any],
     **how: Any,
 ) -> None:
-    """Draw a PyTorch model of a TARGET to a folder of shards."""
+    """Draw a PyTorch model of a TARGET to a folder, in the format that is wanted."""
     check_folder(folder)
     from fanwise.cli.console import console
     from fanwise.cli.models import TorchTarget
@@ -178,7 +187,7 @@ def _init_folder(
             f"{model.framework}: write a file, -o {folder}.safetensors."
         )
     with progress(console(stderr=True), "drawing", None) as advance:
-        wanted = {"shard_size": shard_size, "progress": lambda _, of: advance(of)}
+        wanted["progress"] = lambda _, of: advance(of)
         drawn, files = model.write(folder, seed, dtype, how, wanted)
     if as_json:
         print(json.dumps({"output": str(folder), "seed": seed, "parameters": drawn}))
@@ -395,19 +404,34 @@ def transfer(
     rate: Annotated[float | None, typer.Option(help="The learning rate at the base.")] = None,
     steps: Annotated[str, typer.Option(help="After which to look at what changed.")] = "1,3,10",
     seeds: Annotated[int, typer.Option(help="Models of each shape.")] = 2,
+    rates: Annotated[
+        int,
+        typer.Option(
+            help="Also sweep the learning rate, in runs of so many steps: on `batches` and `loss` "
+            "of TARGET's file, or on the one batch that it returns."
+        ),
+    ] = 0,
+    record: Annotated[
+        Path | None, typer.Option(help="A file that keeps each run of the sweep, to go on from.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check that layers, and what training changes, are as large at every width and depth.
 
-    Exit status: 0 where that is so, 1 where it isn't.
+    With --rates also that the best learning rate moves by an octave at most. Exit status: 0 where
+    that is so, 1 where it isn't.
     """
+    if record is not None:
+        check_writable(record)
     module = load_module(target)
     build = find_object(module, target)
     from fanwise.cli.console import console
     from fanwise.cli.progress import progress
+    from fanwise.comparing.transfer import finite_json
+    from fanwise.torch import measure_drift
     from fanwise.torch import transfer as check_transfer
 
-    sizes = {
+    sizes: dict[str, Any] = {
         "widths": integers_from("--widths", widths),
         "depths": integers_from("--depths", depths),
     }
@@ -417,8 +441,21 @@ def transfer(
             build, policy=policy, **sizes, optimizer=optimizer, rate=rate,
             steps=integers_from("--steps", steps), seeds=seeds, progress=lambda *_: advance(),
         )  # fmt: skip
-    print(found.to_json() if as_json else found)
-    if not found.passed:
+    drift = None
+    if rates:
+        batches = getattr(module, "batches", None)
+        with progress(console(stderr=True), "sweeping", None) as advance:
+            drift = measure_drift(
+                build, batches, loss=getattr(module, "loss", None) if batches else None,
+                policy=policy, **sizes, optimizer=optimizer, rate=rate, steps=rates, record=record,
+                progress=lambda done, of: advance(of),
+            )  # fmt: skip
+    if as_json:
+        sweep = {} if drift is None else {"rates": drift.to_dict()}
+        print(finite_json(found.to_dict() | sweep))
+    else:
+        print(found, *filter(None, [drift]), sep="\n\n")
+    if not found.passed or (drift is not None and not drift.passed):
         raise typer.Exit(1)
 
 

@@ -94,7 +94,7 @@ class TorchTarget(TargetModel):
         import torch
         from torch.utils._pytree import tree_map_only
 
-        from fanwise.torch.writing.stream import write_checkpoint
+        from fanwise.torch.writing.checkpoint import write_checkpoint
 
         def with_values(given: torch.Tensor) -> torch.Tensor:
             if not given.is_meta:

@@ -171,7 +171,7 @@ class TransferCheck:
 
     def to_json(self, indent: int | None = 2) -> str:
         """Return the check as JSON; an infinite error is null."""
-        return json.dumps(_finite(self.to_dict()), indent=indent, ensure_ascii=False)
+        return finite_json(self.to_dict(), indent)
 
 
 def judge_readings(axis: Axis, runs: Sequence[tuple[int, Sequence[Reading]]]) -> list[Exponents]:
@@ -209,6 +209,11 @@ def _problem(axis: Axis, size: Power | None, change: Power | None) -> str:
     if change is not None and change.exponent < -LIMIT:
         return f"changes too little, as {axis}^{change},"
     return ""
+
+
+def finite_json(values: Any, indent: int | None = 2) -> str:
+    """Return plain values as JSON; what isn't finite is null."""
+    return json.dumps(_finite(values), indent=indent, ensure_ascii=False)
 
 
 def _finite(value: Any) -> Any:

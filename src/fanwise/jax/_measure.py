@@ -64,10 +64,9 @@ class Meter:
         self.trace: JaxTrace = trace(adapted)
         self.planned: Plan = plan_adapted(adapted, self.trace, policies.get(policy), rules)
         self.classes = 0
-        shapes = [x for x in adapted.inputs.arrays if x.ndim]
-        batch = len(shapes[0]) if shapes else 1
         flat_loss = None if loss is None else self._flat(adapted, loss)
         learned = None if optimizer is None else Learned(adapted)
+        batch = adapted.inputs.batch
         self.recorder = Recorder(self.trace, batch, flat_loss, optimizer, learned, histograms)
         self.cotangents = [] if loss is not None else self._cotangents()
         if not self.trace.parameters:
@@ -87,7 +86,10 @@ class Meter:
         except Exception as error:  # a loss may raise anything
             raise failed("the loss", error) from error
         found: Findings = jax.tree_util.tree_map(np.asarray, jax.device_get(raw))
-        measured = Measured(self.recorder, found, self.planned, leaves)
+        later: dict[str, float] = {}
+        if all(np.isfinite(slope) for slope in found.slopes.values()):
+            later = self.recorder.later_gradients(leaves, arrays, self.cotangents, found)
+        measured = Measured(self.recorder, found, self.planned, leaves, later)
         layers = tuple(measured.layers())
         values = {name: np.asarray(leaves[i]) for i, name in self.trace.parameters.items()}
         signal = judge(

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, Sharding
 
 from fanwise import policies
-from fanwise.drawing.dtypes import DTYPES, check_dtype
+from fanwise.drawing.dtypes import DTYPES, DType, check_dtype
 from fanwise.drawing.streams import check_seed
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.jax.memory import check_width, draw_array, reshard
+from fanwise.jax.optimizers import scaled_optimizer
 from fanwise.jax.seen import JaxModel, with_state
 from fanwise.jax.tracing.models import AdaptedModel, adapt, library_of
 from fanwise.jax.tracing.run import JaxTrace, trace
@@ -24,6 +25,7 @@ from fanwise.jax.uses_by_name import ambiguity, use_of
 from fanwise.names import JAX, NameMap, Stream, check_names
 from fanwise.planning.decide import decide
 from fanwise.planning.designs import Keep, check_keep
+from fanwise.planning.hyperparameters import Decay
 from fanwise.planning.pipeline import plan_traced
 from fanwise.planning.progress import Progress, silent
 from fanwise.planning.rows import Row
@@ -40,6 +42,9 @@ ALIKE_REMEDY = (
     "add a rule, names=fanwise.names.JAX.extend(Rename(…)), or keep own names, "
     "names=fanwise.names.NameMap()."
 )
+
+COMPLEX = {"complex64": "float32", "complex128": "float64"}
+"""The dtypes of complex numbers, and of their parts."""
 
 
 class _Task(NamedTuple):
@@ -89,7 +94,7 @@ class Plan(ShownPlan):
             if leaf is None or row is None or not row.draws:
                 tasks.append(None)
             else:
-                check_width(check_dtype(leaf.value.dtype))
+                check_width(_part_dtype(leaf))
                 tasks.append(_Task(row, leaf, names(leaf.name), sharding))
         drawing = [(task.row, task.stream) for task in tasks if task is not None]
         check_streams(drawing, ALIKE_REMEDY)
@@ -101,6 +106,34 @@ class Plan(ShownPlan):
                 done += 1
                 progress(done, len(self.rows))
         return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(model), new)
+
+    def optimizer(
+        self,
+        make: Callable[..., Any],
+        learning_rate: float | Callable[[Any], Any],
+        *,
+        decay: Decay | None = None,
+        **options: Any,
+    ) -> Any:
+        """Return an optimizer of optax, with what the policy says of its hyperparameters.
+
+        It is `optax.multi_transform` of as many ``make(…)`` as there are different factors; one of
+        a plan without corrections is one. It takes any tree of the planned parameters, or a part.
+
+        Args:
+            make: ``optax.adamw``, ``adam``, ``lion``, ``sgd`` or ``adafactor``.
+            learning_rate: of what the policy leaves alone; a number or a schedule.
+            decay: ``"kernels"`` spares norms and biases, as the papers of parametrizations do;
+                ``"all"`` doesn't. By default ``"kernels"`` where the policy corrects anything.
+            options: for each, such as ``weight_decay``. Adafactor's ``weight_decay_rate`` is what
+                a step decays, whatever the learning rate.
+
+        Raises:
+            ArgumentError: an optimizer that isn't known, or that the policy isn't for; another
+                decay; Adafactor without steps relative to the parameter.
+            ModelError: in use, on a tree with an array that the plan has no row for.
+        """
+        return scaled_optimizer(self, make, learning_rate, decay, options)
 
 
 def _own_sharding(leaf: Leaf) -> Sharding | None:
@@ -129,12 +162,18 @@ def _shardings(shardings: Any, leaves: Sequence[Leaf | None]) -> list[Sharding |
     return flat
 
 
+def _part_dtype(leaf: Leaf) -> DType:
+    """Return the dtype of an array's entries; of complex ones that of their parts."""
+    kind = leaf.value.dtype
+    return check_dtype(COMPLEX.get(str(kind), kind))
+
+
 def _drawn(task: _Task, seed: int, threads: int | None) -> jax.Array:
     row, shape = task.row, task.leaf.shape
     make = partial(
         draw_array,
         shape=row.view,
-        dtype=check_dtype(task.leaf.value.dtype),
+        dtype=_part_dtype(task.leaf),
         seed=seed,
         name=task.stream.name,
         layout=row.layout,
@@ -144,6 +183,10 @@ def _drawn(task: _Task, seed: int, threads: int | None) -> jax.Array:
     )
     if len(row.draws) == 1 and row.view == shape:
         return make(row.draws[0], sharding=task.sharding)
+    if row.is_complex:  # its parts lie along the last axis
+        both = make(row.draws[0]).reshape(*shape, 2)
+        imaginary = both[..., 1] if len(row.draws) == 1 else jnp.zeros(shape, both.dtype)
+        return reshard(jax.lax.complex(both[..., 0], imaginary), task.sharding)
     if len(row.draws) == 1:
         whole = make(row.draws[0])
     else:
@@ -220,7 +263,7 @@ def plan_adapted(
 ) -> Plan:
     """Return the plan of a model that is traced already."""
     leaves = [leaf for leaf in leaves_of(adapted.learned(adapted.variables)) if leaf is not None]
-    seen = JaxModel(adapted, _parameters(leaves, rules))
+    seen = JaxModel(adapted, traced, _parameters(leaves, rules))
     by_name = {leaf.name: use for leaf in leaves if (use := use_of(leaf)) is not None}
     return Plan.of(plan_traced(seen, traced, by_name, policy=policy, rules=rules, keep=keep))
 
@@ -264,12 +307,15 @@ def _parameters(leaves: Sequence[Leaf], rules: Sequence[Rule]) -> list[Parameter
         parameter = Parameter(leaf.name, leaf.shape, owner=leaf.module or type(leaf.owner).__name__)
         if not jnp.issubdtype(kind, jnp.inexact):
             skip = f"{kind} holds no drawn values"
-        elif str(kind) not in DTYPES and not any(rule.matches(parameter) for rule in rules):
+        elif str(kind) not in (*DTYPES, *COMPLEX) and not any(
+            rule.matches(parameter) for rule in rules
+        ):
             raise ModelError(
                 f"{leaf.name!r} is {kind}, and parameters are drawn as {', '.join(DTYPES)}: leave "
                 f"it alone by Rule({leaf.name!r}, None), and draw it by an initializer."
             )
-        parameters.append(replace(parameter, skip=skip))
+        is_complex = str(kind) in COMPLEX
+        parameters.append(replace(parameter, skip=skip, is_complex=is_complex))
     return parameters
 
 

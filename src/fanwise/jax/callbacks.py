@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,7 @@ from fanwise.errors import ArgumentError
 from fanwise.jax._measure import Meter
 from fanwise.jax.tracing.models import library_of
 from fanwise.report.shown import ShownSignal
-from fanwise.signal.watch import Loggers, TensorBoard, TrainingWatch
-
-Log = Callable[[int, dict[str, float]], Any]
+from fanwise.signal.watch import Log, Outlets, TrainingWatch
 
 
 class SignalCallback:
@@ -54,7 +50,7 @@ class SignalCallback:
         self.watch: TrainingWatch[ShownSignal] = TrainingWatch(every)
         self.trained = how.pop("trained", None)
         self.model, self.inputs, self.how = model, inputs, how
-        self.board, self.log, self.loggers = TensorBoard(folder), log, Loggers()
+        self.outlets = Outlets(folder, log)
         self._meter: Meter | None = None
 
     @property
@@ -72,13 +68,11 @@ class SignalCallback:
         """
         trained = (step > 0 or None) if self.trained is None else self.trained
         scalars = self.watch.step(int(step), lambda: self._measure(weights, trained))
-        self.board.write(int(step), scalars)
-        if self.log is not None and scalars:
-            self.loggers.hand("log", partial(self.log, int(step), scalars))
+        self.outlets.write(int(step), scalars)
 
     def close(self) -> None:
         """Close TensorBoard's file."""
-        self.board.close()
+        self.outlets.close()
 
     def _measure(self, weights: Any, trained: bool | None) -> ShownSignal:
         model, params = self.model, weights

@@ -10,11 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from fanwise.errors import ModelError
+from fanwise.jax.tracing.arithmetic import as_double
 from fanwise.jax.tracing.models import AdaptedModel, is_real
+from fanwise.jax.tracing.run import JaxTrace
 from fanwise.jax.tree import leaves_of
+from fanwise.network.graph import WeightOf
+from fanwise.network.statistics import Weight
 from fanwise.planning.designs import Values
+from fanwise.planning.generated import in_use, scale_corrections
 from fanwise.planning.model import Model
+from fanwise.planning.rows import Row
 from fanwise.planning.rules import Parameter
+from fanwise.policies.base import Changes
 
 NEUTRAL = {"mean": 0.0, "var": 1.0, "count": 0.0}
 """Of a batch norm's running statistics, where a module is abstract: as Flax starts them."""
@@ -23,8 +30,10 @@ NEUTRAL = {"mean": 0.0, "var": 1.0, "count": 0.0}
 class JaxModel(Model):
     """A JAX model, as the planning pipeline asks about it."""
 
-    def __init__(self, adapted: AdaptedModel, parameters: Sequence[Parameter]) -> None:
-        self._adapted = adapted
+    def __init__(
+        self, adapted: AdaptedModel, trace: JaxTrace, parameters: Sequence[Parameter]
+    ) -> None:
+        self._adapted, self._trace = adapted, trace
         self._parameters = list(parameters)
         learned = leaves_of(adapted.learned(adapted.variables))
         places = learned_places(adapted)
@@ -37,6 +46,22 @@ class JaxModel(Model):
     def parameters(self) -> list[Parameter]:
         """Return every parameter in the tree's order."""
         return self._parameters
+
+    def current_weight(self, name: str) -> Weight | None:
+        """Return the moments of a parameter's present values, or of such as `init` makes."""
+        values = self._adapted.present(self._places[name])
+        if values is None or not values.size:
+            return None
+        values = as_double(values)
+        return Weight(float(np.square(np.abs(values)).mean()), float(values.real.mean()))
+
+    def effective_weights(self, rows: Sequence[Row], weights: WeightOf) -> WeightOf:
+        """Return the moments of weights as the model uses them."""
+        return in_use(self._trace.generated, weights)
+
+    def scale_corrections(self, rows: Sequence[Row], changes: Changes) -> Changes:
+        """Return the factors that undo a constant which the model multiplies a parameter by."""
+        return scale_corrections(self._trace.graph, self._trace.generated, rows, changes)
 
     def current_values(self, name: str) -> Values | None:
         """Return a parameter's present values, or those that `init` makes without a key."""

@@ -25,7 +25,8 @@ from fanwise.keras.measuring.statistics import (
     varying,
 )
 from fanwise.keras.measuring.updates import first_update
-from fanwise.network.context import classify_curve
+from fanwise.network.context import Context, classify_curve
+from fanwise.network.evenness import PowerSums
 from fanwise.network.predictions import Prediction
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES, NeighbourKind, StepName
 from fanwise.planning.plan import Plan
@@ -36,7 +37,6 @@ from fanwise.report.shown import ShownSignal
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import Layer, Output, ResidualSum, Twins, Weights, judge
 from fanwise.signal.histogram import Histograms, histogram_of
-from fanwise.signal.structure import PowerSums
 
 
 def measure(
@@ -157,6 +157,7 @@ def _layers(
         call = 1 + sum(name == each.parameter for name, _ in predicted)
         predicted[each.parameter, call] = each
     calls: dict[str, int] = {}
+    gates = Context(recorder.trace.graph).gates()
     for index, name in names.items():
         reading, made = run.readings[index], recorder.trace.contractions[index]
         parameter, use, row = made.parameter, made.use, planned[made.parameter]
@@ -198,6 +199,7 @@ def _layers(
             predicted_gradient_rms=found.gradient_rms if found else None,
             predicted_cosine=found.cosine if found else None,
             call=calls[parameter],
+            gates=index in gates,
         )
 
 

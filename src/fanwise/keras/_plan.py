@@ -23,16 +23,15 @@ from fanwise.keras.internals import (
     variables,
 )
 from fanwise.keras.memory import check_keras_dtype, fill_tensor, to_numpy
+from fanwise.keras.optimizers import scaled_optimizer
 from fanwise.keras.tracing.layer_types import TRANSFORM_LAYERS
 from fanwise.keras.tracing.tracer import KerasTrace, trace
 from fanwise.keras.uses_by_type import uses_by_type
 from fanwise.keras.weights import (
     first_values,
-    in_use,
     is_default,
     keras_fans,
     present_values,
-    scale_corrections,
 )
 from fanwise.names import KERAS, NameMap, Stream, check_names
 from fanwise.network.graph import WeightOf
@@ -41,6 +40,8 @@ from fanwise.network.uses import Use
 from fanwise.planning.designs import Keep, Values
 from fanwise.planning.drawn import Drawn, DrawnParameters, places
 from fanwise.planning.findings import Helper
+from fanwise.planning.generated import in_use, scale_corrections
+from fanwise.planning.hyperparameters import Decay
 from fanwise.planning.model import Model
 from fanwise.planning.pipeline import plan_traced, plan_unseen
 from fanwise.planning.progress import Progress, silent
@@ -165,6 +166,34 @@ class Plan(ShownPlan):
                 DRAWN.remember(variable, _some(variable), row.zeros)
             progress(done, len(calls))
         return model
+
+    def optimizer(self, model: Any, optimizer: Any, *, decay: Decay | None = None) -> Any:
+        """Return an optimizer like this one, with what the policy says of each variable.
+
+        It is of a class made of the optimizer's own, which multiplies the learning rate, weight
+        decay and ε of each variable. It isn't restored from a saved model: load that with
+        ``compile=False`` and make the optimizer anew.
+
+        Args:
+            model: the built model that the plan is for.
+            optimizer: Keras's ``AdamW``, ``Adam``, ``Lion``, ``SGD`` or ``Adafactor``, not built:
+                what holds for variables that the policy leaves alone.
+            decay: ``"kernels"`` spares norms and biases, as the papers of parametrizations do;
+                ``"all"`` doesn't. By default ``"kernels"`` where the policy corrects anything.
+
+        Raises:
+            ModelError: the model isn't built, or its variables aren't those of the plan.
+            ArgumentError: an optimizer that isn't known or not new, or that the policy isn't for;
+                another decay.
+        """
+        _check_built(model)
+        variables = {name: named.variable for name, named in named_variables(model).items()}
+        for row in self.rows:
+            if row.name not in variables or shape_of(variables[row.name]) != row.shape:
+                raise ModelError(
+                    f"the plan's {row.name!r}, {row.shape}, isn't in this model: plan it anew."
+                )
+        return scaled_optimizer(self, variables, optimizer, decay)
 
 
 def _fill(variable: Any, row: Row, seed: int, stream: Stream, threads: int | None) -> None:
@@ -318,7 +347,9 @@ class KerasModel(Model):
 
     def scale_corrections(self, rows: Sequence[Row], changes: Changes) -> Changes:
         """Return the factors that undo a constant which the model multiplies a variable by."""
-        return {} if self.trace is None else scale_corrections(self.trace, rows, changes)
+        if self.trace is None:
+            return {}
+        return scale_corrections(self.trace.graph, self.trace.generated, rows, changes)
 
     def copied_kernels(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
         """Return groups of kernels that hold equal random values."""

@@ -11,7 +11,7 @@ import keras
 from fanwise.errors import ArgumentError
 from fanwise.keras._measure import measure
 from fanwise.report.shown import ShownSignal
-from fanwise.signal.watch import DEFECTS, TensorBoard, TrainingWatch
+from fanwise.signal.watch import DEFECTS, Log, Outlets, TrainingWatch
 
 
 class SignalCallback(keras.callbacks.Callback):
@@ -23,7 +23,9 @@ class SignalCallback(keras.callbacks.Callback):
     Args:
         inputs: the batch that the model is measured on; always the same, so that steps compare.
         every: batches between two measurements.
-        folder: where TensorBoard's file goes; without it nothing is written.
+        folder: where TensorBoard's file goes; without it none is written.
+        log: called with (step, scalars by name), as
+            ``lambda step, scalars: wandb.log(scalars, step=step)``.
         in_logs: what goes into the logs: "defects", how many verdicts there are, or "all", each
             layer's numbers too, which a progress bar then prints.
         how: `loss` and `rules`, as for `fanwise.keras.measure`.
@@ -35,6 +37,7 @@ class SignalCallback(keras.callbacks.Callback):
         *,
         every: int = 1000,
         folder: str | Path | None = None,
+        log: Log | None = None,
         in_logs: Literal["defects", "all"] = "defects",
         **how: Any,
     ) -> None:
@@ -43,7 +46,7 @@ class SignalCallback(keras.callbacks.Callback):
             raise ArgumentError(f'in_logs is "defects" or "all", got {in_logs!r}.')
         self.watch: TrainingWatch[ShownSignal] = TrainingWatch(every)
         self.inputs, self.how = inputs, how
-        self.board = TensorBoard(folder)
+        self.outlets = Outlets(folder, log)
         self.steps = 0
         self.in_logs = in_logs
         self.latest: dict[str, float] = {}
@@ -69,7 +72,7 @@ class SignalCallback(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Close TensorBoard's file."""
-        self.board.close()
+        self.outlets.close()
 
     def _measure(self) -> None:
         how = {"trained": self.steps > 0 or None, **self.how}
@@ -77,4 +80,4 @@ class SignalCallback(keras.callbacks.Callback):
         kept = found if self.in_logs == "all" else {k: found[k] for k in (DEFECTS,) if k in found}
         # Every epoch has the keys of the first: a number that is no longer finite is NaN.
         self.latest = {**dict.fromkeys(self.latest, math.nan), **kept} if found else self.latest
-        self.board.write(self.steps, found)
+        self.outlets.write(self.steps, found)

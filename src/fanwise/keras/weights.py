@@ -1,11 +1,8 @@
-"""Weights: the values that variables have, and what a model makes of them before it uses them."""
+"""Weights: the values that variables have."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -14,21 +11,12 @@ import numpy as np
 
 from fanwise.keras.internals import compute_fans
 from fanwise.keras.memory import to_numpy
-from fanwise.keras.tracing.graph_builder import GeneratedWeight
-from fanwise.keras.tracing.tracer import KerasTrace
-from fanwise.network.graph import WeightOf
-from fanwise.network.statistics import Weight
-from fanwise.network.steps.weights import Kernel
-from fanwise.planning.rows import Row
-from fanwise.policies.base import Change, Changes
 from fanwise.schemes.quadrature import Array
 
 SAMPLE = 64
 """Entries by which two variables are compared."""
 DETERMINISTIC = {"zeros": 0.0, "ones": 1.0}
 """Of the initializers that are defaults of Keras's layers, those that leave one value."""
-FACTOR_TOLERANCE = 0.02
-"""Factors that differ by less are equal."""
 
 
 def keras_fans(shape: tuple[int, ...]) -> tuple[float, float]:
@@ -82,45 +70,3 @@ def first_values(variable: Any) -> tuple[float, ...]:
     """Return a variable's first values, by which copies are told."""
     flat = keras.ops.reshape(variable.value, (-1,))[:SAMPLE]
     return tuple(np.asarray(to_numpy(flat), dtype=np.float64).tolist())
-
-
-def in_use(generated: Mapping[str, GeneratedWeight], weights: WeightOf) -> WeightOf:
-    """Return the moments of weights as they are used, from those as they are drawn."""
-
-    @cache
-    def of(name: str, part: int | None) -> Weight | None:
-        used = generated.get(name)
-        if used is None:
-            return weights(name, part)
-        derived, computation = used
-        if derived.axes is not None:
-            weight = weights(derived.names[0], part)
-            return None if weight is None else weight.transformed(derived.affine)
-        if computation is None:
-            return None
-        return computation.weight([weights(s.parameter, None) for s in computation.parameters])
-
-    return of
-
-
-def scale_corrections(trace: KerasTrace, rows: Sequence[Row], changes: Changes) -> Changes:
-    """Return what makes up for a constant that a kernel is multiplied by before it is used."""
-    used: dict[str, set[str]] = {}
-    for node in trace.graph.nodes:
-        if isinstance(node.step, Kernel):
-            used.setdefault(node.step.parameter, set()).add(node.step.generated)
-    result = {}
-    for row in rows:
-        ways = used.get(row.name, set())
-        made = trace.generated.get(next(iter(ways), ""))
-        if len(ways) != 1 or made is None or len(row.draws) != 1 or not row.std:
-            continue
-        a, b = made.derived.affine
-        if made.derived.axes is None or b or not a or abs(a * a - 1.0) < FACTOR_TOLERANCE:
-            continue
-        factor = 1.0 / abs(a)
-        change = changes.get(row.name, Change(""))
-        reason = f"{change.reason}; " if change.reason else ""
-        reason += f"× {factor:.3g}: the weight in use is {1.0 / factor:.3g} times what is drawn"
-        result[row.name] = replace(change, reason=reason, factor=change.factor * factor)
-    return result

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from fanwise.network.chains import Chain
+from fanwise.network.ends import Ends, ends_of
 from fanwise.network.graph import Graph
 from fanwise.network.steps.attention import AttentionOutput, Scores
 from fanwise.network.steps.base import Sampled, Source, Step
@@ -95,6 +96,7 @@ class ResidualStructure:
         parameters: the parameter of each contraction.
         chains: its plain chains.
         beginnings: the embeddings that its streams begin with.
+        ends: the parameters at the model's input and its output.
     """
 
     branches: tuple[Branch, ...] = ()
@@ -102,6 +104,7 @@ class ResidualStructure:
     parameters: Mapping[int, str] = field(default_factory=dict)
     chains: tuple[Chain, ...] = ()
     beginnings: tuple[Beginning, ...] = ()
+    ends: Ends = field(default_factory=Ends)
 
     def depth(self, stream: int) -> int:
         """Return how many branches a stream sums, one after another.
@@ -202,6 +205,7 @@ def structure_of(
         attention_parts(graph),
         dict(parameters),
         beginnings=tuple(beginnings),
+        ends=ends_of(graph, parameters, frozenset(k for b in branches for k in b.kernels)),
     )
 
 

@@ -100,6 +100,18 @@ def classify_curve(curve: Curve) -> Neighbour:
     return replace(alone, scale=curve.scale)
 
 
+def is_gate(curve: Curve) -> bool:
+    """Return whether a function's values open or shut what they multiply: bounded, or positive.
+
+    >>> is_gate(Curve("softplus", lambda z: np.log1p(np.exp(z)))), is_gate(Curve("z", lambda z: z))
+    (True, False)
+    """
+    if classify_curve(curve).kind == NeighbourKind.SATURATING:
+        return True
+    with np.errstate(all="ignore"):
+        return bool((curve.function(np.linspace(-4.0, 4.0, 9)) > 0.0).all())
+
+
 def _slope_at_zero(curve: Curve) -> float:
     low, high = curve.function(np.array([-SMALL, SMALL]))
     return float(abs(high - low) / (2.0 * SMALL))
@@ -150,6 +162,21 @@ class Context:
         """Return the step at the origin of the signal at a node."""
         self._extend()
         return self.graph.nodes[self._origins[node]].step
+
+    def gates(self) -> set[int]:
+        """Return the contractions whose outputs are gates: `is_gate`, and then a product."""
+        self._extend()
+        found = set()
+        for node in self.graph.nodes:
+            signals = [i for i in node.inputs if not self._is_constant(i)]
+            if _kind(node.step) is not Product or len(signals) < 2:
+                continue
+            for i in signals:
+                start, curves = self.origin(i)
+                step = self.graph.nodes[start].step
+                if isinstance(step, Kernel) and curves and is_gate(compose(curves)):
+                    found.add(step.contraction)
+        return found
 
     def feed(self, node: int, names: Sequence[str], since: Sequence[Curve] = ()) -> Neighbour:
         """Return the signal at a node, described as the input of a kernel.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
-from fanwise.schemes.fans import Fans, fans
+from fanwise.schemes.fans import Fans, fans, sizes
 
 
 class NeighbourKind(StrEnum):
@@ -268,3 +268,17 @@ class Use:
             transposed=self.transposed,
         )
         return Fans(*(n * share for n, share in zip(whole, self.touched, strict=True)))
+
+    @property
+    def widths(self) -> tuple[float, float] | None:
+        """(inputs, outputs) of one kernel, counted in units; None for any other role.
+
+        Those are its fans but for the receptive field, groups and strides.
+        """
+        if self.role not in KERNEL_ROLES or self.layout is None:
+            return None
+        size = sizes(self.view, self.layout)
+        inputs, outputs = float(size["I"]), float(size["O"]) / self.blocks
+        return (
+            (inputs, outputs * self.groups) if self.transposed else (inputs * self.groups, outputs)
+        )

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fanwise.errors import ArgumentError
+from fanwise.network.evenness import PowerSums
 
 Keep: TypeAlias = Literal["designs", "nothing"]
 Values: TypeAlias = npt.NDArray[Any]
@@ -37,6 +38,8 @@ MIN_BITS = 20.0
 """−log₂ of the largest probability with which noise may pass for a design."""
 LOOKED_AT = 4096
 """Entries that are looked at before the whole tensor is."""
+LOOKED_AT_LINES = 128
+"""Rows, and entries of each, in which structure is sought."""
 LINES = 64
 """Lines along an axis that are looked at."""
 MIN_CORRELATION = 0.9
@@ -47,10 +50,6 @@ ROUNDING = 2.0**-14
 """Relative to the largest entry: what differs by less, a formula's rounding has moved apart."""
 ROUNDED_BITS = 11.0
 """−log₂ p after that rounding: of normal values, the largest 4 σ, one bin holds 2⁻¹³."""
-MIN_LINES_UNEVEN = 16
-"""Rows and columns from which their variances are compared."""
-MAX_UNEVEN = 8.0
-"""Standard errors, √(2/lines) each, up to which their spread is that of chance."""
 EVENNESS = 1e-5
 """Of a line's range: largest second difference of an evenly spaced grid."""
 EVEN_BITS = 15.0
@@ -178,27 +177,16 @@ def look_at(values: Values) -> Look:
     return Look(found, True, small, float(some.mean()), float(some.std()), float(some.flat[0]))
 
 
-def is_uneven(values: Values) -> bool | None:
-    """Return whether the rows, or the columns, of a kernel differ in variance by more than chance.
+def structure_in(values: Values) -> float | None:
+    """Return the structure of a kernel's first `LOOKED_AT_LINES`, in standard errors.
 
-    Of n independent entries each, the mean squares of rows have the relative variance (κ − 1)/n, κ
-    the entries' kurtosis. Training multiplies it. None for a kernel too small to tell, and for
-    complex values.
+    None for a kernel too small to tell, and for complex values.
     """
     if np.iscomplexobj(values) or values.ndim < 2:
         return None
-    matrix = values.reshape(len(values), -1)[:256, :1024].astype(np.float64)
-    if min(matrix.shape) < MIN_LINES_UNEVEN or not matrix.any():
-        return None
-    squares = np.square(matrix)
-    mean = squares.mean()
-    kurtosis = float(np.square(squares).mean() / mean**2)
-    for axis in (0, 1):
-        spread = float(np.var(squares.mean(axis)) / mean**2)
-        most = 1.0 + MAX_UNEVEN * math.sqrt(2.0 / matrix.shape[1 - axis])
-        if spread > most * (kurtosis - 1.0) / matrix.shape[axis]:
-            return True
-    return False
+    return PowerSums.of(
+        values.reshape(len(values), -1)[:LOOKED_AT_LINES, :LOOKED_AT_LINES]
+    ).structure()
 
 
 def _find(values: Values, some: Values, bits: float) -> Design | None:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fanwise.network.branches import ResidualStructure
+from fanwise.network.evenness import STRUCTURED, looks_trained
 from fanwise.network.liveness import asleep, cut_off_by
 from fanwise.network.steps.signals import Pointwise, View
 from fanwise.network.steps.weights import Kernel, Scale, Shift
 from fanwise.network.trace import Trace
 from fanwise.network.uses import KERNEL_ROLES, Role, Use
 from fanwise.planning.choose import choose
-from fanwise.planning.designs import Design, DesignKind, Keep, Look, Values, is_uneven, look_at
+from fanwise.planning.designs import Design, DesignKind, Keep, Look, Values, look_at, structure_in
 from fanwise.planning.model import Model
 from fanwise.planning.rows import Row
 from fanwise.planning.rules import Parameter
@@ -79,7 +80,7 @@ def find_designs(
         structure: its residual branches.
     """
     kept = Kept(copies=model.frozen_copies(), wanted=keep == "designs")
-    uneven: list[bool] = []
+    structures: list[float] = []
     hidden = []
     declared = model.declared_zeros()
     copies = []
@@ -102,7 +103,7 @@ def find_designs(
             continue
         look = kept.looks[name] = look_at(values)
         if use is not None and use.role in KERNEL_ROLES and look.design is None and look.finite:
-            uneven += [] if (found := is_uneven(values)) is None else [found]
+            structures += [] if (found := structure_in(values)) is None else [found]
         if not look.finite:
             kept.findings.append(f"{name} holds values that are NaN or infinite: it is drawn.")
         design = look.design if use is None else _design_in_role(look, use, values.size)
@@ -114,11 +115,12 @@ def find_designs(
             kept.designs[name] = design
     if parameters and all(p.skip and p.name not in kept.copies for p in parameters):
         kept.findings.append(f"nothing is drawn: every parameter is {parameters[0].skip}.")
-    if len(uneven) > 1 and 2 * sum(uneven) > len(uneven):
+    if looks_trained(structures):
+        learned = sum(s > STRUCTURED for s in structures)
         kept.trained = (
-            f"the weights fit no initialization (in {sum(uneven)} of {len(uneven)} kernels the "
-            "variances of rows or columns differ by more than chance), as those of a trained model "
-            "don't: they are replaced."
+            f"the weights fit no initialization (in {learned} of {len(structures)} kernels rows "
+            "and columns differ by more than chance), as those of a trained model don't: they are "
+            "replaced."
         )
         kept.findings.append(kept.trained)
     if copies:

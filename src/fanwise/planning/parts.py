@@ -46,8 +46,8 @@ def parts_of(
     if prefix and not inside and only is None:
         known = {".".join(row.name.split(".")[: prefix.count(".")]) + "." for row in rows}
         raise ArgumentError(
-            f"the plan has no parameter whose name begins with {prefix!r} (a tied weight has the "
-            f"name of its first use).{did_you_mean(prefix, sorted(known))}"
+            f"the plan has no parameter whose name begins with {prefix!r}."
+            f"{did_you_mean(prefix, sorted(known))}"
         )
     if only is None:
         return [Part(row) for row in inside]

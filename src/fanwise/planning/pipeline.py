@@ -34,6 +34,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
+from fanwise.errors import ArgumentError
 from fanwise.network.branches import ResidualStructure, structure_of
 from fanwise.network.chains import chains_of
 from fanwise.network.fluctuations import width_of
@@ -55,6 +56,7 @@ from fanwise.planning.plan import Plan
 from fanwise.planning.rows import Row
 from fanwise.planning.rules import Parameter, Rule
 from fanwise.policies.base import Changes, Policy
+from fanwise.policies.bases import shape_of
 from fanwise.policies.scores import shrink_queries
 
 UNUSED_REASON = "not used in the forward pass: left as it is"
@@ -170,6 +172,7 @@ def plan_traced(
         ),
         predicted=predicted,
         trained=kept.trained,
+        shape=_shape(structure, trainable),
     )
 
 
@@ -209,6 +212,13 @@ def _structure(trace: Trace) -> ResidualStructure:
     uses = {i: contraction.use for i, contraction in contractions}
     structure = structure_of(trace.graph, parameters, logits)
     return replace(structure, chains=chains_of(trace.graph, parameters, uses))
+
+
+def _shape(structure: ResidualStructure, uses: Mapping[str, Use]) -> tuple[float, float] | None:
+    try:
+        return shape_of(structure, uses)
+    except ArgumentError:
+        return None
 
 
 def _findings(

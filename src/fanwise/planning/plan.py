@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from hashlib import blake2b
 from importlib.metadata import version
 from os import PathLike
@@ -29,6 +30,9 @@ class Plan:
         trained: that the weights look trained and will be replaced, in a sentence; else empty.
         predicted: the rms of each kernel's output and of its gradient, in execution order.
         buffers: names of the model's buffers that had no values when this was planned.
+        tied: further names of parameters that the model uses in several places, each with the name
+            of its row.
+        shape: the model's width and depth, as base shapes are given; None where it isn't seen.
     """
 
     rows: tuple[Row, ...]
@@ -38,6 +42,8 @@ class Plan:
     predicted: tuple[Prediction, ...] = ()
     trained: str = ""
     buffers: tuple[str, ...] = ()
+    tied: tuple[tuple[str, str], ...] = ()
+    shape: tuple[float, float] | None = None
     version: ClassVar[int] = 3
 
     def __getitem__(self, name: str) -> Row:
@@ -76,6 +82,8 @@ class Plan:
                 "trained": self.trained,
                 "predicted": [asdict(prediction) for prediction in self.predicted],
                 "buffers": self.buffers,
+                "tied": dict(self.tied),
+                "shape": self.shape,
             },
             indent=indent,
         )
@@ -136,6 +144,8 @@ class Plan:
                 tuple(Prediction(**prediction) for prediction in data["predicted"]),
                 data["trained"],
                 tuple(data["buffers"]),
+                tuple(data.get("tied", {}).items()),
+                None if data.get("shape") is None else (data["shape"][0], data["shape"][1]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArgumentError(f"this is no fanwise plan: {error!r}") from None
@@ -150,8 +160,14 @@ def plan_digest(plan: Plan, seed: int, how: object) -> bytes:
         how: whatever else it depends on; its `repr` counts.
     """
     rows = json.dumps([row.to_dict() for row in plan.rows])
-    what = repr((version("fanwise"), seed, rows, how))
+    what = repr((_version(), seed, rows, how))
     return blake2b(what.encode(), digest_size=16).digest()
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    """Return the package's version, which is a file on disk."""
+    return version("fanwise")
 
 
 def _drawn_values(row: Row) -> tuple[object, ...]:

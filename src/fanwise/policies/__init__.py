@@ -24,6 +24,7 @@ from fanwise.policies.papers import (
     ZerO,
 )
 from fanwise.policies.parametrizations import CompleteP, DepthMuP, Everett, MuP, Spectral
+from fanwise.policies.unit_scaled import UMuP
 
 __all__ = [
     "GPT2",
@@ -50,6 +51,7 @@ __all__ = [
     "Spectral",
     "SubLN",
     "TFixup",
+    "UMuP",
     "Wang2",
     "ZerO",
     "get",

@@ -26,6 +26,7 @@ from fanwise.policies.papers import (
     ZerO,
 )
 from fanwise.policies.parametrizations import CompleteP, DepthMuP, Everett, MuP, Spectral
+from fanwise.policies.unit_scaled import UMuP
 from fanwise.schemes.distributions import Normal
 
 MAX_DRIFT = 3.0
@@ -169,6 +170,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "depth_mup": DepthMuP,
     "spectral": Spectral,
     "everett": Everett,
+    "u_mup": UMuP,
 }
 """Policies that need no argument, by name."""
 

@@ -146,12 +146,12 @@ def hidden_kernels(structure: ResidualStructure, uses: Uses) -> list[str]:
 
 
 def stream_width(structure: ResidualStructure, uses: Uses) -> float:
-    """Return the width of the residual stream: the fan_out of a branch's last kernel."""
+    """Return the width of the residual stream: the units that a branch's last kernel puts out."""
     for branch in structure.branches:
         for contraction, _ in branch.last:
             use = uses.get(structure.parameters[contraction])
-            if use is not None and use.fans is not None:
-                return use.fans.fan_out
+            if use is not None and use.widths is not None:
+                return use.widths[1]
     raise ArgumentError("the width of this model's residual stream isn't known: use rules.")
 
 

@@ -12,7 +12,7 @@ from fanwise.signal.cut_off import cut_off
 from fanwise.signal.dead_branches import DeadBranches, dead_branches
 from fanwise.signal.dead_units import dead
 from fanwise.signal.drowned import drowned
-from fanwise.signal.hot_head import LARGE_WEIGHTS, hot_head
+from fanwise.signal.hot_head import LARGE_WEIGHTS, hot_head, squashed_logits
 from fanwise.signal.identical import identical
 from fanwise.signal.norms_of_one import norm_of_one
 from fanwise.signal.not_finite import not_finite as first_not_finite
@@ -102,6 +102,8 @@ def _verdicts(signal: Signal, redraw: str, *, trained: bool) -> list[Verdict]:
     branches = dead_branches(signal, redraw)
     cut = cut_off(signal, branches.parameters if branches else (), redraw)
     certain = [each.verdict for each in cut if each.reason != CutReason.FLAT]
+    squashed = squashed_logits(signal)
+    twice = [] if squashed is None else [squashed]
     ones = norm_of_one(signal)
     if ones is not None:
         return [ones]
@@ -112,17 +114,17 @@ def _verdicts(signal: Signal, redraw: str, *, trained: bool) -> list[Verdict]:
         and not trained
         and not any(v.where == state.where or v.where.startswith(f"{state.where}.") for v in found)
     ):
-        return [*certain, state]
+        return [*twice, *certain, state]
     if trained:
-        return said_of_trained([*certain, *found])
+        return [*twice, *said_of_trained([*certain, *found])]
     outside = _outside(signal, found, redraw)
     if outside is not None:
-        return [*certain, outside, *(v for v in found if v.kind == Kind.IDENTICAL)]
+        return [*twice, *certain, outside, *(v for v in found if v.kind == Kind.IDENTICAL)]
     if any(each.reason == CutReason.ZEROS for each in cut):
         found = [v for v in found if v.kind == Kind.IDENTICAL]
     if not found:
         certain = [each.verdict for each in cut]
-    return [*certain, *found]
+    return [*twice, *certain, *found]
 
 
 def _outside(signal: Signal, found: list[Verdict], redraw: str) -> Verdict | None:
@@ -177,8 +179,9 @@ def _causes(signal: Signal, redraw: str, branches: DeadBranches | None) -> list[
     copies = identical(signal, redraw)
     if copies is not None:
         # Where all units are alike, so are a mean and a wrong scale explained.
-        units = any(t.within == "units" for t in signal.twins)
-        found = [v for v in found if v.where != copies.where or not units]
+        constants = [t.parameters[0] for t in signal.twins if t.within == "units"]
+        explained = {signal.where(name) for name in constants}
+        found = [v for v in found if v.where not in explained]
         found.append(copies)
     return found
 

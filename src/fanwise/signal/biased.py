@@ -11,7 +11,8 @@ from fanwise.signal.saturated import starts_as_gate
 from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict, Weights
 
 LARGE_MEAN = 2.5
-"""|mean| over spread of a kernel's output, over all units and samples, from which it is biased."""
+"""|mean| over spread of a kernel's output, over all units and samples, from which it is biased:
+there 99 % of normal values have one sign, so that a rectifier is linear or shut."""
 LARGE_SHIFT = 0.2
 """The same for the part of that mean which the weights' own mean makes."""
 SIGNIFICANT = 6.0
@@ -23,7 +24,8 @@ EQUAL_INPUTS = 1.0 - 1e-6
 
 
 LARGE_NORM_BIAS = 5.0
-"""Mean of a normalization's bias over its scale from which it is biased."""
+"""Mean of a normalization's bias over its scale from which it is biased: of normal values three in
+ten million have the other sign."""
 LARGE_SET, LARGE_SUM = 8, 10.0
 """Elements of a sum, and its rms, from which its size is named as the cause."""
 
@@ -154,6 +156,12 @@ def summed_set(signal: Signal) -> Verdict | None:
     return None
 
 
+def is_shifted(weights: Weights) -> bool:
+    """Return whether the mean of a kernel's entries differs from zero by more than chance."""
+    w = weights.moments
+    return abs(w.mean) * math.sqrt(weights.size) >= SIGNIFICANT * w.spread > 0.0
+
+
 def _shift_by_weights(layer: Layer, weights: Weights | None) -> float:
     """Return the mean that the weights' own mean makes, over the output's spread; 0 if by chance.
 
@@ -162,6 +170,6 @@ def _shift_by_weights(layer: Layer, weights: Weights | None) -> float:
     if weights is None or weights.fans is None or layer.input is None or not layer.input.rms:
         return 0.0
     w = weights.moments
-    if w.spread == 0 or abs(w.mean) * math.sqrt(weights.size) < SIGNIFICANT * w.spread:
+    if not is_shifted(weights):
         return 0.0
     return math.sqrt(weights.fans.fan_in) * w.mean / w.spread * layer.input.mean / layer.input.rms

@@ -69,6 +69,25 @@ def hot_head(signal: Signal, outliers: Outliers | None, redraw: str) -> Verdict 
     return Verdict(Kind.HOT_HEAD, Direction.NONE, where, cause, fix, confidence, after)
 
 
+def squashed_logits(signal: Signal) -> Verdict | None:
+    """Return the verdict on logits that went through a softmax or a sigmoid before the loss's own.
+
+    They lie in [0, 1]: the loss can't fall below log(1 + (C − 1)/e), or below log(1 + 1/e).
+    """
+    output = signal.output
+    if output is None or not output.squashed:
+        return None
+    heads = [x for x in signal.layers if x.is_head] or signal.layers
+    lowest = math.log(1.0 + (output.classes - 1.0) / math.e)
+    cause = (
+        f"The loss takes a {output.squashed}'s output for logits, and squashes it again: between 0 "
+        f"and 1 there is no loss below {lowest:.3g}, and chance's is {output.chance:.3g}."
+    )
+    fix = f"Hand the loss what goes into the {output.squashed}."
+    where = heads[-1].name if heads else ""
+    return Verdict(Kind.SATURATED, Direction.NONE, where, cause, fix, 1.0)
+
+
 def _is_hot(output: Output) -> bool:
     if output.kind == LossKind.SQUARED_ERROR:
         return output.loss > HOT_SQUARED_ERROR * output.chance

@@ -12,8 +12,8 @@ def norm_of_one(signal: Signal) -> Verdict | None:
         return None
     where = signal.norms_of_one[0]
     cause = (
-        f"{where or 'The model'} normalizes over a single value: less its mean that is 0, so its "
-        "output is its bias, whatever goes in, and nothing before it gets a gradient."
+        f"{where or 'The model'} normalizes over a single value: less its mean that is 0, over its "
+        "own size it is ±1. Nothing else is left, and nothing before it gets a gradient."
         f"{how_many(signal.norms_of_one, 'normalizations')}"
     )
     fix = "Take it out, or let it normalize over more: fewer groups, or the axis of the features."

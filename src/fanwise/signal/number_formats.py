@@ -1,6 +1,6 @@
 """Formats of low precision, and how many entries are looked at to see what they can't hold."""
 
-MOST_CHECKED = 1 << 16
+MOST_CHECKED = 1 << 14
 """Most entries, evenly spaced, of which the share outside a format is counted."""
 # Maximum number and smallest subnormal: IEEE 754 binary16; bfloat16; OCP float8 E4M3.
 NUMBER_FORMATS = {

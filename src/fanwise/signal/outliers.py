@@ -21,6 +21,11 @@ TOO_LARGE = 2.5
 """From this factor above the common rule on a kernel is an outlier."""
 TOO_SMALL = 4.0
 """From this factor below it on: frameworks count fans so differently that less says nothing."""
+BEFORE_A_NORM = 16.0
+"""Either factor for a kernel whose output is normalized: its scale then only sets how large a step
+is beside it. In `benchmarks/diagnosis/before_norms.py` SGD ends at 0.35 to 0.47 for any factor
+from 1/30 to 30; Adam at 0.09 to 0.13 for 1 to 30, at 0.18 for 1/3, as libraries draw, 0.19 for 1/8
+and 0.22 for 1/30."""
 AS_PLANNED = 2.2
 """Within this factor of the plan a kernel is sound whatever the others do."""
 AS_ENTRIES = 1.5
@@ -29,6 +34,17 @@ ONE_RULE = 1.25
 """Kernels within this factor of one another follow one rule."""
 PLAUSIBLE = (0.02, 3.0)
 """Scales, by the plan, of a rule that a model may follow and train: GPT-2's 0.02 is the lowest."""
+
+
+def _longer_side(weights: Weights) -> int:
+    """Return the number of a kernel's units, or of the entries of one, whichever is larger.
+
+    An orthogonal matrix of m × n entries has min(m, n) unit vectors, so a mean square of 1/max.
+    """
+    axes = list(zip(weights.layout, weights.shape, strict=False))
+    units = math.prod(n for axis, n in axes if axis == "O") if "O" in weights.layout else 0
+    units = units or (weights.shape[0] if weights.shape else 1)
+    return max(units, weights.size // max(units, 1), 1)
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,7 @@ SCALE_RULES = (
     PLANNED,
     ScaleRule("1/√fan_in", lambda w: w.fans.fan_in**-0.5 if w.fans else None),
     ScaleRule("1/√fan_out", lambda w: w.fans.fan_out**-0.5 if w.fans else None),
+    ScaleRule("orthogonal, 1/√ of the longer side", lambda w: _longer_side(w) ** -0.5),
     ScaleRule("1/√(fan_in + fan_out)", lambda w: sum(w.fans) ** -0.5 if w.fans else None),
     ScaleRule("one deviation for all", lambda w: 1.0 if w.fans else None),
 )
@@ -98,11 +115,14 @@ def outliers_of(signal: Signal) -> Outliers | None:
         factor, own = w.moments.rms / expected, w.scale or 0.0
         # By chance: log of an rms over n normal entries has deviation 1/√(2n).
         noise = margin * math.exp(2.0 / math.sqrt(2.0 * max(w.size, 1)))
-        off = factor < 1.0 / (TOO_SMALL * noise) or factor > TOO_LARGE * noise
+        layer = signal.layer_of(w.name)
+        large, small = TOO_LARGE, TOO_SMALL
+        if layer is not None and layer.follows.kind == NeighbourKind.NORMALIZED:
+            large = small = BEFORE_A_NORM
+        off = factor < 1.0 / (small * noise) or factor > large * noise
         relative = own / usual
         off = off and not 0.5 < relative < 2.0 and not 1.0 / AS_PLANNED <= own <= AS_PLANNED
         off = off and (factor > 1.0) == (own > 1.0)  # else the others are off, by the plan
-        layer = signal.layer_of(w.name)
         ends = w.name in weaker or (layer is not None and layer.may_start_at_zero)
         small_start = factor < 1.0 and ends
         if off and not small_start:

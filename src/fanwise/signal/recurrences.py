@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
+from statistics import median
 
 from fanwise.network.uses import Role
 from fanwise.signal.phrases import redraw_all
-from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict, Weights
+from fanwise.signal.values import Direction, Kind, Layer, ResidualSum, Signal, Verdict, Weights
 
 FEWEST_STEPS = 20
 """Steps from which a recurrence's factor a step counts."""
 SMALLEST_RECURRENCE, LARGEST_RECURRENCE = 0.35, 1.6
 """Scales of a recurrent kernel, over that of an orthogonal one, between which models train:
 PyTorch's uniform start has 0.58, He's normal one 1.41."""
+GROWS, MOST_GROWTH = 1.01, 1e3
+"""Factor a step from which a state without a kernel grows geometrically, and how far it may: one
+that only sums grows as the root of its steps, or as their number."""
 FORGETS = 0.02
-"""The share of its state that a gate keeps a step, below which a recurrence remembers nothing."""
+"""The share of its state that a gate keeps a step, below which a recurrence remembers nothing:
+two steps later 4·10⁻⁴ of it is left."""
 
 
 def recurrence(signal: Signal, redraw: str) -> Verdict | None:
@@ -33,17 +39,43 @@ def recurrence(signal: Signal, redraw: str) -> Verdict | None:
             own = w.role == Role.RECURRENCE and w.name.startswith(f"{layer.module}.")
             if own and w.scale and not SMALLEST_RECURRENCE < w.scale < LARGEST_RECURRENCE:
                 return _off_scale(layer, w, redraw)
+    for run in _states_by_hand(signal.sums):
+        kept = median(b.branch / a.rms for a, b in pairwise(run))
+        if kept < FORGETS or (kept > GROWS and run[-1].rms > MOST_GROWTH * run[0].rms):
+            return _by_factor(signal, run, kept)
     return None
+
+
+def _states_by_hand(sums: Sequence[ResidualSum]) -> Iterator[list[ResidualSum]]:
+    """Yield the sums of each recurrence h ← a·h + u without a kernel, over enough steps."""
+    for (_, parameters, layers), run in groupby(sums, lambda s: (s.name, s.parameters, s.layers)):
+        steps = list(run)
+        if parameters and not layers and len(steps) >= FEWEST_STEPS and all(s.rms for s in steps):
+            yield steps
+
+
+def _by_factor(signal: Signal, run: Sequence[ResidualSum], kept: float) -> Verdict:
+    name, grows = run[0].parameters[0], kept > 1
+    cause = f"{name} multiplies a state by {kept:.3g} in each of {len(run)} steps: "
+    if grows:
+        cause += f"it grows from {run[0].rms:.3g} to {run[-1].rms:.3g}."
+    else:
+        cause += "it remembers nothing, and no gradient reaches what came before."
+    fix = "Keep it below 1, as exp(−exp(·)) or a sigmoid does, and near it: 0.9 to 0.999."
+    after = "The state would then keep its size, and its past."
+    kind = Kind.EXPLODING if grows else Kind.VANISHING
+    direction = Direction.BOTH if grows else Direction.BACKWARD
+    return Verdict(kind, direction, signal.where(name), cause, fix, 0.9, after)
 
 
 def carries(calls: Sequence[Layer]) -> bool:
     """Return whether a kernel that runs over its own output, call by call, has a fair scale.
 
-    Over many steps the gradient of the last state still vanishes, as it does in PyTorch's own
-    recurrences at their start; they train.
+    The gradient of the last state still vanishes then, as it does in PyTorch's own recurrences at
+    their start; they train.
     """
     first = calls[0]
-    if len(calls) < FEWEST_STEPS or first.fans is None or first.fans.fan_in != first.fans.fan_out:
+    if first.fans is None or first.fans.fan_in != first.fans.fan_out:
         return False
     scale = first.weight_rms * math.sqrt(first.fans.fan_in)
     return SMALLEST_RECURRENCE < scale < LARGEST_RECURRENCE

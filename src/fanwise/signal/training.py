@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fanwise.network.evenness import looks_trained
 from fanwise.network.uses import Role
+from fanwise.signal.biased import is_shifted
 from fanwise.signal.values import Kind, Signal, Verdict
 
-STRUCTURED = 6.0
-"""Standard errors from which rows and columns differ more than a draw's (`Weights.structure`)."""
-STRUCTURED_SHARE = 0.2
-"""Share of the kernels that do so from which a model has learned: wide ones hardly change."""
 VARIED = 3e-3
 """Relative deviation of a scale's entries from which they differ: above float32's rounding."""
 FEWEST_SCALES = 8
@@ -36,15 +34,21 @@ MENDS: dict[Kind, str] = {
 def has_learned(signal: Signal) -> bool:
     """Return whether the weights say that the model has been trained.
 
-    Some kernels have rows and columns that differ more than independent entries do, or most
-    normalizations' scales, which start as one constant, have entries that differ.
+    Some of the kernels, or of those that aren't frozen, have structure that no draw leaves, or most
+    normalizations' scales, which start as one constant, have entries that differ, or the entries
+    of some kernels have a positive mean and those of others a negative one: a distribution that
+    isn't centred, or is sampled coarsely, shifts all to one side.
     """
-    measured = [w.structure for w in signal.weights if w.structure is not None]
+    known = [w for w in signal.weights if w.structure is not None]
+    by_kernels = any(
+        looks_trained([w.structure or 0.0 for w in some])
+        for some in (known, [w for w in known if w.gradient_rms is not None])
+    )
     scales = [w for w in signal.weights if w.role == Role.SCALE and w.size >= FEWEST_SCALES]
     varied = [w for w in scales if w.moments.spread > VARIED * w.moments.rms]
-    structured = [s for s in measured if s > STRUCTURED]
-    by_kernels = bool(structured) and len(structured) >= STRUCTURED_SHARE * len(measured)
-    return by_kernels or 2 * len(varied) > len(scales)
+    kernels = [w for w in signal.weights if w.fans is not None and w.gradient_rms is not None]
+    sides = {w.moments.mean > 0 for w in kernels if is_shifted(w)}
+    return by_kernels or 2 * len(varied) > len(scales) or len(sides) == 2
 
 
 def said_of_trained(verdicts: list[Verdict]) -> list[Verdict]:

@@ -6,7 +6,8 @@ from fanwise.network.uses import NeighbourKind, StepName
 from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict
 
 LARGE_INPUT = 20.0
-"""The rms of the model's input from which it isn't normalized."""
+"""The rms of the model's input from which it isn't normalized: standardized features have 1, logs
+of counts and of prices less than 15, images' bytes about 130."""
 SMALL_INPUT = 1.0 / 20.0
 """The rms below which it isn't, where a bias outweighs what is left of it."""
 

@@ -333,6 +333,8 @@ class Output:
         kind: what the loss compares.
         mean: of the entries.
         target_mean: of the targets, where they are numbers.
+        squashed: "softmax" or "sigmoid" where the entries that a loss takes for logits went through
+            one already; "" elsewhere.
     """
 
     rms: float
@@ -344,6 +346,7 @@ class Output:
     kind: LossKind = LossKind.CROSS_ENTROPY
     mean: float = 0.0
     target_mean: float = 0.0
+    squashed: str = ""
 
 
 @dataclass(frozen=True)
@@ -406,10 +409,18 @@ class Cut:
 
 @dataclass(frozen=True)
 class EmbeddingTerm:
-    """One term of a sum of embeddings: its table, "" for constant positions, and its rms."""
+    """One term of a sum of embeddings.
+
+    Attributes:
+        parameter: its table, a parameter that is added as it is, or the kernel that makes it of the
+            data, as of an image's patches; "" for constant positions.
+        rms: √E[x²] of it.
+        source: which of these it is.
+    """
 
     parameter: str
     rms: float
+    source: Literal["table", "parameter", "kernel", "constant"] = "table"
 
 
 @dataclass(frozen=True)

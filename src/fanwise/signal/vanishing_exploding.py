@@ -67,10 +67,19 @@ def vanishing_exploding(
     for run in (first_calls, *_recurrences(layers)):
         found = _find(run, outliers if run is first_calls else None)
         if run is not first_calls and carries(run):
-            found = [each for each in found if each.kind == Kind.EXPLODING]
+            found = [each for each in found if not _starts_so(each, run)]
         if found:
             return [_verdict(each, run, redraw) for each in found]
     return []
+
+
+def _starts_so(found: Drift, calls: Sequence[Layer]) -> bool:
+    """Return whether a recurrence of fair scale starts with this drift, and trains.
+
+    What it remembers fades over many steps; over few it must still be there.
+    """
+    fades = found.direction == Direction.BACKWARD or len(calls) >= FEWEST_STEPS
+    return found.kind == Kind.VANISHING and fades
 
 
 def _first_calls(layers: Sequence[Layer]) -> list[Layer]:
@@ -187,7 +196,7 @@ def _without_outliers(
 def _verdict(found: Drift, layers: Sequence[Layer], redraw: str) -> Verdict:
     order = found.layers
     start = _start(found)
-    first = _first_off_plan(layers)
+    first = _first_off_plan(layers) if _by_weights(layers, found.line.rate) else None
     if first is not None:  # the weights are the cause: where they begin to be off
         order, start = list(layers), first
     start = min(start, len(order) - 1)
@@ -199,12 +208,15 @@ def _verdict(found: Drift, layers: Sequence[Layer], redraw: str) -> Verdict:
     return Verdict(found.kind, found.direction, where, cause, fix, confidence, after)
 
 
+def _by_weights(layers: Sequence[Layer], rate: float) -> bool:
+    """Return whether most weights are off the plan to the side to which a signal drifts."""
+    scales = _scales(layers)
+    return bool(scales) and is_off_plan(median(scales)) and (median(scales) > 1) == (rate > 1)
+
+
 def _first_off_plan(layers: Sequence[Layer]) -> int | None:
     """Return the first layer after the first whose weights lie off the plan, if most do."""
-    scales = _scales(layers)
-    typical = median(scales) if scales else None
-    if typical is None or not is_off_plan(typical):
-        return None
+    typical = median(_scales(layers))
     least = 0.5 * abs(math.log(typical))
     for i, layer in enumerate(layers[1:], start=1):
         own = math.log(layer.scale) if layer.scale else 0.0

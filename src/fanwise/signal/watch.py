@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +14,8 @@ from fanwise.signal import Signal
 
 log = logging.getLogger("fanwise")
 
+Log = Callable[[int, dict[str, float]], object]
+"""A logger of one's own, called with a step and its scalars by name."""
 DEFECTS = "fanwise/defects"
 """The name of the number of verdicts."""
 
@@ -116,3 +119,25 @@ class TensorBoard:
         if self.writer is not None:
             self.loggers.hand("TensorBoard", self.writer.close)
             self.writer = None
+
+
+class Outlets:
+    """Where a callback's numbers go beside its trainer's own logs: a folder, a function, or both.
+
+    Args:
+        folder: where TensorBoard's file goes; without it none is written.
+        log: called with (step, scalars by name).
+    """
+
+    def __init__(self, folder: str | Path | None = None, log: Log | None = None) -> None:
+        self.board, self.log, self.loggers = TensorBoard(folder), log, Loggers()
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Write these scalars at this step; nothing where there are none."""
+        self.board.write(step, scalars)
+        if self.log is not None and scalars:
+            self.loggers.hand("log", partial(self.log, step, scalars))
+
+    def close(self) -> None:
+        """Close TensorBoard's file."""
+        self.board.close()

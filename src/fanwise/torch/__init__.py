@@ -8,6 +8,7 @@
 - `calibrate`: scale each kernel until its outputs have a given deviation.
 - `compare`: train a model from several starts, and say which trains better.
 - `transfer`: whether layers, and what training changes, are as large at every width and depth.
+- `measure_drift`: how far the best learning rate moves with width and depth.
 - `coordinate_check`: whether the size of what each layer puts out depends on the width.
 - `fanwise.torch.init`: a drop-in for `torch.nn.init`, a module.
 """
@@ -19,12 +20,13 @@ need_framework("torch")  # before what imports it
 from fanwise.planning.rules import Rule  # noqa: E402
 from fanwise.torch._draw import draw  # noqa: E402
 from fanwise.torch.comparing.compare import compare  # noqa: E402
+from fanwise.torch.comparing.drift import measure_drift  # noqa: E402
 from fanwise.torch.comparing.transfer import transfer  # noqa: E402
 from fanwise.torch.measuring.calibration import calibrate  # noqa: E402
 from fanwise.torch.measuring.coordinates import coordinate_check  # noqa: E402
 from fanwise.torch.measuring.measure import measure  # noqa: E402
 from fanwise.torch.planning.plan import Plan, init_, plan  # noqa: E402
-from fanwise.torch.writing.stream import write_checkpoint  # noqa: E402
+from fanwise.torch.writing.checkpoint import write_checkpoint  # noqa: E402
 
 __all__ = [
     "Plan",
@@ -35,6 +37,7 @@ __all__ = [
     "draw",
     "init_",
     "measure",
+    "measure_drift",
     "plan",
     "transfer",
     "write_checkpoint",

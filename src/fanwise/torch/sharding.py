@@ -293,13 +293,11 @@ def check_agreement(tensors: Iterable[Any], digest: bytes) -> None:
     for mesh in dict.fromkeys(tensor.device_mesh for tensor in tensors):
         if mesh.get_coordinate() is None:
             continue
-        least = torch.tensor(own, dtype=torch.int64, device=mesh.device_type)
-        most = least.clone()
+        halves = torch.tensor(own, dtype=torch.int64, device=mesh.device_type)
+        least = torch.stack([halves, ~halves])  # ~x turns the order round, so this finds the most
         for axis in range(mesh.ndim):  # after the last, of all ranks of the mesh
-            group = mesh.get_group(axis)
-            dist.all_reduce(least, dist.ReduceOp.MIN, group=group)
-            dist.all_reduce(most, dist.ReduceOp.MAX, group=group)
-        if not torch.equal(least, most):
+            dist.all_reduce(least, dist.ReduceOp.MIN, group=mesh.get_group(axis))
+        if not torch.equal(least[0], ~least[1]):
             raise ModelError(
                 "the ranks of the mesh don't agree on what to draw: give each the same seed, the "
                 "same plan and the same version of fanwise (check_ranks=False skips this check)."

@@ -20,9 +20,9 @@ from transformers import (
 from transformers.trainer_callback import CallbackHandler
 
 from fanwise.report.shown import ShownSignal
-from fanwise.signal.watch import Loggers, TensorBoard, TrainingWatch
+from fanwise.signal.watch import Log, Outlets, TrainingWatch
 from fanwise.torch.undisturbed import Inputs
-from fanwise.torch.watched import measure_on_its_device
+from fanwise.torch.watched import is_measured_here, measure_on_its_device
 
 
 class SignalCallback(TrainerCallback):
@@ -30,8 +30,8 @@ class SignalCallback(TrainerCallback):
 
     Numbers go to every callback of the trainer's that logs, those of `report_to` and any other, but
     for what prints; one that fails is said once, and training goes on. One process measures, with
-    its own copy of the model: where a forward pass needs the others (sharded parameters,
-    synchronized batch norms) it can't.
+    its own copy of the model; where weights are sharded all do, each with the whole model for as
+    long. Where a forward pass needs the others (synchronized batch norms) it can't.
 
     Args:
         inputs: the batch that the model is measured on, such as ``{"input_ids": …}``; always the
@@ -39,6 +39,7 @@ class SignalCallback(TrainerCallback):
         every: optimizer steps between two measurements.
         folder: where a TensorBoard file of fanwise's own goes; by default there is one only where
             the trainer reports nowhere, ``runs/fanwise`` in its `output_dir`.
+        log: called with (step, scalars by name), beside what the trainer reports to.
         how: `loss` and `rules`, as for `fanwise.torch.measure`.
 
     >>> callback = SignalCallback({"input_ids": tokens}, every=100)  # doctest: +SKIP
@@ -46,11 +47,17 @@ class SignalCallback(TrainerCallback):
     """
 
     def __init__(
-        self, inputs: Inputs, *, every: int = 1000, folder: str | Path | None = None, **how: Any
+        self,
+        inputs: Inputs,
+        *,
+        every: int = 1000,
+        folder: str | Path | None = None,
+        log: Log | None = None,
+        **how: Any,
     ) -> None:
         self.watch: TrainingWatch[ShownSignal] = TrainingWatch(every)
         self.inputs, self.how = inputs, how
-        self.board, self.loggers = TensorBoard(folder), Loggers()
+        self.outlets = Outlets(folder, log)
 
     @property
     def history(self) -> list[tuple[int, ShownSignal]]:
@@ -65,8 +72,9 @@ class SignalCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Measure before the first step."""
-        if self.board.folder is None and args.output_dir and not self._logging():
-            self.board.folder = Path(args.output_dir) / "runs" / "fanwise"
+        board, reported = self.outlets.board, self.outlets.log is not None or self._logging()
+        if board.folder is None and args.output_dir and not reported:
+            board.folder = Path(args.output_dir) / "runs" / "fanwise"
         self._measure(args, state, control, kwargs)
 
     def on_step_end(
@@ -87,7 +95,7 @@ class SignalCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Close TensorBoard's file."""
-        self.board.close()
+        self.outlets.close()
 
     def _measure(
         self,
@@ -96,16 +104,18 @@ class SignalCallback(TrainerCallback):
         control: TrainerControl,
         given: dict[str, Any],
     ) -> None:
-        if not state.is_world_process_zero:
-            return
         step, model = state.global_step, given["model"]
+        if not is_measured_here(model, first=state.is_world_process_zero):
+            return
         how = {"trained": step > 0 or None, **self.how}
         found = self.watch.step(step, lambda: self._signal(model, how))
+        if not state.is_world_process_zero:
+            return
         if found:
             for each in self._logging():
                 send = partial(each.on_log, args, state, control, logs=dict(found), **given)
-                self.loggers.hand(type(each).__name__, send)
-        self.board.write(step, found)
+                self.outlets.loggers.hand(type(each).__name__, send)
+        self.outlets.write(step, found)
 
     def _signal(self, model: nn.Module, how: dict[str, Any]) -> ShownSignal:
         return measure_on_its_device(model, self.inputs, **how)

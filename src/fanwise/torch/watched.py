@@ -10,7 +10,13 @@ from torch import nn
 from fanwise.report.shown import ShownSignal
 from fanwise.torch.internals import tree_map_only
 from fanwise.torch.measuring.measure import measure
+from fanwise.torch.measuring.ranks import is_shared
 from fanwise.torch.undisturbed import Inputs
+
+
+def is_measured_here(model: nn.Module, *, first: bool) -> bool:
+    """Return whether this rank measures: the first alone, or all where the weights are sharded."""
+    return first or is_shared(model)
 
 
 def measure_on_its_device(model: nn.Module, inputs: Inputs, **how: Any) -> ShownSignal:

@@ -186,7 +186,8 @@ def test_a_plan_scales_the_optimizer_s_own_weight_decay_and_epsilon():
 
     compare(starts=("own", "mup"), optimizer=optimizer, rate=0.01, seeds=1)
     groups = next(p for p in seen if isinstance(p[0], dict))
-    assert {group["eps"] for group in groups} == {1e-6}
+    # 16 units, of base 128: the output holds its factor of 8, with an eighth of the ε.
+    assert {group["eps"] for group in groups} == {1e-6, 1e-6 / 8}
     assert [g["lr"] * g["weight_decay"] for g in groups] == pytest.approx([0.003] * len(groups))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -14,6 +16,8 @@ from torch import nn  # noqa: E402
 import fanwise.torch as fwt  # noqa: E402
 from fanwise import policies  # noqa: E402
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
+from fanwise.policies import parametrizations  # noqa: E402
+from fanwise.policies.scaling import Residual  # noqa: E402
 
 CLASSES = 8
 X = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
@@ -106,14 +110,11 @@ def test_one_rate_that_isn_t_scaled_is_named():
     assert not found.passed
 
 
-def test_what_the_code_multiplies_counts():
+def test_what_the_code_multiplies_counts(monkeypatch):
     """Branches that the code multiplies by 1 whatever the depth, and a plan that thinks it does."""
-
-    class Trusting(policies.CompleteP):
-        def _residual_factors(self, structure, uses):
-            return {}, [], []
-
-    found = check(Trusting(32, 2), depths=DEPTHS, seeds=1)
+    nothing = Residual({}, [], [])
+    monkeypatch.setattr(parametrizations, "residual_factors", lambda *_: nothing)
+    found = check(policies.CompleteP(32, 2), depths=DEPTHS, seeds=1)
     assert any(text.startswith("residual stream grows as depth") for text in found.problems)
 
 
@@ -174,3 +175,54 @@ def test_misuse():
         check("mup", build=lambda width, depth: Net(width, depth), widths=WIDTHS)
     with pytest.raises(ModelError, match="isn't finite after"):
         check("none", widths=WIDTHS, rate=1e30)
+
+
+def peak_of(run):
+    """Return the most memory that PyTorch held while this ran, in bytes."""
+    from torch.profiler import ProfilerActivity, profile
+
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        run()
+    events = seen.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    return max(itertools.accumulate(size for _, size in changes))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_peak_is_that_of_the_largest_model_s_own_step():
+    x = torch.randn(256, 6)
+
+    def large(width, depth):
+        return Net(width, depth), x, lambda y: y.square().mean()
+
+    def own():
+        model, inputs, loss = large(512, 4)
+        optimizer = torch.optim.AdamW(model.parameters())
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss(model(inputs)).backward()
+            optimizer.step()
+
+    how = {"widths": (128, 256, 512), "depths": (4,), "steps": (1, 3), "seeds": 1}
+    found = peak_of(lambda: fwt.transfer(large, policy="mup", **how))
+    assert found <= 1.2 * peak_of(own)
+
+
+def test_what_no_row_draws_is_as_at_the_start_where_changes_are_taken():
+    """A bias that a rule of the model keeps, and that training moves, has its first value again."""
+
+    def kept(width, depth):
+        model = Net(width, depth)
+        nn.init.constant_(model.first.bias, 0.5)
+        return model, X, loss
+
+    found = fwt.transfer(kept, policy="mup", widths=(8, 16, 32), depths=(1,), steps=(1, 9), seeds=1)
+    first = [x for x in found.layers if x.layer == "first"]
+    plain = fwt.transfer(
+        build, policy="mup", widths=(8, 16, 32), depths=(1,), steps=(1, 9), seeds=1
+    )
+    other = [x for x in plain.layers if x.layer == "first"]
+    assert first[0].size != other[0].size
+    assert all(abs(x.change.exponent) < 0.3 for x in first[1:])

@@ -216,3 +216,35 @@ def test_module_by_module_as_fsdp1_hands_them_over(planned):
         plan.apply(module, seed=0, prefix=prefix, only=own)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, whole[name]), name
+
+
+class Tied(nn.Module):
+    """A table that is the head's kernel too, as a pipeline's last stage has it alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.hidden = nn.Embedding(20, 16, padding_idx=0), nn.Linear(16, 16)
+        self.head = nn.Linear(16, 20)
+        self.head.weight = self.table.weight
+
+    def forward(self, ids):
+        return self.head(torch.relu(self.hidden(self.table(ids))))
+
+
+def test_a_stage_has_a_tied_weight_by_its_own_name():
+    ids = torch.randint(0, 20, (4, 6))
+    plan = fwt.plan(Tied(), ids)
+    assert plan.tied == (("head.weight", "table.weight"),)
+    plan = fwt.Plan.from_json(plan.to_json())
+    whole = plan.apply(Tied(), seed=0)
+    for _ in range(2):  # of a stage that has been drawn too
+        stage = nn.Linear(16, 20)
+        plan.apply(stage, seed=0, prefix="head.")
+        assert torch.equal(stage.weight, whole.head.weight)
+        assert not stage.weight[0].any()  # the padding's row
+        assert torch.equal(stage.bias, whole.head.bias)
+    weight = nn.Linear(16, 20, bias=False)
+    plan.apply(weight, seed=0, prefix="head.", only=["head.weight"])
+    assert torch.equal(weight.weight, whole.head.weight)
+    both = plan.apply(Tied(), seed=0, only=["table.weight"])
+    assert torch.equal(both.head.weight, whole.head.weight)

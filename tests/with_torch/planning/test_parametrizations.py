@@ -10,6 +10,7 @@ from support.frameworks import require
 require("torch")
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+from support.gpt import GPT, IDS, VOCABULARY  # noqa: E402
 from support.nets import Function, moments_by_sum  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -17,55 +18,16 @@ import fanwise.torch as fwt  # noqa: E402
 from fanwise import policies, schemes  # noqa: E402
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
 
-WIDTH, DEPTH, VOCABULARY = 32, 3, 11
+WIDTH, DEPTH = 32, 3
 BASE_WIDTH, BASE_DEPTH = 8.0, 2.0
 M_N, M_L = WIDTH / BASE_WIDTH, 2 * DEPTH / BASE_DEPTH
 GELU = moments_by_sum(F.gelu)[0]
 
 
-class Block(nn.Module):
-    """GPT-2's: packed attention and a 4× expansion; `branch` multiplies what both add."""
-
-    def __init__(self, width, branch, output_norm):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.branch, self.closing = branch, nn.LayerNorm(width) if output_norm else None
-
-    def added(self, y):
-        y = y if self.closing is None else self.closing(y)
-        return y if self.branch == 1.0 else self.branch * y
-
-    def forward(self, x):
-        parts = self.qkv(self.norm1(x)).chunk(3, -1)
-        q, k, v = (t.unflatten(-1, (4, -1)).transpose(1, 2) for t in parts)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
-        x = x + self.added(self.out(y))
-        return x + self.added(self.down(F.gelu(self.up(self.norm2(x)))))
-
-
-class GPT(nn.Module):
-    def __init__(self, width=WIDTH, depth=DEPTH, *, tied=False, branch=1.0, output_norm=False):
-        super().__init__()
-        self.tokens, self.positions = nn.Embedding(VOCABULARY, width), nn.Embedding(6, width)
-        self.blocks = nn.Sequential(*[Block(width, branch, output_norm) for _ in range(depth)])
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, VOCABULARY, bias=False)
-        if tied:
-            self.head.weight = self.tokens.weight
-
-    def forward(self, ids):
-        x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
-        return self.head(self.norm(self.blocks(x)))
-
-
-IDS = torch.arange(12).view(2, 6) % VOCABULARY
-
-
 def planned(policy, **how):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = GPT(**how)
+        model = GPT(how.pop("width", WIDTH), DEPTH, **how)
     return model, fwt.plan(model, IDS, policy=policy)
 
 
@@ -125,7 +87,8 @@ def test_rates_decay_and_epsilon_are_those_of_table_1(alpha, in_code):
     for name, (rate, decay, epsilon) in table_1(alpha, not in_code).items():
         group = of[id(model.get_parameter(name))]
         found = group["lr"] / 1e-3, group["weight_decay"] / 0.1, group["eps"] / 1e-6
-        assert found == pytest.approx((rate, decay, epsilon)), name
+        decays = model.get_parameter(name).dim() > 1  # norms and biases aren't decayed there
+        assert found == pytest.approx((rate, decay if decays else 0.0, epsilon)), name
     torch.optim.AdamW(groups)
 
 
@@ -206,7 +169,7 @@ def test_what_the_model_s_code_must_do_is_said():
 @pytest.mark.parametrize("closed", [("out",), ("out", "down")])
 def test_branches_that_start_at_nothing_count_in_the_depth(closed):
     """They open with the first step, so that their rates are those of branches like others."""
-    model = GPT()
+    model = GPT(WIDTH, DEPTH)
     for block in model.blocks:
         for name in closed:
             nn.init.zeros_(getattr(block, name).weight)
@@ -221,7 +184,7 @@ def test_branches_that_start_at_nothing_count_in_the_depth(closed):
 def test_groups_are_of_the_model_that_was_planned():
     model, plan = planned("mup")
     with pytest.raises(ModelError, match="anew"):
-        plan.parameter_groups(GPT(width=64), 1e-3)
+        plan.parameter_groups(GPT(64, DEPTH), 1e-3)
     model.adapter = nn.Linear(2, 2)
     with pytest.raises(ModelError, match=r"no row for 'adapter\.bias'"):
         plan.parameter_groups(model, 1e-3)
@@ -271,7 +234,7 @@ def test_a_router_counts_as_an_output():
 
 
 def test_rules_and_kept_values_leave_the_rates():
-    model = GPT()
+    model = GPT(WIDTH, DEPTH)
     nn.init.constant_(model.blocks[0].out.bias, 0.5)
     policy = policies.DepthMuP(BASE_WIDTH, BASE_DEPTH)
     rules = [fwt.Rule("*.up.weight", schemes.Normal(0.1))]
@@ -327,9 +290,10 @@ def test_a_step_of_muon_has_the_spectral_norm_that_the_condition_asks_for(adjust
 
 
 def test_what_a_step_decays_is_the_same_for_every_kernel():
-    for optimizer in ("sgd", "muon", "adamw"):
+    for optimizer in ("sgd", "muon", "adamw", "lion"):
         model, plan = planned(policies.Spectral())
-        groups = plan.parameter_groups(model, 0.1, optimizer=optimizer, weight_decay=0.2)
+        how = {"optimizer": optimizer, "weight_decay": 0.2}
+        groups = plan.parameter_groups(model, 0.1, decay="all", **how)
         assert {round(g["lr"] * g["weight_decay"], 12) for g in groups} == {0.02}
         assert len(groups) > 1
 
@@ -432,15 +396,15 @@ def test_an_optimizer_that_a_policy_isn_t_for_is_an_error_that_names_those_it_is
         with pytest.raises(ArgumentError) as error:
             plan.parameter_groups(model, 0.1, optimizer=optimizer)
         assert str(error.value) == (
-            "this plan's policy isn't for sgd: it says what carries over for adamw, adam "
-            "(completep)."
+            "this plan's policy isn't for sgd: it says what carries over for adamw, adam, lion, "
+            "adafactor (completep)."
         )
     with pytest.raises(ArgumentError, match="isn't for muon"):
         plan.parameter_groups(model, 0.1, without="muon")
     with pytest.raises(ArgumentError) as error:
         plan.parameter_groups(model, 0.1, optimizer=torch.optim.Rprop)
     assert str(error.value) == (
-        "optimizer 'Rprop' isn't known here: pass one of adamw, adam, sgd, muon."
+        "optimizer 'Rprop' isn't known here: pass one of adamw, adam, sgd, muon, lion, adafactor."
     )
 
 

@@ -356,12 +356,12 @@ def test_zero_leaves_nothing_to_chance():
 def test_mup_gives_learning_rates_as_parameter_groups():
     model = tower("pre")
     plan = fwt.plan(model, sequence(), policy=policies.MuP(base=16.0))
-    assert plan["0.down.weight"].corrections.adam.rate == pytest.approx(16.0 / (4 * WIDTH))
+    assert plan["0.down.weight"].corrections.adam.rate == pytest.approx(16.0 / WIDTH)
     assert plan[f"{DEPTH}.weight"].std == pytest.approx(math.sqrt(16.0) / WIDTH)
     groups = plan.parameter_groups(model, lr=1e-3, weight_decay=0.1)
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     rates = {group["lr"] / 1e-3 for group in groups}
-    assert sorted(rates) == pytest.approx([16.0 / (4 * WIDTH), 16.0 / WIDTH, 1.0])
+    assert sorted(rates) == pytest.approx([16.0 / WIDTH, 1.0])
     torch.optim.AdamW(groups)
 
 
@@ -384,7 +384,7 @@ def test_policies_that_dont_fit_say_so():
         fwt.plan(model, torch.randn(3, 4), policy="xavier")
     with pytest.raises(ArgumentError, match=r"GPT2 is a class: pass a value, GPT2\(\)\."):
         fwt.plan(model, torch.randn(3, 4), policy=policies.GPT2)
-    with pytest.raises(ArgumentError, match="MuP: base must be a positive width, got 0"):
+    with pytest.raises(ArgumentError, match="MuP: base must be a positive number, got 0"):
         policies.MuP(0)
     with pytest.raises(ArgumentError, match="3 is no policy"):
         fwt.plan(model, torch.randn(3, 4), policy=3)

@@ -18,7 +18,7 @@ from fanwise.jax.measuring.statistics import (
 )
 from fanwise.jax.measuring.weights import measured_weight
 from fanwise.jax.tracing.run import JaxTrace
-from fanwise.network.context import classify_curve
+from fanwise.network.context import Context, classify_curve
 from fanwise.network.graph import Graph
 from fanwise.network.predictions import Prediction
 from fanwise.network.steps.base import Step
@@ -38,9 +38,14 @@ class Measured:
     """A run's findings, read by the layers that a trace names."""
 
     def __init__(
-        self, recorder: Recorder, found: Findings, planned: Plan, leaves: Sequence[Any]
+        self,
+        recorder: Recorder,
+        found: Findings,
+        planned: Plan,
+        leaves: Sequence[Any],
+        later: Mapping[str, float],
     ) -> None:
-        self.recorder, self.found, self.planned = recorder, found, planned
+        self.recorder, self.found, self.planned, self.later = recorder, found, planned, later
         self.trace = recorder.trace
         self.weight = {
             name: measured_weight(leaves[i], self.trace.uses.get(name))
@@ -48,6 +53,7 @@ class Measured:
         }
         self.names = layer_names(self.trace, recorder.kernels)
         self.activation_of = self._activations()
+        self.gates = Context(self.trace.graph).gates()
 
     # — activations: which kernel's output each is applied to, through norms and sums —
 
@@ -121,6 +127,7 @@ class Measured:
                 predicted_gradient_rms=promised.gradient_rms if promised else None,
                 predicted_cosine=promised.cosine if promised else None,
                 call=calls[parameter],
+                gates=index in self.gates,
             )
 
     def histograms(self) -> dict[str, Histograms]:
@@ -175,6 +182,7 @@ class Measured:
                 fans=None if use is None else use.fans,
                 gradient_rms=float(self.found.slopes[row.name]),
                 update_rms=None if update is None else float(update),
+                later_gradient_rms=self.later.get(row.name),
                 layout=row.layout or "",
                 structure=structure,
             )
@@ -261,7 +269,7 @@ def found_twins(planned: Plan, values: Mapping[str, np.ndarray]) -> Iterator[Twi
     """Yield the drawn kernels that are copies of one another, or whose units or blocks are."""
     groups: dict[object, list[tuple[str, np.ndarray]]] = {}
     for row in planned.rows:
-        if row.fan_in is None or row.name not in values:
+        if row.fan_in is None or row.is_complex or row.name not in values:
             continue
         weight = values[row.name]
         first = weight.reshape(-1)[:SAMPLE].astype(np.float64)

@@ -6,7 +6,7 @@ to, and at the operands of residual sums. No activation outlives its use: XLA fu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ from fanwise.network.curves import Curve
 from fanwise.network.steps.signals import Sum
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
 from fanwise.signal.histogram import BINS
+from fanwise.signal.later import LEAST_STEP, STEP, later_gradients
 from fanwise.signal.slopes import edges_of
 
 MOST_ROWS = 4096
@@ -117,6 +118,7 @@ class Recorder:
             if isinstance(each.step, Sum) and len(each.inputs) == 2:
                 self._place_sum(node, *each.inputs)
         self.run = jax.jit(self._run)
+        self.step = jax.jit(self._step)
 
     # — where —
 
@@ -232,6 +234,54 @@ class Recorder:
 
         return {key: look(key) for key in self._kinds}
 
+    def _total(self, outputs: Sequence[Any], cotangents: Any) -> Any:
+        """Return the number that is differentiated: the loss, or the cotangents' product."""
+        if self.loss is not None:
+            return self.loss(outputs).reshape(()).real
+        ends = [x for x in outputs if jnp.issubdtype(x.dtype, jnp.inexact)]
+        pairs = zip(cotangents, ends, strict=True)
+        return sum(jnp.vdot(c, y).real.astype(jnp.float32) for c, y in pairs)
+
+    def later_gradients(
+        self, leaves: Sequence[Any], arrays: Sequence[Any], cotangents: Any, first: Findings
+    ) -> dict[str, float]:
+        """Return what `fanwise.signal.later` finds."""
+        numbers = {name: i for i, name in self.trace.parameters.items()}
+        now = list(leaves)
+
+        def step(names: Collection[str]) -> Mapping[str, float | None]:
+            moving = {numbers[name]: name in names for name in numbers}
+            now[:] = self.step(now, arrays, cotangents, moving)[0]
+            slopes = self.step(now, arrays, cotangents, dict.fromkeys(moving, False))[1]
+            return {name: float(slope) for name, slope in slopes.items()}
+
+        slopes = {name: float(slope) for name, slope in first.slopes.items()}
+        return later_gradients(slopes, self.trace.uses, step)
+
+    def _step(
+        self,
+        leaves: Sequence[Any],
+        arrays: Sequence[Any],
+        cotangents: Any,
+        moving: Mapping[int, Any],
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return the leaves, those moved that are to be, and each parameter's gradient's rms."""
+        inputs = [*leaves, *arrays]
+
+        def scalar(learned: Mapping[int, Any]) -> Any:
+            mine = [learned.get(i, x) for i, x in enumerate(inputs)]
+            return self._total(evaluate(self.trace.jaxpr, mine, {}, {})[0], cotangents)
+
+        gradients = jax.grad(scalar)({i: inputs[i] for i in self.trace.parameters})
+        moved, slopes = list(leaves), {}
+        for i, name in self.trace.parameters.items():
+            slope, own = moments(gradients[i])["rms"], moments(inputs[i])["rms"]
+            size = jnp.maximum(STEP * own, LEAST_STEP) / jnp.where(slope > 0, slope, 1.0)
+            by = jnp.where(moving[i] & jnp.isfinite(slope), size, 0.0)
+            moved[i] = (inputs[i] - by * gradients[i]).astype(inputs[i].dtype)
+            slopes[name] = slope
+        return moved, slopes
+
     def _run(self, leaves: Sequence[Any], arrays: Sequence[Any], cotangents: Any) -> Any:
         trace, looks = self.trace, self._looks()
         inputs = [*leaves, *arrays]
@@ -241,15 +291,7 @@ class Recorder:
         def scalar(learned: Mapping[int, Any], sinks: Mapping[Key, Any]) -> Any:
             mine = [learned.get(i, x) for i, x in enumerate(inputs)]
             outputs, found = evaluate(trace.jaxpr, mine, looks, loops | dict(sinks))
-            if self.loss is not None:
-                value = self.loss(outputs)
-                return value.reshape(()).real, (outputs, found)
-            ends = [x for x in outputs if jnp.issubdtype(x.dtype, jnp.inexact)]
-            total = sum(
-                (jnp.vdot(c, y).real.astype(jnp.float32))
-                for c, y in zip(cotangents, ends, strict=True)
-            )
-            return total, (outputs, found)
+            return self._total(outputs, cotangents), (outputs, found)
 
         (value, (outputs, found)), (gradients, sinks) = jax.value_and_grad(
             scalar, argnums=(0, 1), has_aux=True

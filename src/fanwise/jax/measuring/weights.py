@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fanwise.jax.measuring.statistics import HUGE, TINY, as_moments, moments
+from fanwise.network.evenness import PowerSums
 from fanwise.network.uses import Use
 from fanwise.signal import Moments
-from fanwise.signal.structure import PowerSums
 
 
 def measured_weight(weight: Any, use: Use | None) -> tuple[Moments, float | None]:

@@ -53,6 +53,13 @@ class Value:
         )
 
     @property
+    def is_complex(self) -> bool:
+        """Whether its entries are complex."""
+        return not isinstance(self.dtype, str) and bool(
+            jax.numpy.issubdtype(self.dtype, jax.numpy.complexfloating)
+        )
+
+    @property
     def is_boolean(self) -> bool:
         """Whether it is a mask."""
         return bool(self.dtype == np.bool_)

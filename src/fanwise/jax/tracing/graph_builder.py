@@ -6,7 +6,7 @@ One for which there is no equation is deferred: a node is made of it where a ste
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate, combinations
 from math import prod
@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from fanwise.jax.tracing.arithmetic import as_double
 from fanwise.jax.tracing.constants import Constants, channel_axis, statistics_of
 from fanwise.jax.tracing.equations import Equation, Value
 from fanwise.jax.tracing.expressions import Z, curve_of
+from fanwise.jax.tracing.generated import GeneratedWeight
 from fanwise.jax.tracing.outputs import KernelOutputs
 from fanwise.jax.tracing.records import Made, Signal, output_of
 from fanwise.jax.tracing.sampling import (
@@ -24,6 +26,7 @@ from fanwise.jax.tracing.sampling import (
     DataAxes,
     EquationSampler,
     SampledInput,
+    a_key,
 )
 from fanwise.network.context import SOURCES, Context, Following
 from fanwise.network.curves import Curve
@@ -60,6 +63,9 @@ class GraphBuilder:
         factors: of each node that a learned factor made: the signal after it and before it.
         padded: of zeros laid round a value of data: that value, and (before, after) on each axis.
         batch: how many samples the batch has.
+        kept: the values of a parameter that no plan draws; None for others.
+        states: what gives the values that a model keeps beside its parameters.
+        generated: the weights that are made of parameters, by the name that steps have for them.
     """
 
     def __init__(self) -> None:
@@ -80,7 +86,9 @@ class GraphBuilder:
         self.padded: dict[Value, tuple[Value, Zeros]] = {}
         self.batch = 1
         self.makers: dict[Value, Equation] = {}
-        self.values: dict[str, Any] = {}
+        self.kept: Callable[[str], Any] = lambda name: None
+        self.states: dict[Value, Callable[[], Any]] = {}
+        self.generated: dict[str, GeneratedWeight] = {}
         self._inputs: dict[Value, Any] = {}
         self._origins: list[int] = []
         self._cache: dict[Any, int] = {}
@@ -121,8 +129,21 @@ class GraphBuilder:
 
     def add_token(self, made: Made, value: Value) -> int:
         """Add the node of a value made of parameters that is data."""
-        same = self.row_probability(made, value)
-        return self.add_node(Lookup(made.names[0], same, token=True), (), value)
+        same, generated = self.row_probability(made, value), self.name_weight(made, value)
+        return self.add_node(
+            Lookup(made.names[0], same, token=True, generated=generated), (), value
+        )
+
+    def name_weight(self, made: Made, value: Value, sums: Sequence[int] = ()) -> str:
+        """Return how steps name a weight that is made of parameters; empty for one as it is.
+
+        An output of its kernel sums it along the axes `sums`.
+        """
+        if made.plain:
+            return ""
+        name = f"{made.names[0]}, as made in {len(self.generated)}"
+        self.generated[name] = GeneratedWeight(made, self._computation(value), tuple(sums))
+        return name
 
     def row_probability(self, made: Made, value: Value) -> float:
         """Return the probability that two positions show one row of a parameter: 1 or 0."""
@@ -243,28 +264,47 @@ class GraphBuilder:
         if sum(v.size for e in equations for v in e.outputs) > MAX_SAMPLED:
             return None
         nodes = list(dict.fromkeys(self.signals[v].node for v in data))
-        leaves, parameters, constants = [], [], {}
+        leaves = [
+            SampledInput(v, nodes.index(own.node), self._axes(own), self._inputs.get(v))
+            for v, own in ((v, self.signals[v]) for v in data)
+        ]
+        given = self._given([v for v in starts if v not in data])
+        if given is None:
+            return None
+        sampler = EquationSampler(equations, value, self._axes(own), leaves, *given, self.kept)
+        return Sampled(own.deferred, sampler, sampler.names), nodes
+
+    def _computation(self, value: Value) -> EquationSampler | None:
+        """Return what runs the equations that make a value of parameters alone."""
+        found = self._region(value, set())
+        if found is None or sum(v.size for e in found[0] for v in e.outputs) > MAX_SAMPLED:
+            return None
+        given = self._given(found[1])
+        if given is None:
+            return None
+        axes = DataAxes(len(value.shape) - 1)
+        return EquationSampler(found[0], value, axes, (), *given, self.kept)
+
+    def _given(
+        self, starts: Iterable[Value]
+    ) -> tuple[list[tuple[Value, str]], dict[Value, Any]] | None:
+        """Return the parameters among what equations start from, and what the others hold.
+
+        None where one isn't known.
+        """
+        parameters, constants = [], {}
         for start in starts:
-            if start in self.signals and self._can_be_sampled(start):
-                signal = self.signals[start]
-                feed, known = nodes.index(signal.node), self._inputs.get(start)
-                leaves.append(SampledInput(start, feed, self._axes(signal), known))
-            elif start in self.made and len(self.made[start].names) == 1:
+            if start in self.made and len(self.made[start].names) == 1:
                 parameters.append((start, self.made[start].names[0]))
-            elif (known := self.constants.value(start)) is not None:
-                constants[start] = known
+            elif start.is_key:
+                constants[start] = a_key(start.shape)
             elif start.constant is None:
-                return None
-        sampler = EquationSampler(
-            equations,
-            value,
-            self._axes(own),
-            leaves,
-            parameters,
-            constants,
-            self.values.get,
-        )
-        return Sampled(own.deferred, sampler, tuple(name for _, name in parameters)), nodes
+                state = self.states.get(start)
+                known = self.constants.value(start) if state is None else state()
+                if known is None:
+                    return None
+                constants[start] = as_double(known)
+        return parameters, constants
 
     def _region(
         self, target: Value, refused: set[Value]
@@ -300,12 +340,13 @@ class GraphBuilder:
         return order, list(starts)
 
     def _is_leaf(self, value: Value) -> bool:
-        """Return whether a value's own history doesn't matter: its value is known."""
-        return (
-            value not in self.signals
-            and value not in self.made
-            and (self.constants.value(value) is not None)
-        )
+        """Return whether a value's own history doesn't matter.
+
+        Its value is known, or it is one layer's of parameters that are stacked.
+        """
+        if value in self.made:
+            return self.made[value].plain and self.made[value].layer
+        return value not in self.signals and self.constants.value(value) is not None
 
     def _axes(self, own: Signal) -> DataAxes:
         return DataAxes(-1 if own.units is None else own.units, own.samples, self.batch)
@@ -328,8 +369,6 @@ class GraphBuilder:
 
     def add_input(self, value: Value, known: Any) -> None:
         """Note one of the model's inputs; `known` holds its values, None where it is abstract."""
-        if value.shape and self.batch == 1:
-            self.batch = value.shape[0]
         if value.is_floating:
             statistics = statistics_of(np.asarray(known)) if known is not None else None
             node = self.add_node(Source(statistics) if statistics else Source(), (), value)

@@ -20,10 +20,10 @@ class Initial:
         self._closed = closed
         self._inputs = inputs
 
-    def value(self, index: int) -> Array | None:
+    def value(self, index: int, *, key: Any = None) -> Array | None:
         """Return a variable, counted in JAX's order; None where it depends on a random number.
 
-        Only what leads to this one is computed.
+        Only what leads to this one is computed; with a key, what random numbers make too.
         """
         output = self._equations.outputs[index]
         dtype = output.dtype
@@ -31,9 +31,9 @@ class Initial:
             return None
         if output.constant is not None:
             return np.broadcast_to(np.asarray(output.constant).astype(dtype), output.shape)
-        if output in self._chance:
+        if output in self._chance and key is None:
             return None
-        values: dict[Value, Any] = {}
+        values: dict[Value, Any] = {v: key for v in self._equations.inputs if v.is_key}
         for value, given in zip(self._equations.inputs, self._inputs, strict=True):
             if given is not None:
                 values[value] = given

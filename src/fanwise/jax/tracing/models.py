@@ -23,6 +23,7 @@ class Inputs:
 
     Attributes:
         arrays: real or abstract, in JAX's order.
+        batch: how many samples they hold; 1 where no array has an axis.
     """
 
     def __init__(self, inputs: Any) -> None:
@@ -33,6 +34,7 @@ class Inputs:
             if hasattr(leaf, "shape") and hasattr(leaf, "dtype")
         ]
         self.arrays = [self._leaves[i] for i in self._places]
+        self.batch = _batch(self.arrays)
 
     def call(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
         """Return what a function gives for the inputs with these arrays in place of their own."""
@@ -41,6 +43,23 @@ class Inputs:
             leaves[i] = array
         args, kwargs = jax.tree_util.tree_unflatten(self._structure, leaves)
         return function(*args, **kwargs)
+
+
+def _batch(arrays: Sequence[Any]) -> int:
+    """Return the length of the first axis of the first array that has samples along it.
+
+    A key, a time or an index for all may come before it: it is the first with a second axis, if any
+    has one, and not of a single row, as one sequence of positions for all is.
+    """
+    data = [a for a in arrays if a.ndim and not is_key(a)]
+    several = [a for a in data if a.ndim > 1 and a.shape[0] > 1]
+    first = next(iter(several or data), None)
+    return 1 if first is None else int(first.shape[0])
+
+
+def is_key(leaf: Any) -> bool:
+    """Return whether an array holds keys of random numbers."""
+    return bool(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def _as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -74,6 +93,15 @@ class AdaptedModel:
     make: Callable[[Any], Any]
     init: Callable[[Any, Sequence[Any]], Any] | None = None
     initial: Initial | None = None
+
+    def present(self, index: int) -> Any:
+        """Return a leaf of the variables as it is, or as `init` might make it; None for neither."""
+        leaf = jax.tree_util.tree_leaves(self.variables)[index]
+        if has_values(leaf):
+            return np.asarray(leaf)
+        if is_key(leaf) or self.initial is None:
+            return None
+        return self.initial.value(index, key=jax.random.key(0))
 
 
 def library_of(model: Any) -> str:
@@ -131,7 +159,7 @@ def _abstract_init(initialize: Callable[..., Any], inputs: Inputs) -> tuple[Any,
     arrays = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in inputs.arrays]
     try:
         closed, variables = jax.make_jaxpr(initialize, return_shape=True)(key, arrays)
-        given = [np.asarray(a) if is_real(a) else None for a in inputs.arrays]
+        given = [np.asarray(a) if has_values(a) else None for a in inputs.arrays]
         return variables, Initial(closed, [None, *given])
     except Exception as error:  # a model's own code may raise anything
         raise failed("model.init", error) from error
@@ -311,6 +339,11 @@ def own_variables(adapted: AdaptedModel, seed: int) -> Any:
         return None
     zeros = [jax.numpy.zeros(array.shape, array.dtype) for array in adapted.inputs.arrays]
     return adapted.make(jax.jit(adapted.init)(jax.random.key(seed), zeros))
+
+
+def has_values(leaf: Any) -> bool:
+    """Return whether a leaf holds numbers."""
+    return is_real(leaf) and not is_key(leaf)
 
 
 def is_real(leaf: Any) -> bool:

@@ -10,11 +10,21 @@ from fanwise.jax.tracing.arithmetic import REDUCTIONS, is_pointwise
 from fanwise.jax.tracing.equations import Equation, Value
 from fanwise.jax.tracing.expressions import Call, Expression
 from fanwise.jax.tracing.flattening import LAYER
+from fanwise.jax.tracing.graph_builder import GraphBuilder
 from fanwise.jax.tracing.records import Made
 from fanwise.jax.tracing.rules.deferral import MULTIPLIES, SUMS
 from fanwise.jax.tracing.rules.elementwise import is_bias
 from fanwise.jax.tracing.uses import Uses
-from fanwise.jax.tracing.views import KEEPING, View, copied, joined, moved, split_view
+from fanwise.jax.tracing.views import (
+    KEEPING,
+    Memory,
+    View,
+    copied,
+    joined,
+    moved,
+    row_major,
+    split_view,
+)
 from fanwise.network.uses import Role, Use
 
 MOVES = frozenset(
@@ -22,6 +32,9 @@ MOVES = frozenset(
     "concatenate pad".split()
 )
 """Primitives that move entries of a parameter, or pick some."""
+
+PARTS = frozenset({"complex", "add", "add_any", "sub"})
+"""Primitives that make a complex weight of its two parts."""
 
 
 def record_operands(uses: Uses, equation: Equation, signals: Sequence[Value]) -> None:
@@ -84,6 +97,28 @@ def record_running(uses: Uses, equation: Equation) -> None:
 # — parameters with each other —
 
 
+def learned_norm(builder: GraphBuilder, equation: Equation) -> Equation | None:
+    """Return the norm of a parameter that is data, as learned queries are; None for any other.
+
+    The scale behind it differs from unit to unit that it has normalized over; that of a weight norm
+    from one kernel to the next.
+    """
+    if equation.name not in MULTIPLIES or not all(v in builder.made for v in equation.inputs):
+        return None
+    for value, factor in (equation.inputs, equation.inputs[::-1]):
+        norm, view = builder.makers.get(value), builder.made[factor].view
+        if norm is None or norm.name != "normalization" or view is None:
+            continue
+        long = [i for i, n in enumerate(value.shape) if n > 1]
+        found = norm.params["found"]
+        if len(long) != len(found.shape) or len(factor.shape) != len(value.shape):
+            continue
+        over = [long[axis] for axis in found.axes]
+        if all(factor.shape[i] > 1 and view.geometry.stride[i] for i in over):
+            return norm
+    return None
+
+
 def derive(uses: Uses, equation: Equation) -> None:
     """Note what an equation makes of parameters alone: a copy of one counts as that one."""
     builder = uses.builder
@@ -100,7 +135,7 @@ def derive(uses: Uses, equation: Equation) -> None:
         products,
         LAYER in equation.params or any(d.layer for _, d in given),
     )
-    views = _views(uses, equation, given)
+    views = _complex_view(uses, equation, given) or _views(uses, equation, given)
     for i, value in enumerate(equation.outputs):
         view = views[i] if i < len(views) else None
         builder.made[value] = replace(made, view=view)
@@ -163,6 +198,23 @@ def _views(
     return []
 
 
+def _complex_view(
+    uses: Uses, equation: Equation, given: Sequence[tuple[Value, Made]]
+) -> list[View]:
+    """Return the view of a complex weight that is made of its two parts, a + ib; else none.
+
+    Its entries are those of both.
+    """
+    output, shown = equation.output, [d.view for _, d in given if d.view is not None]
+    whole = all(v.shape == output.shape and len(d.names) == 1 for v, d in given)
+    if equation.name not in PARTS or not output.is_complex or len(shown) < 2 or not whole:
+        return []
+    copies = [copied(view, output.shape) for view in shown]
+    pieces = [piece for copy in copies if copy is not None for piece in copy.memory.pieces]
+    uses.complex_parts.update(name for _, d in given for name in d.names)
+    return [View(Memory(tuple(pieces)), 0, row_major(output.shape))] if len(pieces) > 1 else []
+
+
 def _products(
     uses: Uses, equation: Equation, given: Sequence[tuple[Value, Made]]
 ) -> tuple[View, ...]:
@@ -190,14 +242,16 @@ def _record_weight_factor(
 ) -> None:
     """Note the smaller of two parameters in one equation: all that is known of it, if alone here.
 
-    A factor on a weight, as DoRA's (Liu et al. 2024) or a weight norm's by hand, starts at 1.
+    A factor on a weight, as DoRA's (Liu et al. 2024) or a weight norm's by hand, starts at 1. Any
+    other part of a weight, as the exponent of a factor, keeps what the model's code gives it.
     """
     if len(given) != 2 or given[0][1].names == given[1][1].names:
         return
     _, (_, smaller) = sorted(given, key=lambda pair: -pair[0].size)
-    if len(smaller.names) != 1 or equation.name not in MULTIPLIES or smaller.unrecognized:
+    if len(smaller.names) != 1:
         return
-    neutral = smaller.solve(1.0)
-    if neutral is not None:
-        (name,) = smaller.names
-        uses.record_weight_factor(name, Use(Role.SCALE, uses.shapes[name], neutral=neutral))
+    (name,), neutral = smaller.names, None
+    if equation.name in MULTIPLIES and not smaller.unrecognized:
+        neutral = smaller.solve(1.0)
+    role = Role.CONSTANT if neutral is None else Role.SCALE
+    uses.record_weight_factor(name, Use(role, uses.shapes[name], neutral=neutral))

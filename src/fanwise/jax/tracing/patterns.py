@@ -131,17 +131,12 @@ def _local(
         return None
     data = [v for v in equation.inputs if v.constant is None]
     factors: tuple[Value, ...] = ()
-    if (
-        name == "mul"
-        and len(data) == 2
-        and sum(made_of_parameters.get(v, False) for v in data) == 1
-    ):
-        (factor,) = (v for v in data if made_of_parameters.get(v, False))
+    if name == "mul" and len(data) == 2:
+        factor = _factor(data, local, made_of_parameters)
         data = [v for v in data if v is not factor]
-        if not _root(data[0], local).statistic:
-            return None
-        factors = (factor,)
-    if not data or any(made_of_parameters.get(v, False) for v in data):
+        factors = () if factor is None else (factor,)
+    learned = [made_of_parameters.get(v, False) for v in data]
+    if not data or any(learned) != all(learned):
         return None
     given = [_root(v, local) for v in data]
     roots = {own.root for own in given}
@@ -158,6 +153,18 @@ def _local(
         1 + sum(own.equations for own in given),
         tuple(dict.fromkeys([*factors, *(f for own in given for f in own.factors)])),
     )
+
+
+def _factor(
+    pair: Sequence[Value], local: Mapping[Value, Local], made_of_parameters: Mapping[Value, bool]
+) -> Value | None:
+    """Return which of two values is the learned factor of a norm; None where neither is."""
+    for factor, other in (pair, pair[::-1]):
+        own, scaled = _root(factor, local), _root(other, local)
+        learned = made_of_parameters.get(factor, False) and not own.statistic
+        if learned and scaled.statistic and own.root is not scaled.root:
+            return factor
+    return None
 
 
 def _closed(
@@ -191,14 +198,16 @@ def _starts(
 ) -> Iterator[tuple[Value, list[Equation]]]:
     """Yield the values that a pattern may start from, with the equations from there on.
 
-    The root is one; and so is what is summed, if it is a function of the root, as x/√d is, through
-    which alone the output depends on it.
+    The root is one; and so is what is summed, or whose square is, if it is a function of the root,
+    as x/√d is, through which alone the output depends on it.
     """
     output = equation.output
     body = _between(own.root, output, own.factors, makers)
     if body is None:
         return
     sums = [e.inputs[0] for e in body if e.name in REDUCTIONS]
+    squared = [makers[v].inputs[0] for v in sums if v in makers and v is not own.root]
+    sums += [v for v in squared if v.shape == output.shape]
     for start in dict.fromkeys([own.root, *sums]) if sums else ():
         reduced = equation.name == "log" and start.size > output.size
         if not reduced and _without_ones(start.shape) != _without_ones(output.shape):

@@ -89,9 +89,14 @@ class Made:
     layer: bool = False
 
     @property
+    def entrywise(self) -> bool:
+        """Whether each entry is a function of one entry of one parameter."""
+        return self.expression is not None and len(self.names) == 1
+
+    @property
     def plain(self) -> bool:
         """Whether its entries are those of one parameter, as they are."""
-        return self.expression is Z and len(self.names) == 1
+        return self.expression is Z and self.entrywise
 
     def affine(self) -> tuple[float, float] | None:
         """Return (a, b) where the expression is a·w + b; None where it isn't a line."""

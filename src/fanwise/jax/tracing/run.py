@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -13,8 +13,9 @@ import numpy as np
 from fanwise.errors import ModelError
 from fanwise.jax.tracing.equations import Place, Value, value_of
 from fanwise.jax.tracing.flattening import flatten
+from fanwise.jax.tracing.generated import GeneratedWeight
 from fanwise.jax.tracing.graph_builder import GraphBuilder
-from fanwise.jax.tracing.models import AdaptedModel, failed, is_real
+from fanwise.jax.tracing.models import AdaptedModel, failed, has_values
 from fanwise.jax.tracing.patterns import recognize
 from fanwise.jax.tracing.records import Made
 from fanwise.jax.tracing.uses import Uses
@@ -23,6 +24,7 @@ from fanwise.jax.tracing.walk import walk
 from fanwise.jax.tree import leaves_of
 from fanwise.network.curves import Curve
 from fanwise.network.trace import Trace
+from fanwise.network.uses import Role
 
 
 class Output(NamedTuple):
@@ -67,6 +69,7 @@ class JaxTrace(Trace):
         results: of each contraction, by its index among `contractions`: where its output is. Of a
             recurrence these are the states of all times, or the last one.
         sizes: of each contraction the shape of that output.
+        generated: the weights in use that are made of parameters, as the graph's steps name them.
         values: of nodes of the graph what they put out, where the jaxpr has it.
         activations: of nodes the pointwise function that their output goes through, and its value.
     """
@@ -77,6 +80,7 @@ class JaxTrace(Trace):
     variables: int = 0
     results: Mapping[int, Output] = field(default_factory=dict)
     sizes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    generated: Mapping[str, GeneratedWeight] = field(default_factory=dict)
     values: Mapping[int, NodeValue] = field(default_factory=dict)
     activations: Mapping[int, tuple[Curve, NodeValue]] = field(default_factory=dict)
 
@@ -151,15 +155,25 @@ def _traced(model: AdaptedModel, closed: Any) -> JaxTrace:
     recognize(equations)
     uses = Uses({name: value.shape for value, name in names.items()})
     builder = uses.builder
+    builder.batch = model.inputs.batch
+    places = {name: i for i, name in positions.items()}
+
+    def kept(name: str) -> Any:
+        use = uses.of.get(name)
+        constant = use is not None and use.role == Role.CONSTANT
+        return model.present(places[name]) if constant else None
+
+    builder.kept = cache(kept)
     for i, value in enumerate(inputs):
         if value in names:
             name = names[value]
             builder.made[value] = Made((name,), view=view_of_parameter(name, value.shape))
         elif i < len(leaves):
             _add_state(uses, value, leaves[i])
+            builder.states[value] = partial(model.present, i)
         else:
             known = model.inputs.arrays[i - len(leaves)]
-            builder.add_input(value, np.asarray(known) if _has_values(known) else None)
+            builder.add_input(value, np.asarray(known) if has_values(known) else None)
     walk(uses, equations.all)
     uses.finish(equations.outputs)
     taken = {value for equation in equations.all for value in equation.inputs}
@@ -181,6 +195,7 @@ def _traced(model: AdaptedModel, closed: Any) -> JaxTrace:
         variables=len(leaves),
         results=results,
         sizes={index: value.shape for index, value in builder.results.items()},
+        generated=builder.generated,
         values=_node_values(builder, inputs),
         activations={
             node: (curve, found)
@@ -219,10 +234,6 @@ def _learned_leaves(model: AdaptedModel) -> set[int]:
     return set(jax.tree_util.tree_leaves(model.learned(numbered)))
 
 
-def _has_values(leaf: Any) -> bool:
-    return is_real(leaf) and not jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _add_state(uses: Uses, value: Value, leaf: Any) -> None:
     """Note what a model keeps beside its parameters: running statistics, counters, keys."""
     builder = uses.builder
@@ -230,5 +241,5 @@ def _add_state(uses: Uses, value: Value, leaf: Any) -> None:
         builder.constants.noise.add(value)
     elif value.is_floating:
         builder.running[value] = 0.0
-    elif _has_values(leaf):
+    elif has_values(leaf):
         builder.constants.give(value, leaf)

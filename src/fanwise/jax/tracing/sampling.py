@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from fanwise.jax.tracing.arithmetic import Array, run_equations
+from fanwise.jax.tracing.arithmetic import Array, as_double, run_equations
 from fanwise.jax.tracing.equations import Equation, Value
 from fanwise.network.statistics import Statistics, Weight
 from fanwise.network.steps.base import Sampler
@@ -28,8 +29,24 @@ STOP_AFTER = 1 << 21
 """Entries on the way after which no further sample is begun."""
 MAX_SAMPLED = 1 << 26
 """Most entries of all values on the way; with more, the result's statistics stay unknown."""
+STANDARD_ERRORS = 4.0
+"""Standard errors, of the logarithm, within which sums are those of independent entries."""
 STEP = 1e-4
 """Of a difference quotient, relative to the rms."""
+
+
+def normal(value: Value, generator: np.random.Generator) -> Array:
+    """Return standard normal entries for a value; of a complex one E[|z|²] = 1 too."""
+    x = generator.standard_normal(value.shape)
+    if not value.is_complex:
+        return x
+    return np.asarray((x + 1j * generator.standard_normal(value.shape)) * math.sqrt(0.5))
+
+
+def a_key(shape: tuple[int, ...]) -> Any:
+    """Return keys of random numbers, for those that a model is given."""
+    key = jax.random.key(0)
+    return jax.random.split(key, shape) if shape else key
 
 
 class DataAxes(NamedTuple):
@@ -63,7 +80,7 @@ class DataAxes(NamedTuple):
     def ungrouped(self, x: Array, shape: tuple[int, ...]) -> Array:
         """Return an array of `shape` from what `grouped` makes of one."""
         order = self.grouped(np.arange(math.prod(shape)).reshape(shape)).reshape(-1)
-        result = np.empty(math.prod(shape))
+        result = np.empty(math.prod(shape), x.dtype)
         result[order] = x.reshape(-1)
         return result.reshape(shape)
 
@@ -86,11 +103,11 @@ class SampledInput(NamedTuple):
     def draw(self, statistics: Statistics, generator: np.random.Generator) -> Array:
         """Return normal values with these statistics."""
         if self.known is not None:
-            return np.asarray(self.known, np.float64)
+            return as_double(self.known)
         s, shape = statistics, self.value.shape
         own = math.sqrt(max(s.mean_square - s.covariance, 0.0))
         common = math.sqrt(max(s.covariance - s.mean**2, 0.0))
-        x = s.mean + own * generator.standard_normal(shape)
+        x = s.mean + own * normal(self.value, generator)
         if common:
             groups = self.axes.grouped(np.broadcast_to(0.0, shape)).shape
             level = generator.standard_normal((groups[0], 1, groups[2]))
@@ -119,6 +136,7 @@ class EquationSampler(Sampler):
     parameters: Sequence[tuple[Value, str]]
     constants: Mapping[Value, Array]
     kept: Callable[[str], Any]
+    _weights: dict[Any, Weight | None] = field(default_factory=dict, init=False)
 
     def _forward(
         self, feeds: Sequence[Statistics], weights: Sequence[Weight | None]
@@ -132,9 +150,9 @@ class EquationSampler(Sampler):
                 return None
             positions = self.axes.grouped(y)
             n = positions.shape[1]
-            own = float(np.square(positions).mean())
-            alike = float(np.square(positions.mean(1)).mean())
-            square, mean = square + own, mean + float(positions.mean())
+            own = float(np.square(np.abs(positions)).mean())
+            alike = float(np.square(np.abs(positions.mean(1))).mean())
+            square, mean = square + own, mean + float(positions.mean().real)
             pairs += (alike * n - own) / (n - 1) if n > 1 else own
             count, seen = count + 1, seen + y.size
         return Statistics(square / count, pairs / count, mean / count)
@@ -152,15 +170,45 @@ class EquationSampler(Sampler):
                 return (None,) * len(feeds)
             for leaf in self.leaves:
                 step = STEP * math.sqrt(max(feeds[leaf.feed].mean_square, 1e-12))
-                direction = generator.standard_normal(leaf.value.shape)
+                direction = normal(leaf.value, generator)
                 there = {**values, leaf.value: values[leaf.value] + step * direction}
                 moved = self._run(there)
                 if moved is None:
                     return (None,) * len(feeds)
-                per_output = float(np.square((moved - y) / step).mean())
+                per_output = float(np.square(np.abs(moved - y) / step).mean())
                 totals[leaf.feed] += per_output * y.size / max(leaf.value.size, 1)
             count, seen = count + 1, seen + y.size
         return tuple(t / count if math.isfinite(t) else None for t in totals)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that are drawn, in the order of their weights."""
+        return tuple(name for _, name in self.parameters)
+
+    def weight(self, weights: Sequence[Weight | None], sums: tuple[int, ...]) -> Weight | None:
+        """Return the moments of a result that is made of parameters alone, and is itself a weight.
+
+        Args:
+            weights: the moments of `names`.
+            sums: the axes along which an output of its kernel sums it.
+        """
+        key = tuple(weights)
+        if key not in self._weights:
+            self._weights[key] = self._weight(weights, sums)
+        return self._weights[key]
+
+    def _weight(self, weights: Sequence[Weight | None], sums: tuple[int, ...]) -> Weight | None:
+        made = self._run(self._sample((), weights, np.random.default_rng(0)))
+        if made is None or not np.isfinite(made).all():
+            return None
+        square, summed = float(np.square(np.abs(made)).mean()), None
+        if sums and square:
+            outputs = made.sum(sums)
+            summed = float(np.square(np.abs(outputs)).sum()) / made.size
+            band = math.exp(STANDARD_ERRORS * math.sqrt(2.0 / outputs.size))
+            if square / band < summed < square * band:
+                summed = None
+        return Weight(square, float(made.mean().real), sum_square=summed)
 
     def _needs_more(self, count: int, seen: int, enough: int) -> bool:
         few = count < MIN_SAMPLES or count * self._calls < MIN_CALLS
@@ -191,9 +239,8 @@ class EquationSampler(Sampler):
             run_equations(self.equations, values)
         except Exception:  # whatever a primitive raises when it is run outside its jaxpr
             return None
-        y = np.asarray(values[self.target])
-        y = y.real if np.iscomplexobj(y) else y
-        return y.astype(np.float64) if y.size else None
+        y = as_double(values[self.target])
+        return y if y.size else None
 
     def _sample(
         self,
@@ -206,10 +253,10 @@ class EquationSampler(Sampler):
         for (value, name), weight in zip(self.parameters, weights, strict=True):
             kept = self.kept(name)
             if kept is not None and np.shape(kept) == value.shape:
-                values[value] = np.asarray(kept, np.float64)
+                values[value] = as_double(kept)
             elif weight is not None:
                 spread = math.sqrt(max(weight.mean_square - weight.mean**2, 0.0))
-                values[value] = weight.mean + spread * generator.standard_normal(value.shape)
+                values[value] = weight.mean + spread * normal(value, generator)
         for leaf in self.leaves:
             values[leaf.value] = leaf.draw(feeds[leaf.feed], generator)
         return values

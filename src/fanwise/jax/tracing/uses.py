@@ -21,6 +21,7 @@ class Uses:
         unrecognized: of parameters used in a way that isn't known: the primitive.
         shapes: of the parameters.
         builder: of the walk's graph.
+        complex_parts: the parameters that are real or imaginary parts of a complex weight.
     """
 
     def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -29,6 +30,7 @@ class Uses:
         self.unrecognized: dict[str, str] = {}
         self.shapes = shapes
         self.builder = GraphBuilder()
+        self.complex_parts: set[str] = set()
         self._weight_factors: dict[str, Use] = {}
 
     def record(self, name: str, use: Use) -> None:
@@ -69,6 +71,8 @@ class Uses:
         for name, use in self._weight_factors.items():
             if name not in self.of and name not in self.unrecognized:
                 self.of[name] = use
+        for name in self.complex_parts & self.of.keys():
+            self.of[name] = replace(self.of[name], complex_part=True)
         packed, following = self.builder.packed(), self.builder.following()
         for index, made in enumerate(self.contractions):
             seen = self.of[made.parameter]

@@ -62,6 +62,16 @@ class View:
             if overlap(start - self.offset, memory.geometry, self.geometry)
         ]
 
+    def repeats(self) -> bool:
+        """Return whether an entry of a parameter stands at several places, as in a batch."""
+        return _repeats(self.geometry) or any(
+            memory.source is not None and _repeats(memory.source[1]) for memory in self.shown()
+        )
+
+
+def _repeats(geometry: Geometry) -> bool:
+    return any(n > 1 and not s for n, s in zip(geometry.shape, geometry.stride, strict=True))
+
 
 def row_major(shape: Sequence[int]) -> Geometry:
     """Return the geometry of an array that is stored row by row."""

@@ -11,7 +11,13 @@ from collections.abc import Iterable
 from fanwise.jax.tracing.arithmetic import is_pointwise
 from fanwise.jax.tracing.equations import Equation
 from fanwise.jax.tracing.flattening import expanded
-from fanwise.jax.tracing.operands import MOVES, derive, record_operands, record_running
+from fanwise.jax.tracing.operands import (
+    MOVES,
+    derive,
+    learned_norm,
+    record_operands,
+    record_running,
+)
 from fanwise.jax.tracing.patterns import recognize
 from fanwise.jax.tracing.recurrences import record_recurrence
 from fanwise.jax.tracing.rules import (
@@ -70,6 +76,11 @@ def _record_without_data(uses: Uses, equation: Equation) -> None:
     apart = is_pointwise(equation.name) or equation.name in MOVES
     if any(v in builder.running for v in inputs) and apart:
         record_running(uses, equation)
+    elif (norm := learned_norm(builder, equation)) is not None:
+        uses.treat_as_data(norm.inputs[0])
+        del builder.made[norm.output]
+        RULES[norm.name](uses, norm)
+        _record(uses, equation)
     elif any(v in builder.made for v in inputs):
         derive(uses, equation)
     else:

@@ -11,16 +11,8 @@ from fanwise.network.curves import Curve
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import Moments, Outside
 from fanwise.signal.dead_units import ALIVE_SLOPE, DEAD_SLOPE
+from fanwise.signal.number_formats import MOST_CHECKED, NUMBER_FORMATS
 from fanwise.signal.saturated import SATURATED_SLOPE
-
-MOST_CHECKED = 1 << 16
-"""Most entries, evenly spaced, of which the share outside a format is counted."""
-# Maximum number and smallest subnormal: IEEE 754 binary16; bfloat16; OCP float8 E4M3.
-NUMBER_FORMATS = {
-    "float16": (65504.0, 2.0**-24),
-    "bfloat16": (3.3895313892515355e38, 2.0**-133),
-    "float8": (448.0, 2.0**-9),
-}
 
 
 def rms(values: Array) -> float:

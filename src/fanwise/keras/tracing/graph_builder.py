@@ -13,8 +13,9 @@ from keras import tree
 from fanwise.keras.tracing.call import Call, is_float, size_of
 from fanwise.keras.tracing.constants import constant_statistics, statistics_of, to_array
 from fanwise.keras.tracing.expressions import IDENTITY, curve_of, keeps_zero
+from fanwise.keras.tracing.generated import GeneratedWeight
 from fanwise.keras.tracing.provenance import Provenance, output_of
-from fanwise.keras.tracing.sampling import Region, Regions
+from fanwise.keras.tracing.sampling import Regions
 from fanwise.keras.tracing.strided import Strided
 from fanwise.keras.tracing.symbols import Derived, Symbol, Symbols
 from fanwise.network.context import SOURCES, Context
@@ -86,13 +87,6 @@ class KernelOutput:
         """Whether every part was taken."""
         count = self.packing[0] if self.packing is not None else 0
         return {part for part, _ in self.parts} == set(range(count))
-
-
-class GeneratedWeight(NamedTuple):
-    """A weight in use that is made of parameters: of which, and how, where that is known."""
-
-    derived: Derived
-    computation: Region | None
 
 
 class GraphBuilder:

@@ -125,13 +125,20 @@ def _recurrence(
     return _one_step(tracer, layer, call)
 
 
+def _zeros(like: Any, shape: tuple[int, ...]) -> Any:
+    """Return a symbolic tensor of zeros of this shape for each sample of another."""
+    batch = like.shape[0]
+    one = ops.zeros_like(ops.reshape(like, (batch, -1))[:, :1])
+    return ops.reshape(ops.broadcast_to(one, (batch, prod(shape))), (batch, *shape))
+
+
 def _one_step(tracer: LayerTracer, layer: Any, call: Call) -> Any:
     """Follow cells of a user's own for one step, from first states of zeros."""
     output = tracer.builder.signals(call.leaves)[0][:, 0]
     for cell in cells_of(layer):
-        sizes, batch = cell.state_size, output.shape[0]
+        sizes = cell.state_size
         states = [
-            ops.zeros((batch, *((n,) if isinstance(n, int) else tuple(n))), output.dtype)
+            _zeros(output, (n,) if isinstance(n, int) else tuple(n))
             for n in (sizes if isinstance(sizes, list | tuple) else [sizes])
         ]
         tracer.builder.first_states += states

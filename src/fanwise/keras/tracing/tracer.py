@@ -29,7 +29,8 @@ from fanwise.keras.internals import (
     without_trace,
 )
 from fanwise.keras.tracing.call import Call
-from fanwise.keras.tracing.graph_builder import GeneratedWeight, GraphBuilder
+from fanwise.keras.tracing.generated import GeneratedWeight
+from fanwise.keras.tracing.graph_builder import GraphBuilder
 from fanwise.keras.tracing.layer_rules import layer_rule_of
 from fanwise.keras.tracing.rules.apply import record_call, record_unseen
 from fanwise.keras.tracing.rules.contractions import output_spec
@@ -57,6 +58,8 @@ class KerasTracer:
             return operation.compute_output_spec(*args, **kwargs)
         if isinstance(operation, layers.Layer):
             return self.call(operation, args, kwargs)
+        if type(operation).__name__ == "GetItem" and _adds_axes(args[1]):
+            return _with_axes(*args)
         if type(operation).__name__ != "Cast":
             args, kwargs = tree.map_structure(self._cast, (args, kwargs))
         self._inferring += 1  # the shapes of some are inferred by calling others
@@ -123,6 +126,30 @@ class KerasTracer:
                 return layer.compute_output_spec(*args, **kwargs)
         finally:
             self._inferring -= 1
+
+
+def _adds_axes(key: Any) -> bool:
+    plain = all(isinstance(k, int | slice) or k in (None, ...) for k in _keys(key))
+    return plain and None in _keys(key)
+
+
+def _keys(key: Any) -> tuple[Any, ...]:
+    return key if isinstance(key, tuple) else (key,)
+
+
+def _with_axes(x: Any, key: Any) -> Any:
+    """Return x[key] for a key with new axes in it, which Keras takes of no symbolic tensor."""
+    keys, rest = _keys(key), tuple(k for k in _keys(key) if k is not None)
+    given = sum(k is not ... for k in rest)
+    axis, axes = 0, []
+    for k in keys:
+        if k is None:
+            axes.append(axis)
+        axis += 0 if isinstance(k, int) else len(x.shape) - given if k is ... else 1
+    x = x[rest] if rest else x
+    for axis in axes:
+        x = keras.ops.expand_dims(x, axis)
+    return x
 
 
 @contextmanager

@@ -73,7 +73,8 @@ class Start:
         like = make(plain, rate)
         defaults = getattr(like, "defaults", {})
         own = {name: defaults[name] for name in SCALED if name in defaults}
-        return self.plan.parameter_groups(model, rate, optimizer=type(like), **own)
+        # Every start decays what the user's own optimizer decays.
+        return self.plan.parameter_groups(model, rate, optimizer=type(like), decay="all", **own)
 
 
 def for_optimizer(start: Start, model: nn.Module, rate: float, make: MakeOptimizer) -> Start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,15 +15,13 @@ from torch import Tensor, nn
 from fanwise.comparing.transfer import Axis, Reading, TransferCheck, judge_readings
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.names import BLOCK_INDEX
-from fanwise.network.branches import ResidualStructure
+from fanwise.network.trace import Contraction
 from fanwise.planning.progress import Progress, silent
-from fanwise.policies import Changes, Policy, get
+from fanwise.policies import Policy, get
 from fanwise.policies.auto import BASED, at_base
-from fanwise.policies.base import Uses
-from fanwise.policies.parametrizations import shape_of
 from fanwise.torch.comparing.data import seeded
 from fanwise.torch.measuring.coordinates import Outputs, outputs_of
-from fanwise.torch.planning.plan import plan
+from fanwise.torch.planning.plan import Plan, plan
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.undisturbed import Inputs, as_call
 
@@ -41,6 +40,8 @@ falls with the width under μP, so that powers fitted at small widths are off.
 MIN_SIZES, MIN_FACTOR = 3, 4
 """Sizes that a fit needs, and the factor between the first and the last."""
 STREAM = "residual stream"
+LARGE = 2**23
+"""Bytes of weights from which on a model is large: collecting garbage takes a tenth of a second."""
 
 
 class _Signals(Outputs):
@@ -58,17 +59,23 @@ class _Signals(Outputs):
         return result
 
 
-@dataclass
-class _Shape:
-    """A policy that changes nothing and learns the shape of a model, as policies count it."""
+def _compared_with(before: dict[str, Tensor]) -> type[_Signals]:
+    """Return a tracer that keeps, of every kernel's output, no more than its `_squares`."""
 
-    width: float = 0.0
-    depth: float = 0.0
+    class Compared(_Signals):
+        def on_contraction(self, contraction: Contraction, data: Any, result: Any) -> None:
+            known = set(self.outputs)
+            super().on_contraction(contraction, data, result)
+            for name in self.outputs.keys() - known:
+                self.outputs[name] = _squares(self.outputs[name], before[name])
 
-    def changes(self, structure: ResidualStructure, uses: Uses) -> tuple[Changes, str]:
-        """See `Policy`."""
-        self.width, self.depth = shape_of(structure, uses)
-        return {}, ""
+    return Compared
+
+
+def _squares(output: Tensor, before: Tensor) -> Tensor:
+    """Return E[z²] and E[(z − z₀)²], z₀ the output before."""
+    z = output.double()
+    return torch.stack([z.square().mean(), (z - before).square().mean()])
 
 
 @dataclass(frozen=True)
@@ -119,9 +126,7 @@ def transfer(
             policy isn't for, steps or seeds that aren't positive.
         ModelError: `build` takes or gives something else; what isn't finite after training.
     """
-    sizes = _checked("widths", widths), _checked("depths", depths)
-    if all(len(given) == 1 for given in sizes):
-        raise ArgumentError("one width and one depth leave nothing to compare: give more of one.")
+    sizes, shapes = shapes_of(widths, depths)
     if optimizer not in OPTIMIZERS:
         raise ArgumentError(f"optimizer {optimizer!r}: pass one of {', '.join(OPTIMIZERS)}.")
     if seeds < 1 or not steps or min(steps) < 1:
@@ -130,11 +135,9 @@ def transfer(
     if not 0.0 < rate < math.inf:
         raise ArgumentError(f"rate: give a positive number, got {rate}.")
     first = sizes[0][0], sizes[1][0]
-    name = policy if isinstance(policy, str) else type(policy).__name__
-    chosen = _based(build, policy, *first) if isinstance(policy, str) else get(policy)
+    name, chosen = based(build, policy, *first)
     task = _Task(build, chosen, optimizer, rate, tuple(sorted(set(steps))))
-    shapes = [(width, first[1]) for width in sizes[0]] + [(first[0], depth) for depth in sizes[1]]
-    todo = [(shape, seed) for shape in dict.fromkeys(shapes) for seed in range(seeds)]
+    todo = [(shape, seed) for shape in shapes for seed in range(seeds)]
     runs: dict[tuple[tuple[int, int], int], list[Reading]] = {}
     for shape, seed in todo:
         with seeded(seed):
@@ -143,9 +146,25 @@ def transfer(
     found = []
     for i, axis in enumerate(Axis):
         if len(sizes[i]) > 1:
-            along = [s for s in dict.fromkeys(shapes) if s[1 - i] == first[1 - i]]
+            along = [shape for shape in shapes if shape[1 - i] == first[1 - i]]
             found += judge_readings(axis, [(s[i], runs[s, n]) for s in along for n in range(seeds)])
     return TransferCheck(name, *sizes, optimizer, rate, task.steps, seeds, tuple(found))
+
+
+def shapes_of(
+    widths: Sequence[int], depths: Sequence[int]
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, int], ...]]:
+    """Return the sizes of each axis, and every (width, depth) to be trained, the base first.
+
+    Raises:
+        ArgumentError: sizes that no fit can be made of.
+    """
+    sizes = _checked("widths", widths), _checked("depths", depths)
+    if all(len(given) == 1 for given in sizes):
+        raise ArgumentError("one width and one depth leave nothing to compare: give more of one.")
+    wide = [(width, sizes[1][0]) for width in sizes[0]]
+    deep = [(sizes[0][0], depth) for depth in sizes[1]]
+    return sizes, tuple(dict.fromkeys(wide + deep))
 
 
 def _checked(what: str, sizes: Sequence[int]) -> tuple[int, ...]:
@@ -161,18 +180,25 @@ def _checked(what: str, sizes: Sequence[int]) -> tuple[int, ...]:
     return found
 
 
-def _based(build: Build, policy: str, width: int, depth: int) -> Policy:
-    """Return the policy of this name, whose base is the shape that a model of this size has."""
+def based(build: Build, policy: Policy | str, width: int, depth: int) -> tuple[str, Policy]:
+    """Return a policy's name, and the policy: of a name, with the base that this shape has.
+
+    Raises:
+        ArgumentError, ModelError: no policy, or a base that can't be one.
+    """
+    if not isinstance(policy, str):
+        return type(policy).__name__, get(policy)
     if policy not in BASED:
-        return get(policy)
-    shape = _Shape()
+        return policy, get(policy)
     with seeded(0):
-        model, inputs, _ = _built(build, width, depth)
-        plan(model, inputs, policy=shape)
-    return at_base(policy, shape.width, shape.depth)
+        model, inputs, _ = built(build, width, depth)
+        shape = plan(model, inputs, policy="none").shape
+    if shape is None:
+        raise ArgumentError(f"policy {policy!r}: the width of the base isn't known; use a value.")
+    return policy, at_base(policy, *shape)
 
 
-def _built(build: Build, width: int, depth: int) -> tuple[nn.Module, Inputs, Any]:
+def built(build: Build, width: int, depth: int) -> tuple[nn.Module, Inputs, Any]:
     """Return a new model, its inputs, and its loss or None.
 
     Raises:
@@ -190,24 +216,77 @@ def _built(build: Build, width: int, depth: int) -> tuple[nn.Module, Inputs, Any
 
 def _readings(task: _Task, shape: tuple[int, int], seed: int) -> Iterator[Reading]:
     """Yield what each layer of one model puts out, at first and after steps."""
-    model, inputs, loss = _built(task.build, *shape)
+    model, inputs, loss = built(task.build, *shape)
     planned = plan(model, inputs, policy=task.policy)
     planned.apply(model, seed=seed)
+    kept = {row.name for row in planned.rows if not row.draws}
+    initial = {n: p.detach().clone() for n, p in model.named_parameters() if n in kept}
     groups = planned.parameter_groups(model, task.rate, optimizer=task.optimizer)
     stepper = OPTIMIZERS[task.optimizer][0](groups)
     args, kwargs = as_call(inputs)
-    before = outputs_of(_Signals, model, inputs)
-    yield from _sizes(before, before, 0)
+    start = outputs_of(_Signals, model, inputs)
+    yield from _sizes({name: _squares(z, z) for name, z in start.items()}, 0)
+    del start
+    _collect(model)
     for step in range(1, max(task.steps) + 1):
         with torch.enable_grad():
             stepper.zero_grad()
-            _loss(model(*args, **kwargs), loss).backward()
+            loss_or_default(model(*args, **kwargs), loss).backward()
             stepper.step()
         if step in task.steps:
-            yield from _sizes(outputs_of(_Signals, model, inputs), before, step)
+            stepper.zero_grad()
+            before = _at_start(model, planned, seed, initial, inputs)
+            _collect(model)
+            now = outputs_of(_compared_with(before), model, inputs)
+            if STREAM in now:
+                now[STREAM] = _squares(now[STREAM], before[STREAM])
+            del before
+            _collect(model)
+            yield from _sizes(now, step)
 
 
-def _loss(output: Any, loss: Callable[[Any], Tensor] | None) -> Tensor:
+def _at_start(
+    model: nn.Module, planned: Plan, seed: int, initial: dict[str, Tensor], inputs: Inputs
+) -> dict[str, Tensor]:
+    """Return what each layer put out at the start.
+
+    For that the weights are drawn once more: to keep either these or the outputs would take memory
+    during training. The model is as before.
+
+    Args:
+        model: trained by some steps.
+        planned: its plan.
+        seed: of the draw.
+        initial: the values of parameters that the plan doesn't draw.
+        inputs: of the model.
+    """
+    trained = {name: p.data for name, p in model.named_parameters()}
+    _collect(model)
+    try:
+        for name, p in model.named_parameters():
+            p.data = initial[name] if name in initial else torch.empty_like(p.data)
+        planned.apply(model, seed=seed)
+        return outputs_of(_Signals, model, inputs)
+    finally:
+        for name, p in model.named_parameters():
+            p.data = trained[name]
+
+
+def _collect(model: nn.Module) -> None:
+    """Free what a run that is over has held, if it was of a large model.
+
+    A tracer is part of a cycle, which Python else finds whenever it looks for one.
+    """
+    if sum(p.numel() * p.element_size() for p in model.parameters()) >= LARGE:
+        gc.collect()
+
+
+def loss_or_default(output: Any, loss: Callable[[Any], Tensor] | None) -> Tensor:
+    """Return a loss of the output; without one, as `transfer` says.
+
+    Raises:
+        ModelError: an output that has none.
+    """
     if loss is not None:
         return loss(output)
     if not isinstance(output, Tensor):
@@ -219,15 +298,13 @@ def _loss(output: Any, loss: Callable[[Any], Tensor] | None) -> Tensor:
     return (output - target.to(output.device)).square().mean()
 
 
-def _sizes(outputs: dict[str, Tensor], before: dict[str, Tensor], step: int) -> Iterator[Reading]:
+def _sizes(squares: dict[str, Tensor], step: int) -> Iterator[Reading]:
     """Yield the rms of each layer's output and of its change, over the layers that are alike."""
     sums: dict[str, list[float]] = {}
-    for name, output in outputs.items():
-        layer = BLOCK_INDEX.sub("*", name, count=1)
-        total = sums.setdefault(layer, [0.0, 0.0, 0.0])
-        total[0] += float(output.double().square().mean())
-        total[1] += float((output - before[name]).double().square().mean())
-        total[2] += 1.0
+    for name, pair in squares.items():
+        total = sums.setdefault(BLOCK_INDEX.sub("*", name, count=1), [0.0, 0.0, 0.0])
+        for i, value in enumerate((*pair.tolist(), 1.0)):
+            total[i] += value
     for layer, (square, change, count) in sums.items():
         if not math.isfinite(square + change):
             raise ModelError(f"{layer} isn't finite after {step} steps: take a smaller rate.")

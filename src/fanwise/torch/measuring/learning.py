@@ -1,22 +1,15 @@
-"""Which parameters learn, after a step or two, of those whose first gradient is zero.
-
-A zero head gives everything before it a gradient of zero, and one step mends that; two zeros that
-are multiplied wait for each other for ever.
-"""
+"""Later gradients of PyTorch's parameters, which make the steps in place and take them back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-MOST_STEPS = 3
-"""Steps after which a parameter without a gradient counts as one that never has any: a gate of
-zero behind a head of zero needs two."""
-STEP, LEAST_STEP = 0.05, 1e-3
-"""A step's rms, over the parameter's own, and at least."""
+from fanwise.signal import later
+from fanwise.signal.later import LEAST_STEP, STEP
 
 
 class GradientPass(Protocol):
@@ -25,24 +18,13 @@ class GradientPass(Protocol):
     def __call__(self) -> Mapping[str, Tensor | None]: ...
 
 
-def is_zero(gradient: Tensor | None) -> bool:
-    """Return whether a gradient is missing, or zero throughout."""
-    if gradient is None:
-        return True
-    values = gradient.coalesce().values() if gradient.is_sparse else gradient
-    return not bool(values.any())
-
-
 def later_gradients(
     parameters: Mapping[str, Tensor],
     first: Mapping[str, Tensor | None],
     used: Iterable[str],
     run: GradientPass,
 ) -> dict[str, float]:
-    """Return, of each used parameter whose first gradient is zero, the rms of a later one.
-
-    Those that have a gradient make a step along it, then those that have one by then, until none
-    is added; 0 for a parameter that never gets one. The parameters are as before when this returns.
+    """Return what `fanwise.signal.later` finds; the parameters are as before when this returns.
 
     Args:
         parameters: those that learn.
@@ -50,47 +32,51 @@ def later_gradients(
         used: the names of those that the forward pass used.
         run: makes another pass.
     """
-    used = set(used)
-    left = {n for n in parameters if n in used and is_zero(first.get(n))}
-    found = dict.fromkeys(sorted(left), 0.0)
+    used = [name for name in used if name in parameters]
+    if not any(_is_zero(first.get(name)) for name in used):
+        return {}
     gradients = first
     before: dict[str, Tensor] = {}
+
+    def step(names: Collection[str]) -> dict[str, float | None]:
+        nonlocal gradients
+        with torch.no_grad():
+            for name in names:
+                gradient, parameter = gradients[name], parameters[name].detach()
+                assert gradient is not None
+                before[name] = parameter.clone()
+                _step(parameter, gradient)
+        gradients = run()
+        return _slopes(parameters, gradients)
+
     try:
-        for _ in range(MOST_STEPS):
-            # Without a tensor there is no path, and no step makes one.
-            if not any(gradients.get(n) is not None for n in left):
-                break
-            moved = 0
-            with torch.no_grad():
-                for name, gradient in gradients.items():
-                    if name in before or is_zero(gradient):
-                        continue
-                    assert gradient is not None
-                    parameter = parameters[name].detach()
-                    before[name] = parameter.clone()
-                    _step(parameter, gradient)
-                    moved += 1
-            if not moved:
-                break
-            gradients = run()
-            for name in sorted(left):
-                gradient = gradients.get(name)
-                if gradient is not None and not is_zero(gradient):
-                    found[name] = _rms(gradient)
-            left = {n for n in left if not found[n]}
-            if not left:
-                break
+        return later.later_gradients(_slopes(parameters, first), used, step)
     finally:
         with torch.no_grad():
             for name, value in before.items():
                 parameters[name].detach().copy_(value)
-    return found
+
+
+def _is_zero(gradient: Tensor | None) -> bool:
+    """Return whether a gradient is missing, or zero throughout."""
+    if gradient is None:
+        return True
+    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+    first = values[:1] if values.dim() else values  # mostly enough
+    return not (bool(first.any()) or bool(values.any()))
+
+
+def _slopes(
+    parameters: Iterable[str], gradients: Mapping[str, Tensor | None]
+) -> dict[str, float | None]:
+    found = {name: gradients.get(name) for name in parameters}
+    return {name: None if g is None else _rms(g) for name, g in found.items()}
 
 
 def _rms(gradient: Tensor) -> float:
     from fanwise.torch.measuring.statistics import moments
 
-    return moments(gradient).rms
+    return moments(gradient.to_dense() if gradient.is_sparse else gradient).rms
 
 
 def _step(parameter: Tensor, gradient: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,26 +12,35 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fanwise.signal import LossKind, Output
-from fanwise.torch.internals import TorchDispatchMode, without_modes
+from fanwise.torch.internals import TorchDispatchMode, tree_map_only, without_modes
 from fanwise.torch.measuring.statistics import moments
 from fanwise.torch.tracing.aten.operation import base_name
 
-SQUARED_ERRORS = frozenset({"mse_loss", "huber_loss", "smooth_l1_loss", "l1_loss"})
+SQUARED_ERRORS = frozenset({"mse_loss", "huber_loss", "smooth_l1_loss"})
 """Losses of which the squared error is compared with the targets' variance."""
+SQUASHES = {"SoftmaxBackward": "softmax", "SigmoidBackward": "sigmoid"}
+"""By the beginning of autograd's name, what bounds logits."""
+UNCHANGED = tuple(
+    "View Reshape UnsafeView Squeeze Unsqueeze Transpose Permute TBackward Alias Select Slice "
+    "ToCopyBackward LogSoftmaxBackward".split()
+)
+"""By the beginning of autograd's name, what leaves logits what they are."""
 
 
 class LossWatch(TorchDispatchMode):
     """Notes what each loss function compares while a loss runs.
 
     Attributes:
-        found: one output for each of them, with the mean loss whatever the reduction and weights.
+        found: one output for each of them, with the mean loss whatever the reduction and weights,
+            and the tensor that it takes.
         classes: of the last softmax; 0 without one.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[Output] = []
-        self.classes = 0
+        self.found: list[tuple[Output, Tensor]] = []
+        self.classes, self.logits = 0, torch.empty(0)
+        self.differences: dict[int, tuple[Tensor, tuple[Any, ...]]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -39,19 +49,59 @@ class LossWatch(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = base_name(func)
         if name == "_log_softmax":
-            self.classes = int(args[0].shape[args[1]])
+            self.classes, self.logits = int(args[0].shape[args[1]]), args[0]
+        if name == "sub" and all(isinstance(a, Tensor) for a in args[:2]):
+            self.differences[id(result)] = result, args[:2]
         note = NOTES.get(name)
+        if _is_size(name, args) and id(args[0]) in self.differences:
+            args, note = self.differences.pop(id(args[0]))[1], _squared_error
         if note is not None:
             with without_modes(), torch.no_grad():
                 made = note(args, result)
             if made is not None and math.isfinite(made.loss):
-                self.found.append(made)
+                given = args[0] if args[0].requires_grad else args[1]
+                taken = self.logits if made.kind == LossKind.CROSS_ENTROPY else given
+                self.found.append((made, taken))
         return result
 
     @property
-    def worst(self) -> Output | None:
-        """What lies farthest above chance; None where no loss function ran."""
-        return max(self.found, key=lambda x: x.loss / max(x.chance, 0.1), default=None)
+    def worst(self) -> tuple[Output, Tensor] | None:
+        """What lies farthest above chance, and its tensor; None where no loss function ran."""
+
+        def excess(found: tuple[Output, Tensor]) -> tuple[bool, float]:
+            return bool(found[0].squashed), found[0].loss / max(found[0].chance, 0.1)
+
+        return max(self.found, key=excess, default=None)
+
+
+def _is_size(name: str, args: tuple[Any, ...]) -> bool:
+    """Return whether an operation makes an error of a difference: |d|, d², d·d."""
+    if name == "pow":
+        return bool(args[1] == 2) if not isinstance(args[1], Tensor) else False
+    return name in ("abs", "square") or (name == "mul" and args[0] is args[1])
+
+
+def loss_of_nothing(loss: Callable[[Any], Tensor], output: Any) -> float | None:
+    """Return the loss of an output of zeros: equal logits; None where it takes no such thing."""
+
+    def zeros(value: Tensor) -> Tensor:
+        return torch.zeros_like(value) if value.is_floating_point() else value
+
+    try:
+        with torch.no_grad():
+            value = float(loss(tree_map_only(Tensor, zeros, output)))
+    except Exception:  # a loss of one's own, which need not take anything but the model's output
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _squashed(logits: Tensor) -> str:
+    """Return "softmax" or "sigmoid" where logits are one's output; "" elsewhere."""
+    node = logits.grad_fn
+    while node is not None and node.name().startswith(UNCHANGED):
+        node = node.next_functions[0][0]
+    name = node.name() if node is not None else ""
+    return next((word for start, word in SQUASHES.items() if name.startswith(start)), "")
 
 
 def _cross_entropy(args: tuple[Any, ...], result: Any) -> Output | None:
@@ -69,7 +119,9 @@ def _cross_entropy(args: tuple[Any, ...], result: Any) -> Output | None:
     # Logits but for a constant a row, which changes nothing.
     spread = moments(rows - rows.mean(1, keepdim=True)).rms
     chance = math.log(classes)
-    return Output(spread, "", classes, loss, True, chance, LossKind.CROSS_ENTROPY, 0.0)
+    return Output(
+        spread, "", classes, loss, True, chance, LossKind.CROSS_ENTROPY, squashed=_squashed(logs)
+    )
 
 
 def _binary(args: tuple[Any, ...], logits: Tensor) -> Output | None:
@@ -87,7 +139,8 @@ def _binary(args: tuple[Any, ...], logits: Tensor) -> Output | None:
 
 
 def _binary_of_logits(args: tuple[Any, ...], result: Any) -> Output | None:
-    return _binary(args, args[0].detach())
+    found = _binary(args, args[0].detach())
+    return None if found is None else replace(found, squashed=_squashed(args[0]))
 
 
 def _binary_of_shares(args: tuple[Any, ...], result: Any) -> Output | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from glob import escape
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,8 @@ from fanwise.torch.measuring.plain_values import (
     measured_sums,
     measured_weights,
 )
+from fanwise.torch.measuring.ranks import ranks_of
 from fanwise.torch.planning.plan import Plan, plan
-from fanwise.torch.sharding import is_dtensor
 from fanwise.torch.undisturbed import Inputs, check_materialized, undisturbed
 from fanwise.torch.wrappers import without_wrappers
 
@@ -53,6 +53,11 @@ def measure(
     doesn't grow with the number of batches. Where a gradient is zero, further passes over the last
     batch see whether a step mends that.
 
+    Of a model whose weights are sharded (FSDP2, tensor parallelism), or that is wrapped in DDP, all
+    of its ranks must call this: each runs its own batches, and all return one signal, that of one
+    process which runs them all. While it lasts each rank holds the whole model and its gradient.
+    Histograms, and what is looked at further, are the first rank's.
+
     Args:
         model: any module with memory.
         inputs: a batch: a tensor, a tuple of positional or a mapping of keyword arguments; or an
@@ -71,35 +76,43 @@ def measure(
 
     Raises:
         ModelError: NaN in the input, an empty batch or none, a forward that fails, a loss that
-            isn't one number, no gradient, or a parameter without memory.
+            isn't one number, no gradient, or a parameter without memory; on every rank, where it
+            happens on one, or where their models differ.
     """
     check_arguments(model, mode)
-    with without_wrappers(model) as plain:
+    ranks = ranks_of(model)
+    with without_wrappers(model) as plain, ranks.whole(plain, optimizer):
         nothing: dict[str, Histograms] = {}
         with recording(plain) if histograms else nullcontext(nothing) as found:
-            signal = _measured(plain, inputs, loss, optimizer, policy, rules, trained, mode)
-        layers = {layer.name for layer in signal.layers}
-        return replace(signal, histograms={n: h for n, h in found.items() if n in layers})
+            seen = ranks.each(lambda: _seen(plain, inputs, loss, policy, rules, mode))
+            ranks.add_up(seen.passes)
+
+            def judged() -> ShownSignal:
+                signal = _judged(plain, seen, optimizer, trained)
+                layers = {layer.name for layer in signal.layers}
+                return replace(signal, histograms={n: h for n, h in found.items() if n in layers})
+
+            return ranks.first(judged)
 
 
-def _measured(
+class Seen(NamedTuple):
+    """What the passes over the batches have left, the plan of the model, and the last batch."""
+
+    passes: Passes
+    planned: Plan
+    batch: Inputs
+
+
+def _seen(
     model: nn.Module,
     inputs: Inputs | Iterable[Inputs],
     loss: Callable[[Any], Tensor] | None,
-    optimizer: torch.optim.Optimizer | None,
     policy: Policy | str,
     rules: Sequence[Rule],
-    trained: bool | None,
     mode: str,
-) -> ShownSignal:
+) -> Seen:
+    """Run the batches."""
     check_materialized(model)
-    sharded = [name for name, p in model.named_parameters() if is_dtensor(p)]
-    if sharded:
-        raise ModelError(
-            f"{sharded[0]!r} is a DTensor, and measure runs a model on one rank: measure the model "
-            "before it is sharded, or a smaller one of the same kind. A plan and its draws need "
-            "no such detour."
-        )
     meta = [name for name, p in model.named_parameters() if p.is_meta]
     if meta:
         raise ModelError(
@@ -115,6 +128,17 @@ def _measured(
             passes.run(batch)
     if planned is None:
         raise ModelError("inputs has no batch: pass one at least.")
+    return Seen(passes, planned, batch)
+
+
+def _judged(
+    model: nn.Module,
+    seen: Seen,
+    optimizer: torch.optim.Optimizer | None,
+    trained: bool | None,
+) -> ShownSignal:
+    """Look at what has to be seen once more, and judge."""
+    passes, planned, batch = seen
     with undisturbed(model), torch.enable_grad():
         passes.look_further(batch)
     signal = judge(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, Role, Use
 from fanwise.signal import Cut, NotFinite, Output
-from fanwise.torch.internals import leaves_of
+from fanwise.torch.internals import leaves_of, memory_of
 from fanwise.torch.measuring.backward import backward, expected_output
 from fanwise.torch.measuring.batches import samples_of
 from fanwise.torch.measuring.gradient_path import GradientPath
+from fanwise.torch.measuring.heads import heads_of, kernel_of
 from fanwise.torch.measuring.learning import later_gradients
-from fanwise.torch.measuring.losses import LossWatch
+from fanwise.torch.measuring.losses import LossWatch, loss_of_nothing
 from fanwise.torch.measuring.recorder import Store, TorchRecorder
+from fanwise.torch.measuring.statistics import real
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.tracing.run import run_traced, tensors_of
 from fanwise.torch.tracing.tracer import TorchTracer
@@ -77,6 +79,7 @@ class Passes:
         self.output: Output | None = None
         self.not_finite: NotFinite | None = None
         self.uses: dict[str, Use] = {}
+        self._layers: dict[Contraction, str] = {}
         self.later: dict[str, float] = {}
         self.ends: set[str] = set()
         self.cuts: tuple[Cut, ...] = ()
@@ -102,8 +105,12 @@ class Passes:
             self.not_finite = search.found
         watch = LossWatch()
         gradients, value = backward(list(self.learned.values()), output, self.loss, watch)
-        if not self.batches and value is not None:
-            self.output = with_loss(self.output, value, watch)
+        loss = self.loss
+        if not self.batches and loss is not None and value is not None:
+            self.output = with_loss(
+                self.output, value, watch, self._heads(recorder, output),
+                lambda: loss_of_nothing(loss, output),
+            )  # fmt: skip
         for (name, kept), new in zip(self.gradients.items(), gradients, strict=True):
             if new is not None:
                 self.gradients[name] = new if kept is None else kept.add_(new)
@@ -140,6 +147,11 @@ class Passes:
         self.later = later_gradients(self.learned, self.gradients, met, plain)
         lost = [n for n, rms in self.later.items() if rms == 0.0]
         if lost:
+            # A sum that overflows makes zeros of what it divides, and none of their gradients.
+            search = FirstNotFinite(self.model, self.parameters, overflow=True)
+            again(search)
+            self.not_finite = search.found
+        if lost and self.not_finite is None:
             path = GradientPath(self.model, self.parameters, lost)
             again(path)
             self.cuts = path.cuts([n for n in lost if self.gradients[n] is None])
@@ -164,7 +176,7 @@ class Passes:
         """Note the names of what was read, and the logits."""
         self.uses = recorder.uses.of
         calls: dict[str, int] = {}
-        names: dict[Contraction, str] = {}
+        names = self._layers
         for contraction in recorder.uses.contractions:
             if contraction not in recorder.read:
                 continue
@@ -187,36 +199,61 @@ class Passes:
             met = dict.fromkeys(n for at, n in recorder.met if added.began < at < added.ended)
             end = layers[-1] if layers else added.module
             self.branches.append(SumBranch(end, tuple(layers), tuple(met)))
-        self.ends = {names[c] for c in recorder.ends() if c in names}
-        for leaf in tensors_of(output):
-            made = recorder.own(leaf)
-            if made is None or made not in names or made.use.role in CONVOLUTION_ROLES:
-                continue
+        self.ends = {names[c] for c in heads_of(recorder) if c in names}
+        for leaf, name in self._heads(recorder, output):
             if leaf.dim() in (2, 3) and leaf.shape[-1] > 1:
-                self.output = expected_output(leaf, names[made])
+                self.output = expected_output(leaf, name)
+
+    def _heads(self, recorder: TorchRecorder, output: Any) -> list[tuple[Tensor, str]]:
+        """Return the outputs that a kernel makes, but for convolutions, with its layer's name."""
+        names = {c: name for c, name in self._layers.items() if c.use.role not in CONVOLUTION_ROLES}
+        made = [(leaf, kernel_of(recorder, leaf)) for leaf in tensors_of(output)]
+        return [(leaf, names[c]) for leaf, c in made if c is not None and c in names]
 
 
-def with_loss(output: Output | None, value: float, watch: LossWatch) -> Output | None:
+def with_loss(
+    known: Output | None,
+    value: float,
+    watch: LossWatch,
+    heads: Sequence[tuple[Tensor, str]],
+    nothing: Callable[[], float | None],
+) -> Output | None:
     """Return what the loss compares, with the layer that makes it where that is known.
 
-    None where it is no loss whose chance level is known.
+    None where it is no loss whose chance level is known. That of a loss of the user's own, of which
+    only a softmax is seen, is `nothing`'s, the loss of zeros: it may be a sum over the samples.
+    `heads` are the model's outputs that a kernel makes, with its layer's name.
     """
-    layer = output.layer if output is not None else ""
-    worst = watch.worst
-    if worst is not None:
-        # `output` is the whole logits; a loss may take a part of them, or a multiple.
-        return replace(worst, layer=layer)
-    if output is None or not watch.classes:
+    if watch.worst is not None:
+        # `known` is the whole logits; a loss may take a part of them, or a multiple.
+        worst, taken = watch.worst
+        layer = known.layer if known is not None else ""
+        place = memory_of(taken)
+        return replace(worst, layer=next((n for t, n in heads if memory_of(t) == place), layer))
+    if known is None or not watch.classes:
         return None
-    chance = math.log(watch.classes)
-    return replace(output, classes=watch.classes, loss=value, given=True, chance=chance)
+    level, chance = nothing(), math.log(watch.classes)
+    if not level or level < 0.0:
+        return None
+    loss = value / level * chance
+    return replace(known, classes=watch.classes, loss=loss, given=True, chance=chance)
 
 
 class FirstNotFinite(TorchTracer):
-    """A tracer that notes the first operation whose result isn't finite, though its inputs are."""
+    """A tracer that notes the first operation whose result isn't finite, though its inputs are.
+
+    Args:
+        overflow: whether only +∞ counts: −∞ is what masks are made of.
+    """
 
     with_values: ClassVar[bool] = False
     found: NotFinite | None = None
+
+    def __init__(
+        self, model: nn.Module, parameters: dict[str, Tensor], *, overflow: bool = False
+    ) -> None:
+        super().__init__(model, parameters)
+        self.overflow = overflow
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -227,6 +264,9 @@ class FirstNotFinite(TorchTracer):
         # What is allocated but not written yet may hold anything.
         made = not base_name(func).startswith(("empty", "new_empty"))
         after = all(is_finite(t) for t in leaves_of(result))
+        if self.overflow and not after:
+            floats = [t for t in leaves_of(result) if isinstance(t, Tensor) and not is_finite(t)]
+            after = not any(bool(torch.isposinf(real(t)).any()) for t in floats)
         if made and self.found is None and before and not after:
             self.found = NotFinite(self.uses.module, base_name(func))
         return result
@@ -240,4 +280,5 @@ def is_finite(value: Any) -> bool:
         value = value.coalesce().values()
     if value.dtype.itemsize == 1:
         value = value.float()
-    return bool(torch.isfinite(value).all())
+    # A sum is read in one pass; where it isn't finite, large numbers alone may have made it so.
+    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())

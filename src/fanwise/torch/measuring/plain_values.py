@@ -14,7 +14,7 @@ from fanwise.planning.plan import Plan
 from fanwise.signal import Layer, Moments, ResidualSum, Twins, Weights
 from fanwise.torch.measuring.passes import Passes
 from fanwise.torch.measuring.recorder import Reading
-from fanwise.torch.measuring.statistics import is_scale_free, moments, structure_of
+from fanwise.torch.measuring.statistics import is_scale_free, kernel_structure, moments
 from fanwise.torch.measuring.updates import first_update
 from fanwise.torch.planning.copies import SAMPLE, copies
 
@@ -119,7 +119,7 @@ def measured_weights(
             update_rms=update,
             later_gradient_rms=passes.later.get(row.name),
             layout=row.layout or "",
-            structure=structure_of(parameter) if row.fan_in is not None else None,
+            structure=kernel_structure(parameter) if row.fan_in is not None else None,
             scale_free=row.fan_in is not None and is_scale_free(parameter, gradient),
         )
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fanwise.network.context import classify_curve
+from fanwise.network.context import classify_curve, is_gate
 from fanwise.network.steps.base import Source
 from fanwise.network.steps.signals import Concatenation, Mean, Normalization, Sum
 from fanwise.network.steps.weights import Kernel, Lookup
@@ -143,6 +143,8 @@ class TorchRecorder(TorchTracer):
         self._look_up(name, args)
         result = super().__torch_dispatch__(func, types, args, kwargs)
         made = [p for t in tensors_in(result) if (p := find(t))]
+        if made and isinstance(self.builder.graph.nodes[made[0].node].step, Normalization):
+            self._look_at_norm(name, args, [own for _, own in given])
         if added is not None:
             added.result.add(result)
             if strong is not None:
@@ -169,6 +171,13 @@ class TorchRecorder(TorchTracer):
             query, key = (t.detach()[:2, :2, :MOST_SCORED].float() for t in args[:2])
             scale = kwargs.get("scale") or query.shape[-1] ** -0.5
             self._take_scores(query @ key.transpose(-1, -2) * scale)
+
+    def _look_at_norm(self, name: str, args: tuple[Any, ...], given: Sequence[Provenance]) -> None:
+        """Note a normalization by hand whose statistic is of a single value."""
+        shapes = {tuple(a.shape) for a in args if isinstance(a, Tensor)}
+        over = any(own.statistic for own in given) and name in ("mul", "div")
+        if over and len(args) > 1 and isinstance(args[1], Tensor) and len(shapes) == 1:
+            self.store.norms_of_one.setdefault(self.uses.module)
 
     def _take_scores(self, scores: Tensor) -> None:
         """Measure attention scores, for the kernels that made them since the last."""
@@ -234,27 +243,39 @@ class TorchRecorder(TorchTracer):
         return added, self._source((first if stronger is a else second).node)
 
     def _look_up(self, name: str, args: tuple[Any, ...]) -> None:
-        """Note a sum of two embeddings, or of one and constant positions; it may be in place."""
+        """Note a sum of two embeddings, or of one and positions; it may be in place."""
         if name != "add" or len(args) < 2 or not all(isinstance(a, Tensor) for a in args[:2]):
             return
-        made = [self.builder.producer(tensor) for tensor in args[:2]]
-        tables = [step.parameter for step in made if isinstance(step, Lookup) and not step.token]
-        rest = [t for t, step in zip(args[:2], made, strict=True) if not isinstance(step, Lookup)]
-        constant = rest and (made[0] or made[1]) and all(self._is_constant(t) for t in rest)
-        if not tables or (rest and not constant):
+        if not any(isinstance(self.builder.producer(a), Lookup | Kernel) for a in args[:2]):
+            return  # parameters among themselves, as a mean and a sampled deviation
+        made = [self._term(tensor) for tensor in args[:2]]
+        if None in made:
             return
         terms = []
-        for tensor, step in zip(args[:2], made, strict=True):
+        for tensor, term in zip(args[:2], made, strict=True):
             found = self._tally(tensor).moments()
-            table = step.parameter if isinstance(step, Lookup) else ""
-            terms.append(EmbeddingTerm(table, found.rms if found else 0.0))
-        self.store.embedding_sums.setdefault((terms[0].parameter, terms[1].parameter), tuple(terms))
+            if term is not None and found is not None:
+                terms.append(replace(term, rms=found.rms))
+        if len(terms) == 2:
+            names = terms[0].parameter, terms[1].parameter
+            self.store.embedding_sums.setdefault(names, tuple(terms))
 
-    def _is_constant(self, tensor: Tensor) -> bool:
+    def _term(self, tensor: Tensor) -> EmbeddingTerm | None:
+        """Return which term of a sum of embeddings this may be, its rms not measured yet."""
         step = self.builder.producer(tensor)
-        if step is None:
-            return tensor.is_floating_point() and not isinstance(tensor, nn.Parameter)
-        return step == Source(origin="constant")
+        constant = EmbeddingTerm("", 0.0, "constant")
+        if isinstance(step, Lookup):
+            return None if step.token else EmbeddingTerm(step.parameter, 0.0)
+        if isinstance(step, Kernel):
+            kernel = self.uses.contractions[step.contraction].parameter
+            return EmbeddingTerm(kernel, 0.0, "kernel")
+        if step is not None:
+            return constant if step == Source(origin="constant") else None
+        name = self.uses.parameters.name(tensor)
+        if name is None:
+            return constant if tensor.is_floating_point() else None
+        places = [n for n in tensor.shape if n > 1]  # a bias has one axis, positions have two
+        return EmbeddingTerm(name, 0.0, "parameter") if len(places) > 1 else None
 
     def _source(self, node: int) -> Contraction | None:
         """Return the kernel whose output, normalized or summed with others or not, a node shows."""
@@ -282,28 +303,6 @@ class TorchRecorder(TorchTracer):
             elif not isinstance(step, Sum):
                 pending += nodes[i].inputs
         return tuple(found)
-
-    def ends(self) -> Iterator[Contraction]:
-        """Yield the kernels whose output, activated or not, is the model's and nothing else."""
-        graph = self.builder.graph
-        paths = [set(self.builder.context.path(node)) for node in graph.outputs]
-        of_outputs, consumers = set().union(*paths), graph.consumers()
-        for path in paths:
-            step = graph.nodes[min(path)].step
-            read = any(c not in of_outputs for i in path for c in consumers.get(i, ()))
-            if isinstance(step, Kernel) and not read:
-                yield self.uses.contractions[step.contraction]
-
-    def own(self, tensor: Tensor) -> Contraction | None:
-        """Return the kernel whose own output a tensor shows, as it is."""
-        own = self.builder.find_provenance(tensor)
-        if own is None or own.pointwise is not Z:
-            return None
-        origin, curves = self.builder.context.origin(own.node)
-        step = self.builder.graph.nodes[origin].step
-        if curves or not isinstance(step, Kernel):
-            return None
-        return self.uses.contractions[step.contraction]
 
     def on_use(self, parameter: str) -> None:
         """Note when a parameter meets data."""
@@ -418,7 +417,7 @@ class TorchRecorder(TorchTracer):
         z = kept.pop(begun)
         curve = curve_of(own.pointwise)
         found, reading = classify_curve(curve), self.read[source]
-        reading.gates = reading.gates or (gates and found.kind == NeighbourKind.SATURATING)
+        reading.gates = reading.gates or (gates and is_gate(curve))
         if found.kind not in (NeighbourKind.SATURATING, NeighbourKind.RECTIFIER):
             return
         with without_modes():

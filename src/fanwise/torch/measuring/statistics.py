@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fanwise.network.evenness import LEAST_SPREAD, MOST_LINES, Lines, structure_of
 from fanwise.signal import Moments, Outside
 from fanwise.signal.number_formats import MOST_CHECKED, NUMBER_FORMATS
 from fanwise.signal.slopes import Edges
-from fanwise.signal.structure import FEWEST_ROWS, FEWEST_STRUCTURED
 
 TINY, HUGE = 1e-15, 1e15
 """An rms outside of these has squares that float32 doesn't hold."""
@@ -122,27 +122,28 @@ class RunningMean:
         return self.total / self.weight if self.weight else None
 
 
-def structure_of(kernel: Tensor) -> float | None:
-    """Return what `PowerSums.structure` does, in two passes; None for too few entries."""
+def kernel_structure(kernel: Tensor) -> float | None:
+    """Return the structure of a kernel, in two passes; None for too few entries."""
     values = real(kernel)
     if values.dim() < 2 or not values.is_floating_point():
         return None
-    values = values.reshape(len(values), -1).float()
-    if min(values.shape) < FEWEST_ROWS or values.numel() < FEWEST_STRUCTURED:
+    values = values.reshape(len(values), -1)[:MOST_LINES, :MOST_LINES].float()
+    if min(values.shape) < 2:
         return None
-    square = float(values.square().mean())
-    values = values - values.mean()
-    spread = float(values.square().mean())
-    if not 0 < spread < math.inf or not math.isfinite(square):
+    mean = values.mean()
+    values = values - mean
+    squares = values.square()
+    spread = float(squares.mean())
+    if not LEAST_SPREAD * float(mean) ** 2 < spread < math.inf:
         return None
-    kurtosis = max(float(values.pow(4).mean()) / spread**2, 1.2)
+    kurtosis = max(float(torch.linalg.vector_norm(squares)) ** 2 / values.numel() / spread**2, 1.2)
     found = []
     for axis in (1, 0):
-        n, rows = values.shape[axis], values.shape[1 - axis]
-        squares = float(values.square().mean(axis).var()) / spread**2 * n / (kurtosis - 1.0)
-        means = float(values.mean(axis).var()) / spread * n
-        found.append((max(squares, means) - 1.0) / math.sqrt(2.0 / rows))
-    return min(found)
+        n = values.shape[axis]
+        of_squares = float(squares.mean(axis).var()) / spread**2 * n / (kurtosis - 1.0)
+        of_means = float(values.mean(axis).var()) / spread * n
+        found.append(Lines(of_squares, of_means, values.shape[1 - axis]))
+    return structure_of(*found)
 
 
 ORTHOGONAL = 3e-6

@@ -26,6 +26,7 @@ def copies(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[tuple[str, ...]]
     same = [
         tuple(name for name, tensor in group if torch.equal(tensor, group[0][1]))
         for group in groups.values()
+        if len(group) > 1
     ]
     return [names for names in same if len(names) > 1]
 

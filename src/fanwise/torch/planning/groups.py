@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from fanwise.errors import ArgumentError
+from fanwise.planning.hyperparameters import (
+    Decay,
+    check_decay,
+    checked_optimizer,
+    corrections_of,
+    scaled,
+    with_defaults,
+)
 from fanwise.planning.plan import Plan
-from fanwise.planning.rows import Row
-from fanwise.policies.corrections import Correction, Optimizer, optimizer_of
+from fanwise.policies.corrections import Correction, Optimizer
 from fanwise.torch.planning.rows import check_fits
 
 CLASSES = {
@@ -20,8 +25,9 @@ CLASSES = {
     Optimizer.ADAM: "Adam",
     Optimizer.SGD: "SGD",
     Optimizer.MUON: "Muon",
+    Optimizer.ADAFACTOR: "Adafactor",
 }
-"""Their names in `torch.optim`."""
+"""Their names in `torch.optim`, which has no Lion."""
 
 
 def parameter_groups(
@@ -30,6 +36,7 @@ def parameter_groups(
     lr: float,
     optimizer: str | type[torch.optim.Optimizer],
     without: str | type[torch.optim.Optimizer] | None,
+    decay: Decay | None,
     options: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """Return the groups of `Plan.parameter_groups`.
@@ -40,81 +47,24 @@ def parameter_groups(
         lr: see there.
         optimizer: see there.
         without: see there.
+        decay: see there.
         options: see there.
     """
     check_fits(plan.rows, parameters)
-    kind = _checked(plan, optimizer)
-    left_out = None if without is None else _checked(plan, without)
-    if plan.corrected and kind == Optimizer.ADAM:
-        _check_decay(options)
+    kind = checked_optimizer(plan, optimizer)
+    check_decay(plan, kind, options)
     groups: dict[Correction, list[torch.Tensor]] = {}
-    for row in plan.rows:
-        if left_out is not None and _correction(row, left_out) is not None:
-            continue
-        correction = _correction(row, kind)
-        if correction is None and kind == Optimizer.MUON and plan.corrected:
-            continue
-        correction = correction or Correction()
+    for name, correction in corrections_of(plan, kind, without=without, decay=decay).items():
         if kind == Optimizer.MUON and plan.corrected:
-            correction = correction.times(1.0 / _own_factor(row.shape, options))
-        groups.setdefault(correction, []).append(parameters[row.name])
-    given = {**_defaults(kind), **options} if plan.corrected else dict(options)
+            correction = correction.times(1.0 / _own_factor(plan[name].shape, options))
+        groups.setdefault(correction, []).append(parameters[name])
+    own = optimizer if isinstance(optimizer, type) else None
+    make = own or getattr(torch.optim, CLASSES.get(kind, ""), None)  # no Muon before 2.9
+    given = with_defaults(kind, make, options) if plan.corrected or decay else dict(options)
     return [
-        {"params": group, **given, "lr": lr * correction.rate, **_scaled(given, kind, correction)}
+        {"params": group, **given, "lr": lr * correction.rate, **scaled(given, kind, correction)}
         for correction, group in groups.items()
     ]
-
-
-def _checked(plan: Plan, given: str | type[torch.optim.Optimizer]) -> Optimizer:
-    """Return the optimizer that is meant.
-
-    Raises:
-        ArgumentError: one that isn't known, or that the plan's policy isn't for.
-    """
-    optimizer = optimizer_of(given)
-    if plan.corrected and optimizer not in plan.optimizers:
-        known = ", ".join(plan.optimizers)
-        raise ArgumentError(
-            f"this plan's policy isn't for {optimizer}: it says what carries over for {known} "
-            f"({plan.policy.partition(':')[0]})."
-        )
-    return optimizer
-
-
-def _check_decay(options: Mapping[str, Any]) -> None:
-    if options.get("weight_decay") and not options.get("decoupled_weight_decay"):
-        raise ArgumentError(
-            "weight_decay: Adam adds it to the gradient, which is then divided by its own size, so "
-            "that no factor makes it carry over. Take optimizer='adamw'."
-        )
-
-
-def _correction(row: Row, optimizer: Optimizer) -> Correction | None:
-    return None if row.corrections is None else row.corrections.of(optimizer)
-
-
-def _defaults(optimizer: Optimizer) -> dict[str, Any]:
-    """Return PyTorch's own defaults of what is scaled, where they aren't 0."""
-    kind = getattr(torch.optim, CLASSES[optimizer], None)  # Muon is there from PyTorch 2.9 on
-    if kind is None:
-        return {}
-    signature = inspect.signature(kind).parameters
-    names = ("weight_decay", "eps") if _has_epsilon(optimizer) else ("weight_decay",)
-    return {name: signature[name].default for name in names if signature[name].default}
-
-
-def _has_epsilon(optimizer: Optimizer) -> bool:
-    return optimizer in (Optimizer.ADAM, Optimizer.ADAMW)
-
-
-def _scaled(
-    given: Mapping[str, Any], optimizer: Optimizer, correction: Correction
-) -> dict[str, Any]:
-    """Return what is given of weight decay and ε, times the factors on it."""
-    factors = {"weight_decay": correction.decay}
-    if _has_epsilon(optimizer):
-        factors["eps"] = correction.epsilon
-    return {name: given[name] * factor for name, factor in factors.items() if name in given}
 
 
 def _own_factor(shape: tuple[int, ...], options: Mapping[str, Any]) -> float:

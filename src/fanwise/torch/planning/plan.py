@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -19,6 +19,7 @@ from fanwise.network.graph import WeightOf
 from fanwise.planning.designs import Keep, Values, ZeroLines
 from fanwise.planning.drawn import Drawn
 from fanwise.planning.findings import Helper
+from fanwise.planning.hyperparameters import Decay
 from fanwise.planning.model import Model
 from fanwise.planning.parts import Only, buffers_of, parts_of
 from fanwise.planning.pipeline import plan_traced, plan_unseen
@@ -116,7 +117,7 @@ class Plan(ShownPlan):
             aliases = [prefix + name for name, _ in plain.named_parameters(remove_duplicate=False)]
             buffers = [prefix + name for name, _ in plain.named_buffers(remove_duplicate=False)]
             check_materialized(plain)
-        parts = parts_of(self.rows, prefix, only, (*aliases, *buffers))
+        parts = parts_of(self._rows_of(parameters), prefix, only, (*aliases, *buffers))
         rows = [part.row for part in parts]
         if only is not None:
             wanted = {row.name for row in rows}
@@ -131,7 +132,7 @@ class Plan(ShownPlan):
             for part, stream in zip(parts, streams, strict=True)
         ]
         sharded = [p for p in parameters.values() if is_dtensor(p)]
-        if check_ranks and sharded:  # the digest reads every row, and the package's version on disk
+        if check_ranks and sharded:  # the digest reads every row
             check_agreement(sharded, plan_digest(self, seed, streams))
         if self.buffers and not buffers_filled:
             asked = buffers_of(self.buffers, prefix, only)
@@ -156,6 +157,18 @@ class Plan(ShownPlan):
             raise
         return model
 
+    def _rows_of(self, parameters: Collection[str]) -> list[Row]:
+        """Return the rows; that of a tied weight by the name that it has among these parameters."""
+        here = {
+            row: name for name, row in self.tied if name in parameters and row not in parameters
+        }
+        return [
+            replace(row, name=here[row.name], like=row.like or row.name)
+            if row.name in here
+            else row
+            for row in self.rows
+        ]
+
     def parameter_groups(
         self,
         model: nn.Module,
@@ -163,6 +176,7 @@ class Plan(ShownPlan):
         *,
         optimizer: str | type[torch.optim.Optimizer] = "adamw",
         without: str | type[torch.optim.Optimizer] | None = None,
+        decay: Decay | None = None,
         **options: Any,
     ) -> list[dict[str, Any]]:
         """Return an optimizer's parameter groups, with what the policy says of its hyperparameters.
@@ -173,19 +187,23 @@ class Plan(ShownPlan):
         Args:
             model: the model that the plan is for.
             lr: the learning rate of what the policy leaves alone.
-            optimizer: ``"adamw"``, ``"adam"``, ``"sgd"`` or ``"muon"``, or its class. Muon's groups
-                hold only the hidden kernels, the matrices that it is for.
+            optimizer: ``"adamw"``, ``"adam"``, ``"sgd"``, ``"muon"``, ``"lion"`` or
+                ``"adafactor"``, or its class. Muon's groups hold only the hidden kernels, the
+                matrices that it is for.
             without: another optimizer, whose parameters are left out: ``optimizer="adamw",
                 without="muon"`` gives what Muon leaves to AdamW.
+            decay: ``"kernels"`` sets the weight decay of norms and biases to 0, as the papers of
+                parametrizations do; ``"all"`` doesn't. By default ``"kernels"`` where the policy
+                corrects hyperparameters, else ``"all"``.
             options: for every group, such as ``weight_decay``.
 
         Raises:
             ArgumentError: an optimizer that isn't known, or that the policy isn't for; weight decay
-                for Adam, under a policy that scales it.
+                for Adam, under a policy that scales it; another decay.
         """
         with without_wrappers(model) as plain:
             parameters = dict(plain.named_parameters())
-        return parameter_groups(self, parameters, lr, optimizer, without, options)
+        return parameter_groups(self, parameters, lr, optimizer, without, decay, options)
 
 
 def _helper_fans(shape: tuple[int, ...]) -> tuple[float, float]:
@@ -274,6 +292,13 @@ def _skipped(parameter: torch.Tensor) -> str:
     return "" if parameter.requires_grad else "frozen (requires_grad=False)"
 
 
+def _tied_names(model: nn.Module) -> tuple[tuple[str, str], ...]:
+    """Return the further names of each parameter that a model has in several places."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return tuple((name, own) for name, p in every if (own := first[id(p)]) != name)
+
+
 def plan(
     model: nn.Module,
     inputs: Inputs | None = None,
@@ -314,7 +339,7 @@ def plan(
             trace = traced(plain, inputs)
             seen = TorchModel(plain, trace)
             found = plan_traced(seen, trace, uses, policy=chosen, rules=rules, keep=keep)
-        return Plan.of(replace(found, buffers=empty_buffers(plain)))
+        return Plan.of(replace(found, buffers=empty_buffers(plain), tied=_tied_names(plain)))
 
 
 def init_(

@@ -39,6 +39,8 @@ from fanwise.network.uses import Role, Use
 
 MASK = 1e6
 """A constant whose mean square is more than this is a mask: it picks entries, and scales none."""
+LINEAR_OF_COMPLEX = SUMS | MULTIPLIES | KEEPING - {"real"} | {"neg", "conj", "select_n"}
+"""Primitives that do to a complex signal what they do to a real one."""
 INITIAL_SLOPE = 0.25
 """Of a rectifier whose slope is learned (He et al. 2015)."""
 
@@ -49,6 +51,9 @@ def record_pointwise(uses: Uses, equation: Equation) -> None:
     builder, name = uses.builder, equation.name
     data = builder.known(equation.inputs)
     first = max(data, key=lambda v: v.size)
+    if any(v.is_complex for v in data) and name not in LINEAR_OF_COMPLEX:
+        _record_complex(builder, equation, first)
+        return
     if name in KEEPING and equation.output.is_floating:
         builder.signals[equation.output] = builder.signals[first]
         return
@@ -76,6 +81,16 @@ def record_pointwise(uses: Uses, equation: Equation) -> None:
         _record_running(builder, equation, signals[0])
     else:
         _record_with_constant(uses, equation, signals[0])
+
+
+def _record_complex(builder: GraphBuilder, equation: Equation, data: Value) -> None:
+    """Note a function of complex numbers: a part of them has half of their mean square."""
+    own = builder.signals[data]
+    if equation.name in ("real", "imag") and not own.deferred:
+        node = builder.add_node(View(0.5), (builder.node_of(data),), equation.output)
+        note(builder, equation, data, output_of(node, own.units))
+    else:
+        defer(builder, equation, builder.known(equation.inputs))
 
 
 def _set(builder: GraphBuilder, equation: Equation, signal: Signal) -> None:
@@ -213,7 +228,8 @@ def _record_with_constant(uses: Uses, equation: Equation, data: Value) -> None:
         shared = (
             not _is_wide(builder, made, other, data) or builder.row_probability(made, other) == 1
         )
-        step = Shift(made.names[0], line or (1.0, 0.0), shared)
+        generated = builder.name_weight(made, other) if line is None else ""
+        step = Shift(made.names[0], line or (1.0, 0.0), shared, generated=generated)
     elif name in SUMS:
         left = unmasked_statistics(value) if wide and value is not None else None
         if left is not None:

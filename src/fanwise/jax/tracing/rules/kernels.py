@@ -91,6 +91,7 @@ def add_kernel(
     part: int | None = None,
     layer: bool = False,
     taps: float = 1.0,
+    generated: str = "",
 ) -> None:
     """Add the latest contraction, of a parameter with data.
 
@@ -104,6 +105,7 @@ def add_kernel(
         part: which of several kernels packed in the parameter it is.
         layer: whether it is one layer's, stacked with others: what it packs isn't told apart.
         taps: at how many positions it takes each unit.
+        generated: what steps call the weight that is made of it, as `GraphBuilder.name_weight`.
     """
     whole, index, result = part, len(builder.names) - 1, equation.output
     feed = builder.node_of(data)
@@ -111,7 +113,7 @@ def add_kernel(
 
     def node_of_part(part: int | None, parts: int, size: int) -> int:
         which, fans = whole if part is None or layer else part, (fan_in, fan_out / parts)
-        step = Kernel(parameter, *fans, index, which, taps=taps)
+        step = Kernel(parameter, *fans, index, which, taps=taps, generated=generated)
         node = builder.graph.add(step, (feed,), max(size, 1))
         builder.nodes.setdefault(index, []).append(node)
         return node
@@ -178,13 +180,23 @@ def _record_product(uses: Uses, equation: Equation) -> bool:
         return False
     made = builder.made[operand]
     letters, axes = _letters(equation, side)
-    terms = float(prod(data.shape[i] for i in equation.params["dimension_numbers"][0][1 - side]))
+    summed = equation.params["dimension_numbers"][0]
+    terms = float(prod(data.shape[i] for i in summed[1 - side]))
     contraction = _record_kernel(uses, made, letters, data)
     if contraction is None:
         uses.record_unrecognized(made, equation)
         return False
-    part, layer = part_of(made, contraction.use), made.layer
-    add_kernel(builder, contraction.parameter, equation, data, terms, axes, part=part, layer=layer)
+    add_kernel(
+        builder,
+        contraction.parameter,
+        equation,
+        data,
+        terms,
+        axes,
+        part=part_of(made, contraction.use),
+        layer=made.layer,
+        generated=builder.name_weight(made, operand, summed[side]),
+    )
     return True
 
 
@@ -229,11 +241,16 @@ def part_of(made: Made, use: Use) -> int | None:
 
 
 def _token_side(uses: Uses, equation: Equation) -> int | None:
-    """Return which operand of a product of parameters is data there; None where neither is."""
+    """Return which operand of a product of parameters is data there; None where neither is.
+
+    One is that is data elsewhere, or that is there once for each sample of a batch.
+    """
     for side, value in enumerate(equation.inputs):
         made = uses.builder.made[value]
         known = uses.of.get(made.names[0])
         if known is not None and known.role in (Role.TOKEN, Role.EMBEDDING):
+            return side
+        if made.view is not None and made.view.repeats():
             return side
     return None
 
@@ -368,6 +385,7 @@ def _record_convolution(uses: Uses, equation: Equation) -> bool:
         [numbers.out_spec[1]],
         layer=made.layer,
         taps=taps,
+        generated=builder.name_weight(made, weight, [*numbers.rhs_spec[1:]]),
     )
     return True
 

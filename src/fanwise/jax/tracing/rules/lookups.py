@@ -19,7 +19,7 @@ def _record_lookup(uses: Uses, equation: Equation) -> bool:
     table, indices = equation.inputs[:2]
     made = builder.made.get(table)
     memory = None if made is None or made.view is None else made.view.parameter()
-    if memory is None or len(table.shape) < 2:
+    if made is None or memory is None or len(table.shape) < 2:
         return False
     use = Use(Role.EMBEDDING, memory.shape, "B" + "O" * (len(memory.shape) - 1))
     uses.record_contraction(Contraction(memory.name, module_of(memory.name), use))
@@ -28,7 +28,9 @@ def _record_lookup(uses: Uses, equation: Equation) -> bool:
     same = 0.0 if ids is None else repeat_probability(ids)
     index, result = len(builder.names) - 1, equation.output
     positions = indices not in builder.given and not builder.is_data(indices)
-    node = builder.add_node(Lookup(memory.name, same, positional=positions), (), result)
+    generated = builder.name_weight(made, table)
+    step = Lookup(memory.name, same, positional=positions, generated=generated)
+    node = builder.add_node(step, (), result)
     builder.nodes[index] = [node]
     builder.results[index] = result
     samples = 0 if result.shape and not result.shape[0] % builder.batch else None

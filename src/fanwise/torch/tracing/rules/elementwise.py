@@ -77,6 +77,9 @@ def record_pointwise(builder: GraphBuilder, operation: Operation) -> None:
     if compares and isinstance(builder.producer(data[0]), Source):
         builder.records.of(operation.output).given = True  # a mask from outside
         return
+    if _changes_nothing(builder, operation):
+        builder.set_provenance(operation.result, builder.provenance(data[0]))
+        return
     call = call_of(builder, operation)
     if call is not None and call.size <= MAX_CALLS:
         own = next(p for p in _comparable_provenances(builder, operation) if p is not None)
@@ -94,6 +97,13 @@ def record_pointwise(builder: GraphBuilder, operation: Operation) -> None:
 
 
 # — a function of one signal —
+
+
+def _changes_nothing(builder: GraphBuilder, operation: Operation) -> bool:
+    """Return whether zero is added, as by Python's `sum`, which begins with it."""
+    numbers = [a for a in operation.args if isinstance(a, int | float)]
+    sums = operation.facts.sums and operation.name != "rsub"
+    return sums and numbers == [0] and len(builder.signals(operation.args)) == 1
 
 
 def call_of(builder: GraphBuilder, operation: Operation) -> Call | None:

@@ -1,0 +1,1 @@
+"""Models that no one device holds: bits, memory, time of W ranks; to disk; many ranks."""

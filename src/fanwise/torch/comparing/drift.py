@@ -1,0 +1,120 @@
+"""Sweep learning rates over the shapes of a model, and see how far the best one moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from fanwise.comparing.drift import RateDrift, best_rate
+from fanwise.comparing.record import Record
+from fanwise.comparing.sweep import next_setting
+from fanwise.errors import ArgumentError
+from fanwise.planning.progress import Progress, silent
+from fanwise.policies import Policy
+from fanwise.torch.comparing.data import Batches, Loss, check_batches, seeded, split, stream
+from fanwise.torch.comparing.starts import Start
+from fanwise.torch.comparing.training import OPTIMIZERS, Task, train
+from fanwise.torch.comparing.transfer import Build, based, built, loss_or_default, shapes_of
+from fanwise.torch.planning.plan import plan
+
+RATE = 2.0**-8
+"""Where a sweep begins."""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """One shape: its start, and what its trials have in common."""
+
+    shape: tuple[int, int]
+    start: Start
+    task: Task
+
+
+def measure_drift(
+    build: Build,
+    batches: Batches | None = None,
+    *,
+    loss: Loss | None = None,
+    policy: Policy | str = "completep",
+    widths: Sequence[int],
+    depths: Sequence[int],
+    optimizer: str = "adamw",
+    rate: float | None = None,
+    steps: int = 100,
+    seeds: int = 1,
+    record: str | Path | None = None,
+    progress: Progress = silent,
+) -> RateDrift:
+    """Return where the best learning rate lies at each width and depth, and how far it moves.
+
+    The shapes are those of `fanwise.torch.transfer`. Each is drawn by the policy and trained with
+    the rates that the policy gives, the learning rate at the base swept by factors of 2 as
+    `fanwise.torch.compare` does. One model is in memory at a time. The random state is as before.
+
+    Args:
+        build: as for `transfer`.
+        batches: as for `compare`, with `loss`; without them each run trains on the one batch that
+            `build` returns, which a wide model learns by heart.
+        loss: from the output and a batch's target to the loss.
+        policy: as for `transfer`.
+        widths: likewise.
+        depths: likewise.
+        optimizer: ``"adamw"`` or ``"sgd"``.
+        rate: where each sweep begins; by default 2⁻⁸.
+        steps: of each run.
+        seeds: runs of each shape at its best rate and at those beside it.
+        record: a file to which each run is written; a sweep that was interrupted goes on from it.
+        progress: called after each run with (runs done, runs known to be needed).
+
+    Raises:
+        ArgumentError: an argument that can't be used; a record of something else.
+        ModelError: `build` takes or gives something else.
+    """
+    _, shapes = shapes_of(widths, depths)
+    if optimizer not in OPTIMIZERS:
+        raise ArgumentError(f"optimizer {optimizer!r}: pass one of {', '.join(OPTIMIZERS)}.")
+    rate = RATE if rate is None else rate
+    if steps < 1 or seeds < 1 or not rate > 0.0:
+        raise ArgumentError(f"got steps={steps}, seeds={seeds} and rate={rate}: all are positive.")
+    if batches is not None:
+        check_batches(batches)
+    name, chosen = based(build, policy, *shapes[0])
+    todo = [_shape(build, batches, loss, chosen, s, (optimizer, rate, steps)) for s in shapes]
+    about = {"steps": steps, "base rate": rate, "optimizer": optimizer}
+    kept = Record(None if record is None else Path(record), about)
+    for one in todo:
+        while (setting := next_setting(kept.of(one.start.drawn), seeds)) is not None:
+            kept.add(train(one.task, one.start, setting))
+            done = len(list(kept))
+            progress(done, max(done + 1, len(todo) * (6 + 3 * (seeds - 1))))
+    found = [best_rate(one.shape, kept.of(one.start.drawn), rate) for one in todo]
+    return RateDrift(name, optimizer, steps, seeds, tuple(found))
+
+
+def _shape(
+    build: Build,
+    batches: Batches | None,
+    loss: Loss | None,
+    policy: Policy,
+    shape: tuple[int, int],
+    how: tuple[str, float, int],
+) -> _Shape:
+    optimizer, rate, steps = how
+    with seeded(0):
+        model, inputs, own = built(build, *shape)
+        planned = plan(model, inputs, policy=policy)
+    if batches is None:
+        batches, loss = [(inputs, None)], lambda output, _: loss_or_default(output, own)
+    else:
+        split(next(stream(batches, 0, 1)), loss)  # what can't be split is said before any run
+    make = OPTIMIZERS[optimizer][0]
+    start = Start(f"{shape[0]} × {shape[1]}", plan=planned)
+    start.parameters(model, rate, make)
+
+    def new() -> nn.Module:
+        return built(build, *shape)[0]
+
+    return _Shape(shape, start, Task(new, batches, loss, make, rate, steps))

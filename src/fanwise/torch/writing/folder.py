@@ -1,0 +1,105 @@
+"""The folder of a checkpoint: it grows beside its place, and is there once all of it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fanwise.errors import TargetError
+
+STATE = "fanwise.json"
+"""In the folder of an unfinished checkpoint: what is being drawn."""
+
+
+@contextmanager
+def growing(folder: Path, digest: bytes, left: Callable[[Path], int]) -> Iterator[Path]:
+    """Give the folder in which a checkpoint grows; after a body that ends well it is `folder`.
+
+    Args:
+        folder: an absolute path; it mustn't be there, or be empty.
+        digest: of what is written.
+        left: how many bytes are to be written yet, of the folder in which it grows.
+
+    Raises:
+        TargetError: the folder is there and holds something, another checkpoint is unfinished
+            there, another process is at work, the disk has no room, or a file can't be written.
+    """
+    part = _open_part(folder, digest.hex(), left)
+    with _alone_in(part):
+        try:
+            yield part
+            if folder.exists():
+                folder.rmdir()
+            sync(part)
+            part.replace(folder)
+            (folder / STATE).unlink()
+            sync(folder.parent)
+        except OSError as error:
+            raise TargetError(f"{folder} can't be written: {error.strerror or error}.") from error
+
+
+def sync(folder: Path) -> None:
+    """Have a folder's entries on the disk before what follows; where folders can't be, nothing."""
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:  # as on Windows
+        return
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+@contextmanager
+def _alone_in(part: Path) -> Iterator[None]:
+    """Keep other processes out of an unfinished checkpoint.
+
+    Raises:
+        TargetError: one is at work there.
+    """
+    lock = part.with_name(f"{part.name}.lock")
+    try:
+        with lock.open("x") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        raise TargetError(
+            f"another process writes {part}, says {lock}: let one process write, or remove the "
+            "file if that one was killed."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _open_part(folder: Path, digest: str, left: Callable[[Path], int]) -> Path:
+    """Return the folder in which the checkpoint grows; a new one, or that of an interrupted run."""
+    part = folder.with_name(f"{folder.name}.part")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TargetError(f"{folder} is there already: name a new folder, or an empty one.")
+    if part.exists():
+        try:
+            before = json.loads((part / STATE).read_text("utf-8"))["digest"]
+        except (OSError, ValueError, KeyError, TypeError):
+            before = None
+        if before != digest and any(part.iterdir()):
+            raise TargetError(
+                f"{part} holds another unfinished checkpoint, of another plan, seed, format or "
+                "shard size: remove it, or finish it with what it was begun with."
+            )
+    nbytes = left(part)
+    try:
+        free = shutil.disk_usage(folder.parent).free
+        if nbytes > free:
+            raise TargetError(
+                f"{folder} takes {nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there."
+            )
+        part.mkdir(exist_ok=True)
+        (part / STATE).write_text(json.dumps({"digest": digest}), "utf-8")
+    except OSError as error:
+        raise TargetError(f"{folder} can't be written: {error.strerror}.") from error
+    return part
