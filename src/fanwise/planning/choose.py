@@ -50,10 +50,17 @@ class Choice(NamedTuple):
 
 def choose(use: Use) -> Choice:
     """Return the scheme of a parameter used like this, and the reason."""
-    choice, scale = _choose(use), use.follows.scale
-    if use.fans is None or scale == 1.0:
+    choice, scale, feed = _choose(use), use.follows.scale, use.feeds
+    if use.fans is None:
         return choice
-    if use.follows.oscillates and use.feeds.kind == NeighbourKind.INPUT:
+    if feed.oscillates and feed.scale != 1.0 and use.follows.kind == NeighbourKind.OUTPUT:
+        return Choice(
+            (Siren(feed.scale),),
+            f"after {feed.label}({feed.scale:g}·x), as small as SIREN's last layer",
+        )
+    if scale == 1.0:
+        return choice
+    if use.follows.oscillates and feed.kind == NeighbourKind.INPUT:
         return Choice(
             (Siren(scale, first=True),),
             f"the frequencies of {use.follows.label}({scale:g}·x), as SIREN's first layer has them",

@@ -101,6 +101,7 @@ def test_siren_gets_the_scale_of_its_paper():
     assert plan["0.weight"].draws == (schemes.Uniform(-0.5, 0.5),)
     # √(2/n)/30 where E[sin²] = ½, of large signals; of unit ones it is 0.432.
     assert plan["2.weight"].std == pytest.approx(math.sqrt(2 / 64) / 30, rel=0.09)
+    assert plan["8.weight"].draws == (schemes.Siren(30.0).resolve(Fans(64, 1)),)
     signal = fwt.measure(plan.apply(siren(), seed=0), x)
     assert not signal.verdicts
 
@@ -137,7 +138,7 @@ def test_siren_fits_an_image_as_well_as_with_its_own_scheme():
         net = siren()
         init(net)
         optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-        for _ in range(300):
+        for _ in range(100):
             optimizer.zero_grad()
             loss = (net(x) - image).square().mean()
             loss.backward()
@@ -151,5 +152,5 @@ def test_siren_fits_an_image_as_well_as_with_its_own_scheme():
             limit = 1 / n if k == 0 else math.sqrt(6 / n) / 30
             nn.init.uniform_(layer.weight, -limit, limit, generator=generator)
 
-    best = max(loss_of(own), 1e-10)  # both fit it to rounding
-    assert loss_of(lambda net: fwt.init_(net, x, seed=0)) < 1.5 * best
+    # With a last layer of unit outputs the loss is twenty times as large then.
+    assert loss_of(lambda net: fwt.init_(net, x, seed=0)) < 2.0 * loss_of(own)
