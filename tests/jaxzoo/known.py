@@ -41,7 +41,12 @@ REASONS: list[tuple[str, dict[str, str]]] = [
     ),
     (
         "its weights are made of several parameters by functions that no use is seen through",
-        {"flowjax, block_neural_autoregressive_flow": "run", "flowjax, planar_flow": "run"},
+        {"flowjax, planar_flow": "run"},
+    ),
+    (
+        "its kernels are exponentials of parameters, block by block, divided by their norms, and are "
+        "predicted from one draw of them",
+        {"flowjax, block_neural_autoregressive_flow": "factor 2, median"},
     ),
     (
         "not looked into yet",
