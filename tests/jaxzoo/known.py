@@ -44,8 +44,8 @@ REASONS: list[tuple[str, dict[str, str]]] = [
         {"flowjax, planar_flow": "run"},
     ),
     (
-        "its kernels are exponentials of parameters, block by block, divided by their norms, and are "
-        "predicted from one draw of them",
+        "its kernels are exponentials of parameters, block by block, divided by their norms, and "
+        "are predicted from one draw of them",
         {"flowjax, block_neural_autoregressive_flow": "factor 2, median"},
     ),
     (
