@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.nets import Function
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,19 +33,6 @@ class Case:
 
     def measured(self) -> Any:
         return fwt.measure(self.model, self.inputs, loss=self.loss)
-
-
-class By(nn.Module):
-    """Submodules by name, and a forward that is given them."""
-
-    def __init__(self, forward: Any, **parts: Any) -> None:
-        super().__init__()
-        self.run = forward
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, *args: Any) -> Any:
-        return self.run(self, *args)
 
 
 Fix = Callable[[Case, Any], None]
@@ -116,7 +104,7 @@ def standardized(case: Case, verdict: Any) -> None:
 
 def with_forward(forward: Any) -> Fix:
     def fix(case: Case, verdict: Any) -> None:
-        case.model.run = forward
+        case.model.function = forward
 
     return fix
 
@@ -202,7 +190,7 @@ def transposed_kernels() -> Case:
     kernels = nn.ParameterList(
         nn.init.kaiming_normal_(torch.empty(a, b)) for a, b in itertools.pairwise(widths)
     )
-    return Case(By(forward, kernels=kernels, head=nn.Linear(64, 8)), X)
+    return Case(Function(forward, kernels=kernels, head=nn.Linear(64, 8)), X)
 
 
 @row("saturated", "init_.* draws 0.weight", redrawn)
@@ -227,7 +215,7 @@ def _branches(m: Any, x: Tensor, factor: float = 1.0) -> Tensor:
     with_module("ups", lambda ups: nn.ModuleList(nn.Sequential(nn.LayerNorm(64), u) for u in ups)),
 )
 def growing_stream() -> Case:
-    model = By(
+    model = Function(
         _branches,
         ups=nn.ModuleList(nn.Linear(64, 64) for _ in range(16)),
         downs=nn.ModuleList(nn.Linear(64, 64) for _ in range(16)),
@@ -298,7 +286,7 @@ def shut_by_biases() -> Case:
 
 @row("biased", "Take the elements' mean", with_forward(lambda m, x: m.rho(m.phi(x).relu().mean(1))))
 def summed_elements() -> Case:
-    model = By(lambda m, x: m.rho(m.phi(x).relu().sum(1)), phi=net(4, 32), rho=net(32, 32, 3))
+    model = Function(lambda m, x: m.rho(m.phi(x).relu().sum(1)), phi=net(4, 32), rho=net(32, 32, 3))
     return Case(model, torch.randn(32, 200, 4))
 
 
@@ -328,7 +316,7 @@ def norm_of_one() -> Case:
         return m.out(m.norm(m.mid(F.relu(m.first(x)))[..., None])[..., 0])
 
     return Case(
-        By(
+        Function(
             forward,
             first=nn.Linear(64, 64),
             mid=nn.Linear(64, 64),
@@ -412,7 +400,7 @@ def _tables(case: Case, verdict: Any) -> None:
 @row("hot_head", "Multiply both tables", _tables)
 def unit_tables() -> Case:
     y = (torch.arange(128) % 3 == 0).float()
-    model = By(
+    model = Function(
         lambda m, u, i: (m.user(u) * m.item(i)).sum(1),
         user=nn.Embedding(90, 64),
         item=nn.Embedding(90, 64),
@@ -431,7 +419,7 @@ def _divided(case: Case, verdict: Any) -> None:
 
 @row("hot_head", "Divide the logits by", _divided)
 def logits_times_a_constant() -> Case:
-    model = By(lambda m, x: 50.0 * m.net(x), net=drawn(net(64, 64, 8), X))
+    model = Function(lambda m, x: 50.0 * m.net(x), net=drawn(net(64, 64, 8), X))
     return Case(model, X, entropy)
 
 
@@ -441,7 +429,7 @@ def logits_times_a_constant() -> Case:
     lambda case, _: nn.init.constant_(case.model.scale, 1.0),
 )
 def logits_times_a_parameter() -> Case:
-    model = By(
+    model = Function(
         lambda m, x: m.scale * m.net(x),
         net=drawn(net(64, 64, 8), X),
         scale=nn.Parameter(torch.tensor(60.0)),
@@ -461,7 +449,7 @@ def sums_over_all_neighbours() -> Case:
         messages = F.relu(m.message(x))[source]
         return m.head(torch.zeros_like(x).index_add(0, target, messages))
 
-    return Case(By(forward, message=nn.Linear(64, 64), head=nn.Linear(64, 8)), X, entropy)
+    return Case(Function(forward, message=nn.Linear(64, 64), head=nn.Linear(64, 8)), X, entropy)
 
 
 class Over(nn.Module):
@@ -488,7 +476,7 @@ def scores_without_root() -> Case:
     parts = {name: nn.Linear(256, 256) for name in ("q", "k", "v", "out")}
     for m in parts.values():
         nn.init.xavier_normal_(m.weight)
-    return Case(By(lambda m, x: _attend(m, x, 1.0), **parts), torch.randn(4, 12, 256))
+    return Case(Function(lambda m, x: _attend(m, x, 1.0), **parts), torch.randn(4, 12, 256))
 
 
 @row("wrong_scale", "Multiply it by", multiplied)
@@ -497,28 +485,30 @@ def drowned_tokens() -> Case:
     def forward(m: Any, t: Tensor) -> Tensor:
         return m.body(m.tok(t) + m.pos(torch.arange(t.shape[1])))
 
-    model = By(forward, tok=nn.Embedding(50, 64), pos=nn.Embedding(32, 64), body=net(64, 64, 5))
+    model = Function(
+        forward, tok=nn.Embedding(50, 64), pos=nn.Embedding(32, 64), body=net(64, 64, 5)
+    )
     nn.init.normal_(model.tok.weight, 0.0, 0.02)
     return Case(model, torch.randint(50, (8, 16)))
 
 
 @row("vanishing", "draws it by orthogonal", redrawn)
 def small_radius() -> Case:
-    model = By(lambda m, x: m.head(m.rnn(x)[0]), rnn=nn.RNN(8, 32), head=nn.Linear(32, 4))
+    model = Function(lambda m, x: m.head(m.rnn(x)[0]), rnn=nn.RNN(8, 32), head=nn.Linear(32, 4))
     nn.init.orthogonal_(model.rnn.weight_hh_l0, gain=0.2)
     return Case(model, torch.randn(60, 8, 8))
 
 
 @row("exploding", "draws it by orthogonal", redrawn)
 def large_radius() -> Case:
-    model = By(lambda m, x: m.head(m.rnn(x)[0]), rnn=nn.RNN(8, 32), head=nn.Linear(32, 4))
+    model = Function(lambda m, x: m.head(m.rnn(x)[0]), rnn=nn.RNN(8, 32), head=nn.Linear(32, 4))
     nn.init.orthogonal_(model.rnn.weight_hh_l0, gain=2.0)
     return Case(model, torch.randn(60, 8, 8))
 
 
 @row("vanishing", "draws a forget gate's bias 1", redrawn)
 def forgetting() -> Case:
-    model = By(lambda m, x: m.head(m.rnn(x)[0]), rnn=nn.LSTM(8, 32), head=nn.Linear(32, 4))
+    model = Function(lambda m, x: m.head(m.rnn(x)[0]), rnn=nn.LSTM(8, 32), head=nn.Linear(32, 4))
     for name in ("bias_ih_l0", "bias_hh_l0"):
         nn.init.constant_(getattr(model.rnn, name)[32:64].data, -5.0)
     return Case(model, torch.randn(60, 8, 8))
@@ -532,7 +522,7 @@ def loop_of_small_radius() -> Case:
             h = torch.tanh(m.w(h) + m.u(x[:, t]))
         return m.head(h)
 
-    model = By(forward, w=nn.Linear(32, 32, False), u=nn.Linear(8, 32), head=nn.Linear(32, 4))
+    model = Function(forward, w=nn.Linear(32, 32, False), u=nn.Linear(8, 32), head=nn.Linear(32, 4))
     nn.init.orthogonal_(model.w.weight, gain=0.2)
     return Case(model, torch.randn(16, 40, 8))
 
@@ -542,7 +532,7 @@ def loop_of_small_radius() -> Case:
 
 @row("dead_branch", "Take that out", with_forward(lambda m, x: m.out(F.relu(m.first(x)))))
 def detached() -> Case:
-    model = By(
+    model = Function(
         lambda m, x: m.out(F.relu(m.first(x)).detach()), first=nn.Linear(64, 32), out=net(32, 8)
     )
     return Case(model, X)
@@ -560,7 +550,7 @@ def without_gradients() -> Case:
             h = F.relu(m.first(x))
         return m.out(h)
 
-    return Case(By(forward, first=nn.Linear(64, 32), out=net(32, 8)), X)
+    return Case(Function(forward, first=nn.Linear(64, 32), out=net(32, 8)), X)
 
 
 def _straight(m: Any, x: Tensor) -> Tensor:
@@ -571,7 +561,8 @@ def _straight(m: Any, x: Tensor) -> Tensor:
 @row("dead_branch", "Pass the gradient straight through", with_forward(_straight))
 def rounded() -> Case:
     return Case(
-        By(lambda m, x: m.out(m.first(x).round()), first=nn.Linear(64, 32), out=net(32, 8)), 3 * X
+        Function(lambda m, x: m.out(m.first(x).round()), first=nn.Linear(64, 32), out=net(32, 8)),
+        3 * X,
     )
 
 
@@ -584,7 +575,7 @@ def chosen() -> Case:
     def forward(m: Any, x: Tensor) -> Tensor:
         return m.out(F.one_hot(m.first(x).argmax(-1), 32).float())
 
-    return Case(By(forward, first=nn.Linear(64, 32), out=net(32, 8)), X)
+    return Case(Function(forward, first=nn.Linear(64, 32), out=net(32, 8)), X)
 
 
 @row("dead_branch", "to its planned draw", drawn_in_part)
@@ -609,7 +600,7 @@ def branch_of_three_zeros() -> Case:
         x = F.relu(m.first(x))
         return m.out(x + m.gamma * m.down(F.relu(m.up(x))))
 
-    model = By(
+    model = Function(
         forward,
         first=nn.Linear(64, 64),
         up=nn.Linear(64, 64),
@@ -629,7 +620,7 @@ def _shut(m: Any, x: Tensor) -> Tensor:
 
 @row("dead_branch", 'keep="nothing"\\) draws its bias zero', redrawn)
 def shut_branch() -> Case:
-    model = By(
+    model = Function(
         _shut, up=nn.Linear(64, 64), down=nn.Linear(64, 64, bias=False), out=nn.Linear(64, 8)
     )
     drawn(model, X)
@@ -646,7 +637,9 @@ def branch_times_zero() -> Case:
     def forward(m: Any, x: Tensor) -> Tensor:
         return m.out(x + 0.0 * m.down(F.relu(m.up(x))))
 
-    return Case(By(forward, up=nn.Linear(64, 64), down=nn.Linear(64, 64), out=nn.Linear(64, 8)), X)
+    return Case(
+        Function(forward, up=nn.Linear(64, 64), down=nn.Linear(64, 64), out=nn.Linear(64, 8)), X
+    )
 
 
 # — not finite —
@@ -663,7 +656,7 @@ def root_of_zero() -> Case:
 
     x = X.clone()
     x[:, 3] = 0.0
-    return Case(By(forward, scale=nn.Parameter(torch.ones(64)), out=nn.Linear(64, 8)), x)
+    return Case(Function(forward, scale=nn.Parameter(torch.ones(64)), out=nn.Linear(64, 8)), x)
 
 
 @row("exploding", "init_.* draws", redrawn)

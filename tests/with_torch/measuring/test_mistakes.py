@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.nets import Function
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,19 +19,6 @@ def batch(*shape: int, seed: int = 0) -> Tensor:
 
 X = batch(128, 16)
 CLASSES = torch.arange(128) % 8
-
-
-class By(nn.Module):
-    """Submodules by name, and a forward that is given them."""
-
-    def __init__(self, forward: Any, **parts: Any) -> None:
-        super().__init__()
-        self.run = forward
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, *args: Any) -> Any:
-        return self.run(self, *args)
 
 
 def net(*ends: nn.Module, out: int = 8) -> nn.Module:
@@ -69,7 +57,7 @@ def test_a_sigmoid_before_binary_cross_entropy() -> None:
     assert said(twice, loss=lambda z: F.binary_cross_entropy_with_logits(z, y)) == [
         ("saturated", "2")
     ]
-    squeezed = By(lambda m, x: m.net(x).squeeze(1), net=twice)
+    squeezed = Function(lambda m, x: m.net(x).squeeze(1), net=twice)
     assert said(squeezed, loss=lambda z: F.binary_cross_entropy_with_logits(z, y.squeeze(1))) == [
         ("saturated", "net.2")
     ]
@@ -97,7 +85,7 @@ def test_a_cross_entropy_by_hand(reduce: Any, factor: float) -> None:
 def test_a_loss_over_alignments() -> None:
     """Graves et al. (2006): far above log(classes) for any output."""
     y, lengths = torch.ones(8, 12, dtype=torch.long), (torch.full((8,), 40), torch.full((8,), 12))
-    model = By(lambda m, x: m.head(x), head=nn.Linear(16, 10))
+    model = Function(lambda m, x: m.head(x), head=nn.Linear(16, 10))
     x = batch(8, 40, 16)
     fwt.init_(model, x, seed=0)
     assert (
@@ -127,7 +115,7 @@ def test_of_two_heads_the_one_that_the_loss_takes_is_named() -> None:
 
     torch.manual_seed(0)
     parts = {"trunk": nn.Linear(16, 32), "policy": nn.Linear(32, 4), "value": nn.Linear(32, 1)}
-    assert said(By(forward, **parts), loss=loss) == [("hot_head", "value")]
+    assert said(Function(forward, **parts), loss=loss) == [("hot_head", "value")]
 
 
 # — norms, sums that overflow —
@@ -139,7 +127,7 @@ def test_a_root_mean_square_of_one_value() -> None:
         return m.head(z * torch.rsqrt(z.square().mean(-1, keepdim=True) + 1e-6))
 
     def make(width: int) -> nn.Module:
-        return By(forward, first=nn.Linear(16, width), head=nn.Linear(width, 4))
+        return Function(forward, first=nn.Linear(16, width), head=nn.Linear(width, 4))
 
     torch.manual_seed(0)
     assert said(make(1)) == [("collapsed", "")]
@@ -152,7 +140,7 @@ def test_a_sum_that_overflows_float16() -> None:
         return m.head(h / (h / m.by).square().sum(1, keepdim=True).sqrt())
 
     torch.manual_seed(0)
-    model = By(forward, first=nn.Linear(64, 64), head=nn.Linear(64, 4)).half()
+    model = Function(forward, first=nn.Linear(64, 64), head=nn.Linear(64, 4)).half()
     x, model.by = (500 * batch(32, 64)).half(), 1.0
     signal = fwt.measure(model, x)
     assert [(v.kind, v.where) for v in signal.verdicts] == [("exploding", "")]
@@ -170,7 +158,7 @@ def test_patches_under_large_positions() -> None:
 
     def make(scale: float) -> nn.Module:
         torch.manual_seed(0)
-        return By(
+        return Function(
             forward,
             patch=nn.Linear(16, 32),
             pos=nn.Parameter(scale * torch.randn(1, 10, 32)),
@@ -193,7 +181,7 @@ def test_heads_that_are_summed(together: Any) -> None:
         return together([head(h) for head in m.heads])
 
     torch.manual_seed(0)
-    model = By(
+    model = Function(
         forward,
         trunk=nn.Linear(16, 64),
         heads=nn.ModuleList(nn.Linear(64, 10) for _ in range(3)),
@@ -219,7 +207,7 @@ def state(decay: float) -> nn.Module:
 
     torch.manual_seed(0)
     parts = {"inner": nn.Linear(6, 32), "head": nn.Linear(32, 4)}
-    return By(forward, decay=nn.Parameter(torch.full((32,), decay)), **parts)
+    return Function(forward, decay=nn.Parameter(torch.full((32,), decay)), **parts)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +232,7 @@ def test_small_weights_do_not_explain_a_growth() -> None:
 
     noise = batch(128, 8, seed=2)
     torch.manual_seed(0)
-    model = By(
+    model = Function(
         forward,
         encoder=nn.Linear(16, 32),
         mean=nn.Linear(32, 8),
@@ -281,7 +269,9 @@ def test_a_fixed_point_of_few_turns() -> None:
         return m.head(z)
 
     torch.manual_seed(0)
-    model = By(forward, inject=nn.Linear(8, 32), cell=nn.Linear(32, 32), head=nn.Linear(32, 3))
+    model = Function(
+        forward, inject=nn.Linear(8, 32), cell=nn.Linear(32, 32), head=nn.Linear(32, 3)
+    )
     assert said(model, batch(64, 8)) == []
     with torch.no_grad():
         model.cell.weight.mul_(0.2)

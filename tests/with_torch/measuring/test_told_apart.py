@@ -7,25 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from support.nets import Function
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fanwise.torch as fwt
 
 X = torch.randn(64, 32, generator=torch.Generator().manual_seed(3))
-
-
-class By(nn.Module):
-    """Submodules by name, and a forward that is given them."""
-
-    def __init__(self, forward: Any, **parts: Any) -> None:
-        super().__init__()
-        self.run = forward
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, *args: Any) -> Any:
-        return self.run(self, *args)
 
 
 def net(*widths: int) -> nn.Sequential:
@@ -47,7 +35,7 @@ def test_a_parameter_read_as_a_number_is_cut_off() -> None:
         return m.net(x) * m.temperature.item()
 
     signal = fwt.measure(
-        By(forward, net=net(32, 32, 4), temperature=nn.Parameter(torch.tensor(2.0))), X
+        Function(forward, net=net(32, 32, 4), temperature=nn.Parameter(torch.tensor(2.0))), X
     )
     (verdict,) = signal.verdicts
     assert (verdict.kind, verdict.where) == ("dead_branch", "temperature")
@@ -59,7 +47,7 @@ def test_a_number_that_is_only_printed_cuts_nothing_off() -> None:
         print(m.temperature.item())
         return m.net(x) * m.temperature
 
-    model = By(forward, net=net(32, 32, 4), temperature=nn.Parameter(torch.tensor(2.0)))
+    model = Function(forward, net=net(32, 32, 4), temperature=nn.Parameter(torch.tensor(2.0)))
     assert fwt.measure(model, X).healthy
 
 
@@ -70,7 +58,7 @@ def test_where_a_maximum_lies_has_no_gradient_the_maximum_has(weighted: bool) ->
         y = torch.stack([e(x) for e in m.experts], 1)[torch.arange(len(x)), best]
         return y * share[:, None] if weighted else y
 
-    model = By(
+    model = Function(
         forward,
         router=nn.Linear(32, 3),
         experts=nn.ModuleList(nn.Linear(32, 4) for _ in range(3)),
@@ -89,12 +77,12 @@ def test_one_stretch_without_gradients_is_one_verdict() -> None:
         return m.head(torch.cat([a, b, m.third(x)], 1))
 
     parts = {name: net(32, 32, 16) for name in ("first", "second", "third")}
-    signal = fwt.measure(By(forward, **parts, head=nn.Linear(48, 4)), X)
+    signal = fwt.measure(Function(forward, **parts, head=nn.Linear(48, 4)), X)
     # The second, a copy of the third by names and shapes, could be its target network, and so
     # could the first: different widths tell them apart.
     assert signal.healthy
     parts["first"] = net(32, 24, 16)
-    signal = fwt.measure(By(forward, **parts, head=nn.Linear(48, 4)), X)
+    signal = fwt.measure(Function(forward, **parts, head=nn.Linear(48, 4)), X)
     (verdict,) = signal.verdicts
     assert verdict.where == "first.0"
     assert "None of 4 parameters" in verdict.cause
@@ -125,7 +113,7 @@ def test_a_small_part_of_a_sum_leaves_the_signal_to_the_other() -> None:
             x = F.gelu(waves + g(x))
         return m.head(x)
 
-    model = By(
+    model = Function(
         forward,
         spectral=nn.ModuleList(nn.Linear(32, 32) for _ in range(2)),
         local=nn.ModuleList(nn.Linear(32, 32) for _ in range(2)),
@@ -143,7 +131,9 @@ def test_a_normalized_kernel_has_no_scale(normalized: bool) -> None:
         classes = F.normalize(m.classes, dim=1) if normalized else m.classes
         return F.normalize(m.net(x), dim=1) @ classes.T
 
-    model = By(forward, net=net(32, 32, 32, 32), classes=nn.Parameter(8.0 * torch.randn(5, 32)))
+    model = Function(
+        forward, net=net(32, 32, 32, 32), classes=nn.Parameter(8.0 * torch.randn(5, 32))
+    )
     signal = fwt.measure(model, X)
     assert signal.healthy == normalized
     weights = signal.weights_of("classes")
@@ -159,7 +149,7 @@ def test_a_loop_by_hand_is_judged_by_its_radius(radius: float) -> None:
             h = torch.tanh(m.w(h) + m.u(x[:, t]))
         return m.head(h)
 
-    model = By(forward, w=nn.Linear(32, 32, False), u=nn.Linear(8, 32), head=nn.Linear(32, 4))
+    model = Function(forward, w=nn.Linear(32, 32, False), u=nn.Linear(8, 32), head=nn.Linear(32, 4))
     nn.init.orthogonal_(model.w.weight, gain=radius)
     signal = fwt.measure(model, torch.randn(16, 40, 8))
     assert signal.healthy == (radius == 1.0)
