@@ -7,8 +7,7 @@ output reaches the sum through no other kernel.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -17,10 +16,17 @@ import numpy as np
 from fanwise.network.chains import Chain
 from fanwise.network.ends import Ends, ends_of
 from fanwise.network.graph import Graph
+from fanwise.network.residual_sums import (
+    ResidualSum,
+    constant_factor,
+    residual_sum,
+    scale_of,
+    scaled_residual_sum,
+)
 from fanwise.network.steps.attention import AttentionOutput, Scores
-from fanwise.network.steps.base import Sampled, Source, Step
+from fanwise.network.steps.base import Sampled, Step
 from fanwise.network.steps.recurrence import Recurrence
-from fanwise.network.steps.signals import Normalization, Pointwise, Product, Sum, View
+from fanwise.network.steps.signals import Normalization, Pointwise, Sum, View
 from fanwise.network.steps.weights import Kernel, Lookup, Scale, Shift
 
 KernelPart: TypeAlias = tuple[int, int | None]
@@ -28,8 +34,6 @@ KernelPart: TypeAlias = tuple[int, int | None]
 NormPosition: TypeAlias = Literal["pre", "output", "post", ""]
 """x + f(norm(x)), x + norm(f(x)), norm(x + f(x)), or no normalization."""
 
-LINE = np.array([-2.0, 0.0, 0.5, 1.0])
-"""Where a function is looked at, to tell whether it is a line through zero."""
 MAX_STEPS_TO_WEIGHTS = 8
 """From attention's scores to its weights: a scale, masks, a softmax, a dropout, views."""
 
@@ -55,6 +59,9 @@ class Branch:
         shifts: the parameters that are added after its last kernels, where a factor on these
             kernels and on what is added is one on the branch; None where it isn't.
         place: as `index`, with the branches that start at nothing counted too.
+        sum_node: the node that adds it to its stream.
+        skip_scale: what multiplies the stream by a parameter before that, as Admin's ω does; None
+            for nothing.
     """
 
     kernels: tuple[int, ...]
@@ -70,6 +77,21 @@ class Branch:
     parameters: tuple[str, ...] = ()
     shifts: tuple[str, ...] | None = None
     place: int = 0
+    sum_node: int = -1
+    skip_scale: Scale | None = None
+
+
+class Addend(NamedTuple):
+    """The mean squares of what one residual sum adds.
+
+    Attributes:
+        stream: of the stream before, without what a parameter of the model multiplies it by; None
+            where it isn't predicted.
+        branch: of what the branch adds, likewise.
+    """
+
+    stream: float | None
+    branch: float | None
 
 
 class Beginning(NamedTuple):
@@ -97,6 +119,8 @@ class ResidualStructure:
         chains: its plain chains.
         beginnings: the embeddings that its streams begin with.
         ends: the parameters at the model's input and its output.
+        profile: predicts what each branch adds, in the order of `branches`, with every kernel
+            drawn by its own use, where the stream is multiplied by these numbers before each sum.
     """
 
     branches: tuple[Branch, ...] = ()
@@ -105,6 +129,9 @@ class ResidualStructure:
     chains: tuple[Chain, ...] = ()
     beginnings: tuple[Beginning, ...] = ()
     ends: Ends = field(default_factory=Ends)
+    profile: Callable[[Sequence[float]], tuple[Addend, ...]] = field(
+        default=lambda _: (), repr=False, compare=False
+    )
 
     def depth(self, stream: int) -> int:
         """Return how many branches a stream sums, one after another.
@@ -154,7 +181,9 @@ def structure_of(
     for i, node in enumerate(graph.nodes):
         if not isinstance(node.step, Sum) or len(node.inputs) != 2:
             continue
-        found = _residual_sum(graph, node.inputs, stream_before)
+        found = residual_sum(graph, node.inputs, stream_before)
+        if found is None and _all_normalized(graph, i, consumers):
+            found = scaled_residual_sum(graph, node.inputs)
         if found is None:
             continue
         kernels = [graph.nodes[j].step for j in sorted(found.nodes)]
@@ -194,10 +223,12 @@ def structure_of(
                 depth_at[i],
                 reads,
                 found.branch,
-                _constant_factor(graph, i, found),
+                constant_factor(graph, i, found),
                 parameters=_parameters_of(graph, found.nodes),
                 shifts=_linear_shifts(graph, found.branch),
                 place=depth_at[i],
+                sum_node=i,
+                skip_scale=found.skip_scale,
             )
         )
     return ResidualStructure(
@@ -207,6 +238,41 @@ def structure_of(
         beginnings=tuple(beginnings),
         ends=ends_of(graph, parameters, frozenset(k for b in branches for k in b.kernels)),
     )
+
+
+def addends(
+    graph: Graph, structure: ResidualStructure, steps: Sequence[Step], skips: Sequence[float]
+) -> tuple[Addend, ...]:
+    """Return what each residual sum adds, in the order of the branches.
+
+    Args:
+        graph: of the model.
+        structure: of the graph.
+        steps: with the moments of their parameters.
+        skips: what the stream is multiplied by before each sum, beside what the model does.
+    """
+    own = {b.sum_node: getattr(steps[b.sum_node], "factors", ()) for b in structure.branches}
+    scaled = list(steps)
+    for branch, skip in zip(structure.branches, skips, strict=True):
+        i, inputs = branch.sum_node, graph.nodes[branch.sum_node].inputs
+        factors = own[i] or (1.0, 1.0)
+        pairs = zip(inputs, factors, strict=True)
+        scaled[i] = Sum(tuple(f if j == branch.output else f * skip for j, f in pairs))
+    forward = graph.forward(scaled)
+    found = []
+    for branch in structure.branches:
+        squares: dict[bool, float | None] = {}
+        inputs = graph.nodes[branch.sum_node].inputs
+        for i, factor in zip(inputs, own[branch.sum_node] or (1.0, 1.0), strict=True):
+            is_branch = i == branch.output
+            if not is_branch and branch.skip_scale is not None:
+                while not isinstance(graph.nodes[i].step, Scale):
+                    i = graph.nodes[i].inputs[0]
+                i = graph.nodes[i].inputs[0]
+            x = forward[i]
+            squares[is_branch] = None if x is None else x.mean_square * factor**2
+        found.append(Addend(squares.get(False), squares.get(True)))
+    return tuple(found)
 
 
 def attention_parts(graph: Graph) -> dict[KernelPart, str]:
@@ -232,38 +298,7 @@ def kernels_before(
     return tuple((k.contraction, k.part) for k in kernels if isinstance(k, Kernel))
 
 
-class _ResidualSum(NamedTuple):
-    """The parts of x + f(x).
-
-    Attributes:
-        stream: the node of x in the sum.
-        start: the node that f is applied to: x; an earlier x for branches in parallel.
-        branch: the node of f(x).
-        nodes: from `start`, excluded, to `branch`.
-    """
-
-    stream: int
-    start: int
-    branch: int
-    nodes: set[int]
-
-
-def _residual_sum(
-    graph: Graph, inputs: tuple[int, ...], stream_before: Mapping[int, int]
-) -> _ResidualSum | None:
-    for stream, branch in (inputs, inputs[::-1]):
-        start = stream
-        while True:  # in (x + f(x)) + g(x) the second branch starts at the first one's x
-            nodes = graph.ancestors(branch, start)
-            if start in nodes and branch != start:
-                return _ResidualSum(stream, start, branch, nodes - {start})
-            if start not in stream_before:
-                break
-            start = stream_before[start]
-    return None
-
-
-def _last_of_branch(graph: Graph, found: _ResidualSum) -> list[KernelPart]:
+def _last_of_branch(graph: Graph, found: ResidualSum) -> list[KernelPart]:
     """Return a branch's last kernels; a gate that another signal makes isn't among them.
 
     In x + g(c)·f(x), as in a block modulated by a condition c, it is f's last kernel that decides
@@ -310,47 +345,12 @@ def _linear_shifts(graph: Graph, node: int) -> tuple[str, ...] | None:
             if step.generated or step.affine[1]:
                 return None
             shifts.append(step.parameter)
-        elif not isinstance(step, Sum | Scale) and _scale_of(graph, i) is None:
+        elif not isinstance(step, Sum | Scale) and scale_of(graph, i) is None:
             return None
         if not inputs:
             return None
         pending += inputs if isinstance(step, Sum) else inputs[:1]
     return tuple(dict.fromkeys(shifts))
-
-
-def _constant_factor(graph: Graph, sum_node: int, found: _ResidualSum) -> float:
-    """Return the constant that multiplies a branch, relative to the one on its stream."""
-    step, inputs = graph.nodes[sum_node].step, graph.nodes[sum_node].inputs
-    factors = getattr(step, "factors", ()) or (1.0,) * len(inputs)
-    scales = []
-    for i, factor in zip(inputs, factors, strict=True):
-        scale, node = abs(factor), i
-        while node != found.start and graph.nodes[node].inputs:
-            own = _scale_of(graph, node)
-            if own is None:
-                break
-            scale, node = scale * own, graph.nodes[node].inputs[0]
-        scales.append(scale)
-    branch = inputs.index(found.branch)
-    stream = scales[1 - branch]
-    return scales[branch] / stream if stream else 1.0
-
-
-def _scale_of(graph: Graph, node: int) -> float | None:
-    """Return the constant that a step multiplies its input by; None where it does more."""
-    step = graph.nodes[node].step
-    if isinstance(step, View):
-        return math.sqrt(step.square)
-    if isinstance(step, Pointwise):
-        points = np.broadcast_to(step.curve.function(LINE), LINE.shape)
-        slope = float(points[-1])
-        return abs(slope) if np.allclose(points, slope * LINE, rtol=1e-5, atol=1e-8) else None
-    if isinstance(step, Product):
-        others = [graph.nodes[i].step for i in graph.nodes[node].inputs[1:]]
-        known = [o.statistics for o in others if isinstance(o, Source) and o.origin == "constant"]
-        if len(known) == len(others) == 1 and known[0] is not None:
-            return math.sqrt(known[0].mean_square)
-    return None
 
 
 def _output_norm(graph: Graph, node: int) -> tuple[NormPosition, tuple[str, ...]]:
@@ -418,7 +418,7 @@ def _lookups_before(graph: Graph, node: int) -> list[tuple[str, float]]:
     return list(found.items())
 
 
-def _other_stream(graph: Graph, branch: _ResidualSum, stream_of: Mapping[int, int]) -> int | None:
+def _other_stream(graph: Graph, branch: ResidualSum, stream_of: Mapping[int, int]) -> int | None:
     """Return the number of another stream that feeds a kernel of a branch; None where none does."""
     own = _stream_node(graph, branch.start, stream_of)
     for j in sorted(branch.nodes):

@@ -35,7 +35,7 @@ from dataclasses import replace
 from functools import cache
 
 from fanwise.errors import ArgumentError
-from fanwise.network.branches import ResidualStructure, structure_of
+from fanwise.network.branches import Addend, ResidualStructure, addends, structure_of
 from fanwise.network.chains import chains_of
 from fanwise.network.fluctuations import width_of
 from fanwise.network.graph import WeightOf
@@ -126,23 +126,33 @@ def plan_traced(
     if kept.zeros:
         structure = structure.with_closed(silent(graph, kept.zeros))
     trainable = {p.name: p.use for p in parameters if p.use is not None and not p.skip}
-    changes, said = policy.changes(structure, trainable)
 
-    def decide_all(changes: Changes) -> tuple[tuple[Row, ...], list[Step]]:
+    def decide_all(uses: Mapping[str, Use], changes: Changes) -> tuple[tuple[Row, ...], list[Step]]:
         """Return the rows, and the graph's steps with the moments of the weights so drawn."""
-        rows = decide(parameters, rules, changes)
+        rows = decide([replace(p, use=uses.get(p.name, p.use)) for p in parameters], rules, changes)
         weights = model.effective_weights(rows, planned_weights(rows, model))
         return rows, graph.with_weights(weights)
 
-    rows, steps = decide_all(changes)
-    trainable = _with_input_moments(trainable, trace, steps, changes, kept.zeros)
-    parameters = [replace(p, use=trainable.get(p.name, p.use)) for p in parameters]
-    changes |= model.scale_corrections(rows, changes)
-    rows, steps = decide_all(changes)
+    def second_round(changes: Changes) -> tuple[dict[str, Use], Changes]:
+        """Return the uses and the changes that round 2 decides by."""
+        rows, steps = decide_all(trainable, changes)
+        uses = _with_input_moments(trainable, trace, steps, changes, kept.zeros)
+        return uses, changes | model.scale_corrections(rows, changes)
+
+    @cache
+    def plain_steps() -> list[Step]:
+        return decide_all(*second_round({}))[1]
+
+    def profile(skips: Sequence[float]) -> tuple[Addend, ...]:
+        return addends(graph, structure, plain_steps(), skips)
+
+    changes, said = policy.changes(replace(structure, profile=profile), trainable)
+    final, changes = second_round(changes)
+    rows, steps = decide_all(final, changes)
     forward = graph.forward(steps)
-    smaller = shrink_queries(graph, forward, structure, trainable, changes)
+    smaller = shrink_queries(graph, forward, structure, final, changes)
     if smaller:
-        rows, steps = decide_all(changes | smaller)
+        rows, steps = decide_all(final, changes | smaller)
         forward = graph.forward(steps)
     rows = with_overrides(rows, kept)
     backward: list[float | None] = [None] * len(steps)
@@ -172,7 +182,7 @@ def plan_traced(
         ),
         predicted=predicted,
         trained=kept.trained,
-        shape=_shape(structure, trainable),
+        shape=_shape(structure, final),
     )
 
 

@@ -6,6 +6,7 @@ that a learning rate is moved across. Pick one by name, or let ``"auto"`` look a
 are normalized.
 """
 
+from fanwise.policies.admin import Admin
 from fanwise.policies.auto import POLICIES, Auto, get
 from fanwise.policies.base import Change, Changes, Plain, Policy
 from fanwise.policies.corrections import Correction, Corrections, Optimizer
@@ -29,6 +30,7 @@ from fanwise.policies.unit_scaled import UMuP
 __all__ = [
     "GPT2",
     "POLICIES",
+    "Admin",
     "Auto",
     "Change",
     "Changes",

@@ -10,6 +10,7 @@ from math import prod
 from fanwise.errors import ArgumentError, did_you_mean
 from fanwise.network.branches import Branch, ResidualStructure
 from fanwise.network.uses import Role
+from fanwise.policies.admin import Admin
 from fanwise.policies.base import Change, Changes, Plain, Policy, Uses, scales_itself
 from fanwise.policies.critical import Critical
 from fanwise.policies.papers import (
@@ -171,6 +172,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "spectral": Spectral,
     "everett": Everett,
     "u_mup": UMuP,
+    "admin": Admin,
 }
 """Policies that need no argument, by name."""
 
