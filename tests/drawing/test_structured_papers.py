@@ -18,6 +18,7 @@ from fanwise.schemes import (
     RepeatedIdentity,
     Sinusoidal,
     Subpixel,
+    UnitVectors,
 )
 from fanwise.schemes.fans import Fans, fans
 
@@ -96,6 +97,21 @@ def test_a_generated_weight_has_the_variance_that_its_own_fans_ask_for(mode):
     assert np.mean((h @ e) ** 2) == pytest.approx(2.0 / n, rel=0.05)
 
 
+def test_unit_vectors_lie_evenly_on_the_sphere_along_either_axis():
+    """Norms of 1 to float32's rounding; a coordinate has E[x²] = 1/n and E[x⁴] = 3/(n·(n + 2))."""
+    n, count = 24, 20_000
+    rows = fw.draw(UnitVectors(), (count, n), seed=0)
+    columns = fw.draw(UnitVectors("outputs"), (n, count), seed=0)
+    for vectors in (rows, columns.T):
+        wide = vectors.astype(float)
+        assert np.abs(np.linalg.norm(wide, axis=1) - 1.0).max() < 2e-7
+        assert np.mean(wide**4) == pytest.approx(3.0 / (n * (n + 2)), rel=0.01)
+    normals = fw.draw(fw.schemes.Normal(1.0), (count, n), seed=0)
+    assert np.allclose(rows * np.linalg.norm(normals, axis=1)[:, None], normals, rtol=1e-5)
+    stacked = fw.draw(UnitVectors(), (2, 5, 7, 3), seed=0, layout="BOIK")
+    assert np.allclose(np.square(stacked).sum((2, 3)), 1.0)
+
+
 @pytest.mark.parametrize(
     ("draw", "shape"),
     [
@@ -106,6 +122,8 @@ def test_a_generated_weight_has_the_variance_that_its_own_fans_ask_for(mode):
         (RepeatedIdentity(2.0), (32, 64)),
         (RepeatedIdentity(), (8, 8, 3, 3)),
         (Subpixel(0.3), (32, 16, 3, 3)),
+        (UnitVectors(), (32, 16, 3, 3)),
+        (UnitVectors("outputs"), (32, 64)),
     ],
 )
 def test_the_planned_second_moment_is_what_is_drawn(draw, shape):
@@ -129,6 +147,8 @@ def test_what_does_not_fit(scheme, shape, message):
 def test_arguments():
     with pytest.raises(fw.ArgumentError, match="mirror must be"):
         LooksLinear("none")
+    with pytest.raises(fw.ArgumentError, match="axis must be"):
+        UnitVectors("rows")
     with pytest.raises(fw.ArgumentError, match="positive integer"):
         Subpixel(1.0, 0)
     with pytest.raises(fw.ArgumentError, match="fans"):

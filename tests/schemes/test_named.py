@@ -220,8 +220,9 @@ def test_everything_public_is_there():
         (
             lambda: schemes.get("xavier"),
             "unknown scheme 'xavier': pass one of zeros, ones, identity, dirac, orthogonal, "
-            "delta_orthogonal, sinusoidal, repeated_identity, xavier_uniform, xavier_normal, "
-            "xavier_truncated_normal, glorot_uniform, glorot_normal, glorot_truncated_normal, "
+            "delta_orthogonal, sinusoidal, repeated_identity, unit_vectors, xavier_uniform, "
+            "xavier_normal, xavier_truncated_normal, glorot_uniform, glorot_normal, "
+            "glorot_truncated_normal, "
             "he_uniform, he_normal, "
             "he_truncated_normal, kaiming_uniform, kaiming_normal, kaiming_truncated_normal, "
             "lecun_uniform, lecun_normal, lecun_truncated_normal, or a value from "

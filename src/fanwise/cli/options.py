@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 POLICY_NAMES = (
     "auto none gpt2 neox small_init deepnorm t_fixup fixup skip_init rezero sub_ln zero "
-    "mup critical wang2 mitchell completep depth_mup spectral everett u_mup admin"
+    "mup critical wang2 mitchell completep depth_mup spectral everett u_mup admin ngpt"
 ).split()
 """`fanwise.policies.auto.POLICIES`, which costs a tenth of a second to import for a help text."""
 

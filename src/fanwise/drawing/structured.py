@@ -29,10 +29,11 @@ from fanwise.schemes.distributions import (
     Sinusoidal,
     Sparse,
     Subpixel,
+    UnitVectors,
 )
 
-SORTED_ENTRIES = 1 << 18
-"""Entries of a sparse draw that are sorted at once, in whole columns."""
+ENTRIES = 1 << 18
+"""Entries that are sorted, or divided, at once: whole columns or vectors."""
 
 
 class Normals(Protocol):
@@ -83,7 +84,7 @@ def _sparse(draw: Sparse, out: Floats, normals: Normals) -> None:
     normals(out)
     out *= draw.std
     # An entry is zero where a second stream's normal is among the smallest of its column.
-    together = max(1, SORTED_ENTRIES // max(1, outputs))
+    together = max(1, ENTRIES // max(1, outputs))
     for matrix in range(count):
         for column in range(0, inputs, together):
             columns = slice(column, min(column + together, inputs))
@@ -156,6 +157,18 @@ def _subpixel(draw: Subpixel, out: Floats, normals: Normals) -> None:
     out[...] = np.repeat(kernels, same, axis=1)
 
 
+def _unit_vectors(draw: UnitVectors, out: Floats, normals: Normals) -> None:
+    matrices = out.reshape(*out.shape[:2], prod(out.shape[2:]))
+    normals(matrices)
+    for matrix in matrices:
+        vectors = matrix if draw.axis == "inputs" else matrix.T
+        together = max(1, ENTRIES // max(1, vectors.shape[1]))
+        for first in range(0, len(vectors), together):
+            part = vectors[first : first + together]
+            wide = part.astype(np.float64)
+            part[...] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+
+
 BUILDERS: dict[type[Draw], Callable[[Any, Floats, Normals], None]] = {
     Identity: _identity,
     Dirac: _dirac,
@@ -167,6 +180,7 @@ BUILDERS: dict[type[Draw], Callable[[Any, Floats, Normals], None]] = {
     LooksLinear: _looks_linear,
     Sinusoidal: _sinusoidal,
     Subpixel: _subpixel,
+    UnitVectors: _unit_vectors,
 }
 
 

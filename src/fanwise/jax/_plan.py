@@ -31,6 +31,7 @@ from fanwise.planning.progress import Progress, silent
 from fanwise.planning.rows import Row
 from fanwise.planning.rules import Parameter, Rule
 from fanwise.planning.streams import check_streams
+from fanwise.planning.unit_norms import TOLERANCE, deviations
 from fanwise.policies import Policy
 from fanwise.report.shown import ShownPlan
 
@@ -106,6 +107,17 @@ class Plan(ShownPlan):
                 done += 1
                 progress(done, len(self.rows))
         return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(model), new)
+
+    def unnormalized(self, model: Any, *, tolerance: float = TOLERANCE) -> dict[str, float]:
+        """Return which weights drawn as unit vectors aren't any more, each with max |‖w‖ − 1|.
+
+        nGPT normalizes them after each step; empty where the training loop does.
+
+        Raises:
+            ArgumentError: a plan that draws no unit vectors, as those of ``policy="ngpt"``.
+        """
+        values = {leaf.name: leaf.value for leaf in leaves_of(model) if leaf is not None}
+        return deviations(self, lambda row: values[row.name], tolerance)
 
     def optimizer(
         self,

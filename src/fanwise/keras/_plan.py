@@ -48,6 +48,7 @@ from fanwise.planning.progress import Progress, silent
 from fanwise.planning.rows import Row
 from fanwise.planning.rules import Parameter, Rule
 from fanwise.planning.streams import check_streams
+from fanwise.planning.unit_norms import TOLERANCE, deviations
 from fanwise.policies import Changes, Policy
 from fanwise.report.shown import ShownPlan
 
@@ -166,6 +167,17 @@ class Plan(ShownPlan):
                 DRAWN.remember(variable, _some(variable), row.zeros)
             progress(done, len(calls))
         return model
+
+    def unnormalized(self, model: Any, *, tolerance: float = TOLERANCE) -> dict[str, float]:
+        """Return which weights drawn as unit vectors aren't any more, each with max |‖w‖ − 1|.
+
+        nGPT normalizes them after each step; empty where the training loop does.
+
+        Raises:
+            ArgumentError: a plan that draws no unit vectors, as those of ``policy="ngpt"``.
+        """
+        named = named_variables(model)
+        return deviations(self, lambda row: to_numpy(named[row.name].variable), tolerance)
 
     def optimizer(self, model: Any, optimizer: Any, *, decay: Decay | None = None) -> Any:
         """Return an optimizer like this one, with what the policy says of each variable.

@@ -16,6 +16,7 @@ import numpy as np
 from fanwise.network.chains import Chain
 from fanwise.network.ends import Ends, ends_of
 from fanwise.network.graph import Graph
+from fanwise.network.hypersphere import Hypersphere, hypersphere_of
 from fanwise.network.residual_sums import (
     ResidualSum,
     constant_factor,
@@ -119,6 +120,7 @@ class ResidualStructure:
         chains: its plain chains.
         beginnings: the embeddings that its streams begin with.
         ends: the parameters at the model's input and its output.
+        hypersphere: the stream on the unit sphere, where it has one.
         profile: predicts what each branch adds, in the order of `branches`, with every kernel
             drawn by its own use, where the stream is multiplied by these numbers before each sum.
     """
@@ -129,6 +131,7 @@ class ResidualStructure:
     chains: tuple[Chain, ...] = ()
     beginnings: tuple[Beginning, ...] = ()
     ends: Ends = field(default_factory=Ends)
+    hypersphere: Hypersphere | None = None
     profile: Callable[[Sequence[float]], tuple[Addend, ...]] = field(
         default=lambda _: (), repr=False, compare=False
     )
@@ -237,6 +240,7 @@ def structure_of(
         dict(parameters),
         beginnings=tuple(beginnings),
         ends=ends_of(graph, parameters, frozenset(k for b in branches for k in b.kernels)),
+        hypersphere=hypersphere_of(graph),
     )
 
 

@@ -24,6 +24,7 @@ from fanwise.schemes.distributions import (
     Sparse,
     Subpixel,
     Uniform,
+    UnitVectors,
 )
 from fanwise.schemes.fans import check_layout, sizes
 
@@ -89,6 +90,8 @@ def weight_of(draw: Draw, view: Sequence[int], layout: str | None) -> Weight | N
         return Weight(draw.gain**2 / max(rows, columns, 1), freedom=freedom)
     if isinstance(draw, Sinusoidal):
         return Weight(2.0 * draw.gain**2 / max(inputs + outputs, 1), kurtosis=1.5)
+    if isinstance(draw, UnitVectors):
+        return Weight(1.0 / max(inputs if draw.axis == "inputs" else outputs, 1))
     if isinstance(draw, Subpixel):
         return Weight(draw.std**2)
     if isinstance(draw, Hadamard):

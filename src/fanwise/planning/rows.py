@@ -15,7 +15,7 @@ from fanwise.planning.designs import Design, ZeroLines
 from fanwise.policies.corrections import Corrections
 from fanwise.schemes import Scheme, VarianceScaling
 from fanwise.schemes import distributions as _draws
-from fanwise.schemes.distributions import Constant, Draw, EntrywiseDraw, Orthogonal
+from fanwise.schemes.distributions import Constant, Draw, EntrywiseDraw, Orthogonal, UnitVectors
 from fanwise.schemes.fans import check_layout, sizes
 
 KEPT = "kept"
@@ -110,12 +110,15 @@ class Row:
 
 
 def entry_std(draw: Draw, view: tuple[int, ...], layout: str | None) -> float | None:
-    """Return the standard deviation of an entry; √E[w²] for orthogonal matrices; else None."""
+    """Return the standard deviation of an entry; √E[w²] where they depend on others, or None."""
     if isinstance(draw, EntrywiseDraw):
         return float(draw.std)  # type: ignore[attr-defined]
     if isinstance(draw, Orthogonal):
         size = sizes(view, check_layout(view, layout))
         return draw.gain / math.sqrt(max(size["O"], size["I"] * size["K"], 1))
+    if isinstance(draw, UnitVectors):
+        size = sizes(view, check_layout(view, layout))
+        return max(size["I"] * size["K"] if draw.axis == "inputs" else size["O"], 1) ** -0.5
     return None
 
 
@@ -183,7 +186,8 @@ def _scheme_name(schemes: tuple[Scheme, ...], gates: tuple[str, ...]) -> str:
         if isinstance(scheme, Constant):
             return {0.0: "zeros", 1.0: "ones"}.get(scheme.value, f"constant {scheme.value:g}")
         values = [(getattr(scheme, f.name), f.default) for f in fields(scheme)]  # type: ignore[arg-type]
-        given = ", ".join(f"{value:.4g}" for value, default in values if value != default)
+        odd = [value for value, default in values if value != default]
+        given = ", ".join(v if isinstance(v, str) else f"{v:.4g}" for v in odd)
         return type(scheme).__name__.lower() + (f"({given})" if given else "")
 
     names = [one(scheme) for scheme in schemes]

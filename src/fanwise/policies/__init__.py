@@ -11,6 +11,7 @@ from fanwise.policies.auto import POLICIES, Auto, get
 from fanwise.policies.base import Change, Changes, Plain, Policy
 from fanwise.policies.corrections import Correction, Corrections, Optimizer
 from fanwise.policies.critical import Critical
+from fanwise.policies.ngpt import NGPT
 from fanwise.policies.papers import (
     GPT2,
     DeepNorm,
@@ -29,6 +30,7 @@ from fanwise.policies.unit_scaled import UMuP
 
 __all__ = [
     "GPT2",
+    "NGPT",
     "POLICIES",
     "Admin",
     "Auto",

@@ -13,6 +13,7 @@ from fanwise.network.uses import Role
 from fanwise.policies.admin import Admin
 from fanwise.policies.base import Change, Changes, Plain, Policy, Uses, scales_itself
 from fanwise.policies.critical import Critical
+from fanwise.policies.ngpt import NGPT
 from fanwise.policies.papers import (
     GPT2,
     DeepNorm,
@@ -173,6 +174,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "everett": Everett,
     "u_mup": UMuP,
     "admin": Admin,
+    "ngpt": NGPT,
 }
 """Policies that need no argument, by name."""
 

@@ -19,6 +19,7 @@ from fanwise.schemes.distributions import (
     Subpixel,
     TruncatedNormal,
     Uniform,
+    UnitVectors,
 )
 from fanwise.schemes.named import (
     ICNR,
@@ -64,6 +65,7 @@ __all__ = [
     "Subpixel",
     "TruncatedNormal",
     "Uniform",
+    "UnitVectors",
     "VarianceScaling",
     "Xavier",
     "Zeros",

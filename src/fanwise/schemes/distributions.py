@@ -352,6 +352,28 @@ class Sinusoidal(Draw):
 
 
 @dataclass(frozen=True)
+class UnitVectors(Draw):
+    """Vectors drawn uniformly from the unit sphere, one for each output, or one for each input.
+
+    Normals, each vector divided by its length, in double precision. Loshchilov et al. (2024),
+    "nGPT: normalized transformer with representation learning on the hypersphere", section 2.6.
+
+    Args:
+        axis: along which a vector lies: ``"inputs"`` for a vector of weights that each output is
+            made by, ``"outputs"`` for one that each input adds. A convolution's taps count as
+            inputs.
+    """
+
+    axis: Literal["inputs", "outputs"] = "inputs"
+
+    def __post_init__(self) -> None:
+        if self.axis not in ("inputs", "outputs"):
+            raise ArgumentError(
+                f"UnitVectors: axis must be 'inputs' or 'outputs', got {self.axis!r}."
+            )
+
+
+@dataclass(frozen=True)
 class Subpixel(Draw):
     """Normal kernels, each for `factor`² output channels in a row: what `ICNR` resolves to."""
 

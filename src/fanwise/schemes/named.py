@@ -27,6 +27,7 @@ from fanwise.schemes.distributions import (
     Subpixel,
     TruncatedNormal,
     Uniform,
+    UnitVectors,
 )
 from fanwise.schemes.fans import Fans
 from fanwise.schemes.gains import gain as activation_gain
@@ -259,6 +260,7 @@ NAMED: dict[str, Scheme] = {
     "delta_orthogonal": DeltaOrthogonal(),
     "sinusoidal": Sinusoidal(),
     "repeated_identity": RepeatedIdentity(),
+    "unit_vectors": UnitVectors(),
     **{
         f"{name}_{distribution}": family(distribution)
         for name, family in (

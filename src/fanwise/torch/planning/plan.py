@@ -28,6 +28,7 @@ from fanwise.planning.progress import Progress, interrupted, silent
 from fanwise.planning.rows import Row
 from fanwise.planning.rules import Parameter, Rule
 from fanwise.planning.streams import check_streams
+from fanwise.planning.unit_norms import TOLERANCE, deviations
 from fanwise.policies import Changes, Policy
 from fanwise.report.shown import ShownPlan
 from fanwise.torch.memory import TORCH_DTYPES
@@ -156,6 +157,24 @@ class Plan(ShownPlan):
             error.add_note(interrupted(rows, done, seed))
             raise
         return model
+
+    def unnormalized(self, model: nn.Module, *, tolerance: float = TOLERANCE) -> dict[str, float]:
+        """Return which weights drawn as unit vectors aren't any more, each with max |‖w‖ − 1|.
+
+        nGPT normalizes them after each step; empty where the training loop does.
+
+        Raises:
+            ArgumentError: a plan that draws no unit vectors, as those of ``policy="ngpt"``.
+        """
+        with without_wrappers(model) as plain:
+            parameters = dict(plain.named_parameters(remove_duplicate=False))
+
+        def values(row: Row) -> Any:
+            value = parameters[row.name].detach()
+            whole = value.full_tensor() if is_dtensor(value) else value
+            return whole.double().cpu().numpy()
+
+        return deviations(self, values, tolerance)
 
     def _rows_of(self, parameters: Collection[str]) -> list[Row]:
         """Return the rows; that of a tied weight by the name that it has among these parameters."""
