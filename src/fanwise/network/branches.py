@@ -60,6 +60,7 @@ class Branch:
         shifts: the parameters that are added after its last kernels, where a factor on these
             kernels and on what is added is one on the branch; None where it isn't.
         place: as `index`, with the branches that start at nothing counted too.
+        start: the node that it is applied to.
         sum_node: the node that adds it to its stream.
         skip_scale: what multiplies the stream by a parameter before that, as Admin's ω does; None
             for nothing.
@@ -78,12 +79,13 @@ class Branch:
     parameters: tuple[str, ...] = ()
     shifts: tuple[str, ...] | None = None
     place: int = 0
+    start: int = -1
     sum_node: int = -1
     skip_scale: Scale | None = None
 
 
 class Addend(NamedTuple):
-    """The mean squares of what one residual sum adds.
+    """The mean squares of what one residual sum adds, over that of what its branch is applied to.
 
     Attributes:
         stream: of the stream before, without what a parameter of the model multiplies it by; None
@@ -230,6 +232,7 @@ def structure_of(
                 parameters=_parameters_of(graph, found.nodes),
                 shifts=_linear_shifts(graph, found.branch),
                 place=depth_at[i],
+                start=found.start,
                 sum_node=i,
                 skip_scale=found.skip_scale,
             )
@@ -265,7 +268,8 @@ def addends(
     forward = graph.forward(scaled)
     found = []
     for branch in structure.branches:
-        squares: dict[bool, float | None] = {}
+        squares: dict[bool, float] = {}
+        unit = forward[branch.start]
         inputs = graph.nodes[branch.sum_node].inputs
         for i, factor in zip(inputs, own[branch.sum_node] or (1.0, 1.0), strict=True):
             is_branch = i == branch.output
@@ -274,7 +278,8 @@ def addends(
                     i = graph.nodes[i].inputs[0]
                 i = graph.nodes[i].inputs[0]
             x = forward[i]
-            squares[is_branch] = None if x is None else x.mean_square * factor**2
+            if x is not None and unit is not None and unit.mean_square > 0.0:
+                squares[is_branch] = x.mean_square * factor**2 / unit.mean_square
         found.append(Addend(squares.get(False), squares.get(True)))
     return tuple(found)
 

@@ -63,17 +63,18 @@ def scaled_residual_sum(graph: Graph, inputs: tuple[int, ...]) -> ResidualSum | 
     Only for sums that are normalized: a state space's D·x + f(x) is no residual stream.
     """
     for stream, branch in (inputs, inputs[::-1]):
+        before = graph.ancestors(branch, 0)
         node, scale = stream, None
-        while graph.nodes[node].inputs:
+        while node not in before and graph.nodes[node].inputs:
             step = graph.nodes[node].step
             if isinstance(step, Scale) and scale is None:
                 scale = step
             elif isinstance(step, View) or scale_of(graph, node) is None:
                 break
             node = graph.nodes[node].inputs[0]
-        nodes = graph.ancestors(branch, node) if node != stream else set()
-        if node in nodes and stream not in nodes:
-            return ResidualSum(stream, node, branch, nodes - {node}, scale)
+        if node in before and node != stream:
+            nodes = graph.ancestors(branch, node) - {node}
+            return ResidualSum(stream, node, branch, nodes, scale)
     return None
 
 

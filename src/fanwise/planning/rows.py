@@ -118,7 +118,8 @@ def entry_std(draw: Draw, view: tuple[int, ...], layout: str | None) -> float | 
         return draw.gain / math.sqrt(max(size["O"], size["I"] * size["K"], 1))
     if isinstance(draw, UnitVectors):
         size = sizes(view, check_layout(view, layout))
-        return max(size["I"] * size["K"] if draw.axis == "inputs" else size["O"], 1) ** -0.5
+        along = size["I"] * size["K"] if draw.axis == "inputs" else size["O"]
+        return 1.0 / math.sqrt(max(along, 1))
     return None
 
 

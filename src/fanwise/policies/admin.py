@@ -27,7 +27,8 @@ class Admin:
     branches the share of branch j in the variance of the output is Var[f_j]/(Var[x_0] + Σ Var[f]),
     as in a stream without norms; with ω = 1 it is near 2^(j−N−1), so that the last ones decide. The
     variances are profiled: here predicted, where each kernel is drawn by its own use. An encoder
-    and a decoder count each for itself.
+    and a decoder count each for itself. Var[x_0] is 1, as of the paper's embeddings: what the first
+    branch of another input adds is taken relative to it, since the norm undoes the size of both.
 
     A model with a parameter of its own in ω's place, one that multiplies the stream before the sum,
     gets it set. In any other 1/ω_i moves into the branch's last kernels, which is exact at the
@@ -35,8 +36,8 @@ class Admin:
     `plan.parameter_groups` has the rates for that. In the paper ω is trained.
 
     Args:
-        variances: of what each branch adds, in execution order, where they were measured; None for
-            the predicted ones.
+        variances: of what each branch adds over that of what it is applied to, in execution order,
+            where they were measured; None for the predicted ones.
 
     Raises:
         ArgumentError: when planned: branches that aren't normalized after the sum, or a variance

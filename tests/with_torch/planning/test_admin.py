@@ -115,13 +115,22 @@ class Post(nn.Module):
         return self.head(x)
 
 
+class Scaled(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x):
+        return self.size * x
+
+
 @pytest.mark.parametrize("how", ["adamw", "sgd"])
 def test_1_over_omega_in_the_kernels_is_omega_on_the_stream(how):
     """At the start, and with the plan's rates after every step, ω being kept."""
-    x = tokens()
+    x = tokens().double()
     outputs = []
     for omega in (True, False):
-        model = Post(omega)
+        model = Post(omega).double()
         plan = fwt.plan(model, x, policy="admin")
         plan.apply(model, seed=0)
         given = [p.requires_grad_(False)[0].item() for p in model.omegas]
@@ -137,7 +146,7 @@ def test_1_over_omega_in_the_kernels_is_omega_on_the_stream(how):
             seen.append(model(x))
         outputs.append(torch.stack(seen).detach())
     assert (outputs[0][-1] - outputs[0][0]).abs().mean() > 0.1
-    assert torch.allclose(*outputs, atol=2e-4)
+    assert torch.allclose(*outputs, atol=1e-9)
 
 
 def test_measured_variances_are_taken_as_they_are():
@@ -145,6 +154,17 @@ def test_measured_variances_are_taken_as_they_are():
     omegas = [plan[f"omegas.{i}"].draws[0].value for i in range(DEPTH)]
     # The norm of a stream of rms 1 leaves 1, but for its ε.
     assert omegas == pytest.approx([1.0, 2.0, 3.0, 4.0], rel=1e-3)  # √(1 + 3), √(1 + 3 + 5), …
+
+
+@pytest.mark.parametrize("size", [0.02, 30.0])
+def test_how_large_the_stream_begins_does_not_matter(size):
+    """A norm undoes it: small embeddings and what their first branch makes of them aren't lost."""
+    plan = fwt.plan(Post(True), tokens(), policy="admin")
+    scaled = nn.Sequential(Scaled(size), Post(True))
+    other = fwt.plan(scaled, tokens(), policy="admin")
+    for i in range(DEPTH):
+        omega = other[f"1.omegas.{i}"].draws[0].value
+        assert omega == pytest.approx(plan[f"omegas.{i}"].draws[0].value, rel=0.01)
 
 
 def test_a_factor_of_ones_own_on_the_stream_counts():
