@@ -602,15 +602,19 @@ def sized(here):
     sys.modules.pop("sized", None)
 
 
-def test_transfer_passes_or_fails_by_its_exit_status(run, sized):
+def test_transfer_passes_or_fails_by_its_exit_status(run, sized, here):
     shape = "--widths", "32,64,128", "--depths", "2", "--steps", "1,5"
     status, out, err = run("transfer", f"{sized}:build", "--policy", "mup", *shape)
     assert (status, err) == (0, "")
     assert out.startswith("mup, adamw, learning rate 0.00390625 at the base\n")
     assert out.endswith("\npass\n")
     deep = "--widths", "32", "--depths", "2,4,16", "--steps", "5", "--seeds", "1"
-    status, out, err = run("transfer", f"{sized}:build", "--policy", "none", *deep, "--json")
+    how = "--policy", "none", *deep, "--json", "--html", "page.html"
+    status, out, err = run("transfer", f"{sized}:build", *how)
     assert (status, err) == (1, "")
+    page = (here / "page.html").read_text(encoding="utf-8")
+    assert "<h1>Under policy none layers don&#x27;t carry over in depth.</h1>" in page
+    assert f"{sized}:build" in page
     found = json.loads(out)
     assert not found["passed"]
     assert found["problems"][0].startswith("residual stream ")

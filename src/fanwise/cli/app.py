@@ -415,14 +415,17 @@ def transfer(
         Path | None, typer.Option(help="A file that keeps each run of the sweep, to go on from.")
     ] = None,
     as_json: JsonOption = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page of it, in one file.")
+    ] = None,
 ) -> None:
     """Check that layers, and what training changes, are as large at every width and depth.
 
     With --rates also that the best learning rate moves by an octave at most. Exit status: 0 where
     that is so, 1 where it isn't.
     """
-    if record is not None:
-        check_writable(record)
+    for path in filter(None, (record, html)):
+        check_writable(path)
     module = load_module(target)
     build = find_object(module, target)
     from fanwise.cli.console import console
@@ -450,6 +453,8 @@ def transfer(
                 policy=policy, **sizes, optimizer=optimizer, rate=rate, steps=rates, record=record,
                 progress=lambda done, of: advance(of),
             )  # fmt: skip
+    if html is not None:
+        write_whole(html, lambda p: found.to_html(p, drift, target=target))
     if as_json:
         sweep = {} if drift is None else {"rates": drift.to_dict()}
         print(finite_json(found.to_dict() | sweep))

@@ -101,6 +101,7 @@ class Exponents:
         judged: whether it is: the start and the last step are. Not so in depth the layers of
             blocks, since the first block sees no other's branch, and that share of the blocks goes
             with the depth.
+        points: what was fitted, (size, rms, rms of the change) of each model.
     """
 
     axis: Axis
@@ -110,6 +111,7 @@ class Exponents:
     change: Power | None
     problem: str = ""
     judged: bool = True
+    points: tuple[tuple[int, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,8 @@ def judge_readings(axis: Axis, runs: Sequence[tuple[int, Sequence[Reading]]]) ->
         size = fit_power((n, reading.rms) for n, reading in pairs)
         change = fit_power((n, reading.change) for n, reading in pairs)
         problem = _problem(axis, size, change) if judged else ""
-        found.append(Exponents(axis, layer, step, size, change, problem, judged))
+        points = tuple((n, reading.rms, reading.change) for n, reading in pairs)
+        found.append(Exponents(axis, layer, step, size, change, problem, judged, points))
     return found
 
 

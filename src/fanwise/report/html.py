@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib.metadata import version
@@ -52,27 +53,59 @@ def page(
         target: what was measured, for the title.
     """
     found = charts(signal, after)
-    library, script = _asset("uPlot.min.js"), _asset("page.js")
-    styles = _asset("uPlot.min.css") + _asset("page.css")
     parts = [signal_section(found), layer_section(signal, after), layers_section(signal, after)]
     if plan is not None:
         parts.append(plan_section(plan))
+    return filled(
+        headline=headline(signal),
+        target=target,
+        good=signal.healthy,
+        verdicts=_verdicts(signal, after),
+        sections=parts,
+        footer="The model was run forward and backward, without dropout; it is as it was before.",
+        data=payload(signal, after, found),
+    )
+
+
+def filled(
+    *,
+    headline: str,
+    target: str,
+    good: bool,
+    verdicts: str,
+    sections: Sequence[str],
+    footer: str,
+    data: str,
+) -> str:
+    """Return the page's frame with these contents: HTML but for headline, target and footer.
+
+    Args:
+        headline: what was found, in a sentence.
+        target: of what.
+        good: whether it is well.
+        verdicts: below the headline.
+        sections: each a section element, or empty.
+        footer: how it was found.
+        data: what the script draws, as `payload` has it.
+    """
+    library, script = _asset("uPlot.min.js"), _asset("page.js")
+    styles = _asset("uPlot.min.css") + _asset("page.css")
     return Template(_asset("page.html")).substitute(
         policy=(
             f"default-src 'none'; script-src {_digest(library)} {_digest(script)}; "
             f"style-src {_digest(styles)}"
         ),
-        title=escape(f"{headline(signal)} {target}".strip()),
+        title=escape(f"{headline} {target}".strip()),
         licence=_asset("uPlot.LICENSE.txt").strip(),
         styles=styles,
-        mood="good" if signal.healthy else "bad",
+        mood="good" if good else "bad",
         version=escape(version("fanwise")),
         target=escape(target),
-        headline=escape(headline(signal)),
-        verdicts=_verdicts(signal, after),
-        sections="\n".join(part for part in parts if part),
-        footer=("The model was run forward and backward, without dropout; it is as it was before."),
-        data=payload(signal, after, found),
+        headline=escape(headline),
+        verdicts=verdicts,
+        sections="\n".join(part for part in sections if part),
+        footer=escape(footer),
+        data=data,
         library=library,
         script=script,
     )

@@ -16,6 +16,10 @@ HISTOGRAMS = ("output", "gradient")
 """What is counted of each layer."""
 
 
+NOTHING = json.dumps({"names": [], "where": None, "charts": []})
+"""Of a page without charts over layers."""
+
+
 def payload(signal: Signal, after: Signal | None, found: Charts) -> str:
     """Return what the page's script draws, as JSON that can stand in a script element."""
     runs = [signal.layers, *([matched_layers(signal, after)] if after else [])]

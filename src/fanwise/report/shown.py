@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from fanwise.comparing.comparison import Comparison
+from fanwise.comparing.drift import RateDrift
+from fanwise.comparing.transfer import TransferCheck
 from fanwise.planning.plan import Plan
 from fanwise.signal import Signal
 
@@ -77,6 +79,22 @@ class ShownSignal(Signal):
         from fanwise.report.notebook import signal_html
 
         return signal_html(self)
+
+
+@dataclass(frozen=True)
+class ShownTransferCheck(TransferCheck):
+    """A transfer check that writes its page."""
+
+    @classmethod
+    def of(cls, check: TransferCheck) -> Self:
+        """Return a check as one of this class."""
+        return cls(**{field.name: getattr(check, field.name) for field in fields(TransferCheck)})
+
+    def to_html(self, path: str | Path, drift: RateDrift | None = None, **more: Any) -> None:
+        """Write the page of `fanwise.report.transfers.transfer_page`: one file."""
+        from fanwise.report.transfers import transfer_page
+
+        Path(path).write_text(transfer_page(self, drift, **more), encoding="utf-8")
 
 
 @dataclass(frozen=True)

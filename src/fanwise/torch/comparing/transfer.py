@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from fanwise.comparing.transfer import Axis, Reading, TransferCheck, judge_readings
+from fanwise.comparing.transfer import Axis, Reading, judge_readings
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.names import BLOCK_INDEX
 from fanwise.network.trace import Contraction
 from fanwise.planning.progress import Progress, silent
 from fanwise.policies import Policy, get
 from fanwise.policies.auto import BASED, at_base
+from fanwise.report.shown import ShownTransferCheck
 from fanwise.torch.comparing.data import seeded
 from fanwise.torch.measuring.coordinates import Outputs, outputs_of
 from fanwise.torch.planning.plan import Plan, plan
@@ -100,7 +101,7 @@ def transfer(
     steps: Sequence[int] = (1, 3, 10),
     seeds: int = 2,
     progress: Progress = silent,
-) -> TransferCheck:
+) -> ShownTransferCheck:
     """Return whether layers, and what training changes in them, are as large at every shape.
 
     The widths are taken at the first depth, the depths at the first width. Each model is planned
@@ -148,7 +149,7 @@ def transfer(
         if len(sizes[i]) > 1:
             along = [shape for shape in shapes if shape[1 - i] == first[1 - i]]
             found += judge_readings(axis, [(s[i], runs[s, n]) for s in along for n in range(seeds)])
-    return TransferCheck(name, *sizes, optimizer, rate, task.steps, seeds, tuple(found))
+    return ShownTransferCheck(name, *sizes, optimizer, rate, task.steps, seeds, tuple(found))
 
 
 def shapes_of(
