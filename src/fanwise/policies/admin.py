@@ -140,6 +140,6 @@ def _said(omegas: list[float], residual: Residual) -> str:
         n = len(residual.must)
         words += (
             f". The model's code must multiply the stream by ω before {n} sum{'s' * (n > 1)}: "
-            f"{', '.join(f'{1.0 / factor:.3g}' for factor in residual.must)}"
+            f"{', '.join(f'{1.0 / factor:.3g}' for factor in residual.must.values())}"
         )
     return f"{words}."

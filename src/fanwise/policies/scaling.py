@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -145,16 +145,20 @@ class Scaling:
         tied = any(use.tied for use in self.uses.values())
         return 1.0 / self.known_width if tied and self.known_width else 1.0
 
-    def demands(self, branches: list[float], attention: bool = True) -> str:
+    def demands(self, branches: Mapping[str, float], attention: bool = True) -> str:
         """Return what the model's code must do, in a sentence; empty for nothing.
 
         Args:
-            branches: factors that branches lack.
+            branches: factors that branches lack, each by the kernel that the branch ends in.
             attention: whether the policy says anything of its scores.
         """
         n = len(branches)
         count = f"{n} branch{'es' * (n > 1)}"
-        demands = [f"multiply {count} by {listed(branches)}"] if branches else []
+        demands = []
+        if branches:
+            first = next(iter(branches))
+            where = f"the first ends in {first!r}" if n > 1 else f"that ends in {first!r}"
+            demands.append(f"multiply {count} by {listed(branches.values())} ({where})")
         if not math.isclose(self.tied_factor, 1.0):
             demands.append(
                 f"multiply the logits by {self.tied_factor:.3g}, since the output is tied"
@@ -211,12 +215,12 @@ class Residual(NamedTuple):
 
     Attributes:
         moved: into parameters, by name.
-        must: that the model's code must apply.
+        must: that the model's code must apply, by the kernel that the branch ends in.
         done: that it applies already.
     """
 
     moved: dict[str, float]
-    must: list[float]
+    must: dict[str, float]
     done: list[float]
 
     @property
@@ -244,7 +248,7 @@ def residual_factors(
         uses: of its parameters.
         factors: one a branch.
     """
-    found = Residual({}, [], [])
+    found = Residual({}, {}, [])
     able = movable(structure, uses)
     for branch, factor in zip(structure.branches, factors, strict=True):
         if math.isclose(factor, 1.0):
@@ -255,7 +259,7 @@ def residual_factors(
             names = [structure.parameters[contraction] for contraction, _ in branch.last]
             found.moved.update(dict.fromkeys([*names, *(branch.shifts or ())], factor))
         else:
-            found.must.append(factor)
+            found.must[structure.parameters[branch.kernels[-1]]] = factor
     return found
 
 
@@ -274,6 +278,6 @@ def movable(structure: ResidualStructure, uses: Uses) -> list[Branch]:
     return found
 
 
-def listed(factors: list[float]) -> str:
+def listed(factors: Iterable[float]) -> str:
     """Return factors in words, each once."""
     return " and ".join(sorted({f"{factor:.3g}" for factor in factors}))

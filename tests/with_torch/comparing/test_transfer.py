@@ -112,7 +112,7 @@ def test_one_rate_that_isn_t_scaled_is_named():
 
 def test_what_the_code_multiplies_counts(monkeypatch):
     """Branches that the code multiplies by 1 whatever the depth, and a plan that thinks it does."""
-    nothing = Residual({}, [], [])
+    nothing = Residual({}, {}, [])
     monkeypatch.setattr(parametrizations, "residual_factors", lambda *_: nothing)
     found = check(policies.CompleteP(32, 2), depths=DEPTHS, seeds=1)
     assert any(text.startswith("residual stream grows as depth") for text in found.problems)
@@ -226,3 +226,10 @@ def test_what_no_row_draws_is_as_at_the_start_where_changes_are_taken():
     other = [x for x in plain.layers if x.layer == "first"]
     assert first[0].size != other[0].size
     assert all(abs(x.change.exponent) < 0.3 for x in first[1:])
+
+
+@pytest.mark.parametrize("run", [fwt.transfer, fwt.measure_drift])
+def test_a_function_that_ignores_the_size(run):
+    """All models would be alike, and the check would pass."""
+    with pytest.raises(ModelError, match="models of one size for width=8, depth=2 and width=16"):
+        run(lambda width, depth: build(16, depth), widths=(8, 16, 32), depths=(2,), policy="mup")

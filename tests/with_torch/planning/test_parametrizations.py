@@ -163,7 +163,9 @@ def test_what_the_model_s_code_must_do_is_said():
     for branch in (1.0 / 3.0, 0.3333):
         assert "The model's code multiplies branches by 0.333, as it should." in said(branch=branch)
     # A norm after the last kernel undoes any factor on it.
-    assert "must multiply 6 branches by 0.333;" in said(output_norm=True)
+    assert "must multiply 6 branches by 0.333 (the first ends in 'blocks.0." in said(
+        output_norm=True
+    )
 
 
 @pytest.mark.parametrize("closed", [("out",), ("out", "down")])
@@ -209,7 +211,7 @@ def test_no_factor_moves_into_a_kernel_that_is_used_elsewhere_or_frozen():
     assert free["b.weight"].std == pytest.approx(0.5 * 8**-0.5)
     assert shared["b.weight"].std == pytest.approx(8**-0.5)
     for found in (shared, frozen):
-        assert found.policy.endswith("The model's code must multiply 1 branch by 0.5.")
+        assert found.policy.endswith("must multiply 1 branch by 0.5 (that ends in 'b.weight').")
     assert "must" not in free.policy  # no attention either
 
 

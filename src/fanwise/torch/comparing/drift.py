@@ -15,9 +15,10 @@ from fanwise.errors import ArgumentError
 from fanwise.planning.progress import Progress, silent
 from fanwise.policies import Policy
 from fanwise.torch.comparing.data import Batches, Loss, check_batches, seeded, split, stream
+from fanwise.torch.comparing.shapes import Build, based, built, check_size, shapes_of
 from fanwise.torch.comparing.starts import Start
 from fanwise.torch.comparing.training import OPTIMIZERS, Task, train
-from fanwise.torch.comparing.transfer import Build, based, built, loss_or_default, shapes_of
+from fanwise.torch.comparing.transfer import loss_or_default
 from fanwise.torch.planning.plan import plan
 
 RATE = 2.0**-8
@@ -71,7 +72,7 @@ def measure_drift(
 
     Raises:
         ArgumentError: an argument that can't be used; a record of something else.
-        ModelError: `build` takes or gives something else.
+        ModelError: `build` takes or gives something else, or ignores the size.
     """
     _, shapes = shapes_of(widths, depths)
     if optimizer not in OPTIMIZERS:
@@ -82,7 +83,8 @@ def measure_drift(
     if batches is not None:
         check_batches(batches)
     name, chosen = based(build, policy, *shapes[0])
-    todo = [_shape(build, batches, loss, chosen, s, (optimizer, rate, steps)) for s in shapes]
+    how, seen = (optimizer, rate, steps), dict[int, tuple[int, int]]()
+    todo = [_shape(build, batches, loss, chosen, shape, how, seen) for shape in shapes]
     about = {"steps": steps, "base rate": rate, "optimizer": optimizer}
     kept = Record(None if record is None else Path(record), about)
     for one in todo:
@@ -101,10 +103,12 @@ def _shape(
     policy: Policy,
     shape: tuple[int, int],
     how: tuple[str, float, int],
+    seen: dict[int, tuple[int, int]],
 ) -> _Shape:
     optimizer, rate, steps = how
     with seeded(0):
         model, inputs, own = built(build, *shape)
+        check_size(model, shape, seen)
         planned = plan(model, inputs, policy=policy)
     if batches is None:
         batches, loss = [(inputs, None)], lambda output, _: loss_or_default(output, own)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +16,14 @@ from fanwise.errors import ArgumentError, ModelError
 from fanwise.names import BLOCK_INDEX
 from fanwise.network.trace import Contraction
 from fanwise.planning.progress import Progress, silent
-from fanwise.policies import Policy, get
-from fanwise.policies.auto import BASED, at_base
+from fanwise.policies import Policy
 from fanwise.report.shown import ShownTransferCheck
 from fanwise.torch.comparing.data import seeded
+from fanwise.torch.comparing.shapes import Build, based, built, check_size, shapes_of
 from fanwise.torch.measuring.coordinates import Outputs, outputs_of
 from fanwise.torch.planning.plan import Plan, plan
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.undisturbed import Inputs, as_call
-
-Build: TypeAlias = Callable[..., Any]
-"""(width=, depth=) → (model, inputs) or (model, inputs, loss)."""
 
 OPTIMIZERS: dict[str, tuple[Any, float]] = {
     "adamw": (torch.optim.AdamW, 2.0**-8),
@@ -38,8 +34,6 @@ OPTIMIZERS: dict[str, tuple[Any, float]] = {
 Steps of SGD are as large as the gradient, which goes with the output's size at the start; that
 falls with the width under μP, so that powers fitted at small widths are off.
 """
-MIN_SIZES, MIN_FACTOR = 3, 4
-"""Sizes that a fit needs, and the factor between the first and the last."""
 STREAM = "residual stream"
 LARGE = 2**23
 """Bytes of weights from which on a model is large: collecting garbage takes a tenth of a second."""
@@ -88,6 +82,7 @@ class _Task:
     optimizer: str
     rate: float
     steps: tuple[int, ...]
+    seen: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 def transfer(
@@ -125,7 +120,8 @@ def transfer(
     Raises:
         ArgumentError: sizes that no fit can be made of, an optimizer that isn't known or that the
             policy isn't for, steps or seeds that aren't positive.
-        ModelError: `build` takes or gives something else; what isn't finite after training.
+        ModelError: `build` takes or gives something else, or ignores the size; what isn't finite
+            after training.
     """
     sizes, shapes = shapes_of(widths, depths)
     if optimizer not in OPTIMIZERS:
@@ -152,72 +148,10 @@ def transfer(
     return ShownTransferCheck(name, *sizes, optimizer, rate, task.steps, seeds, tuple(found))
 
 
-def shapes_of(
-    widths: Sequence[int], depths: Sequence[int]
-) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, int], ...]]:
-    """Return the sizes of each axis, and every (width, depth) to be trained, the base first.
-
-    Raises:
-        ArgumentError: sizes that no fit can be made of.
-    """
-    sizes = _checked("widths", widths), _checked("depths", depths)
-    if all(len(given) == 1 for given in sizes):
-        raise ArgumentError("one width and one depth leave nothing to compare: give more of one.")
-    wide = [(width, sizes[1][0]) for width in sizes[0]]
-    deep = [(sizes[0][0], depth) for depth in sizes[1]]
-    return sizes, tuple(dict.fromkeys(wide + deep))
-
-
-def _checked(what: str, sizes: Sequence[int]) -> tuple[int, ...]:
-    found = tuple(sizes)
-    whole = all(isinstance(n, int) and n > 0 for n in found)
-    if not found or not whole or len(set(found)) < len(found):
-        raise ArgumentError(f"{what}: give positive integers, each once, got {list(found)}.")
-    if len(found) > 1 and (len(found) < MIN_SIZES or max(found) < MIN_FACTOR * min(found)):
-        raise ArgumentError(
-            f"{what}: a fit needs three or more, and a factor {MIN_FACTOR} between them; got "
-            f"{list(found)}."
-        )
-    return found
-
-
-def based(build: Build, policy: Policy | str, width: int, depth: int) -> tuple[str, Policy]:
-    """Return a policy's name, and the policy: of a name, with the base that this shape has.
-
-    Raises:
-        ArgumentError, ModelError: no policy, or a base that can't be one.
-    """
-    if not isinstance(policy, str):
-        return type(policy).__name__, get(policy)
-    if policy not in BASED:
-        return policy, get(policy)
-    with seeded(0):
-        model, inputs, _ = built(build, width, depth)
-        shape = plan(model, inputs, policy="none").shape
-    if shape is None:
-        raise ArgumentError(f"policy {policy!r}: the width of the base isn't known; use a value.")
-    return policy, at_base(policy, *shape)
-
-
-def built(build: Build, width: int, depth: int) -> tuple[nn.Module, Inputs, Any]:
-    """Return a new model, its inputs, and its loss or None.
-
-    Raises:
-        ModelError: `build` doesn't take these arguments, or gives something else.
-    """
-    try:
-        inspect.signature(build).bind(width=width, depth=depth)
-    except TypeError as error:
-        raise ModelError(f"build must take width= and depth=: {error}.") from None
-    made = build(width=width, depth=depth)
-    if not (isinstance(made, tuple) and len(made) in (2, 3) and isinstance(made[0], nn.Module)):
-        raise ModelError("build must return (model, inputs) or (model, inputs, loss).")
-    return made if len(made) == 3 else (*made, None)
-
-
 def _readings(task: _Task, shape: tuple[int, int], seed: int) -> Iterator[Reading]:
     """Yield what each layer of one model puts out, at first and after steps."""
     model, inputs, loss = built(task.build, *shape)
+    check_size(model, shape, task.seen)
     planned = plan(model, inputs, policy=task.policy)
     planned.apply(model, seed=seed)
     kept = {row.name for row in planned.rows if not row.draws}
