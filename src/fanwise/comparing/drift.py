@@ -53,17 +53,19 @@ class RateDrift:
     seeds: int
     best: tuple[BestRate, ...]
 
+    def along(self, axis: Axis) -> tuple[BestRate, ...]:
+        """Return the shapes along one axis, from the base."""
+        base = self.best[0]
+        if axis == Axis.WIDTH:
+            return tuple(b for b in self.best if b.depth == base.depth)
+        return tuple(b for b in self.best if b.width == base.width)
+
     def octaves(self, axis: Axis) -> float | None:
         """Return log₂ of the largest best rate over the least, along one axis from the base.
 
         None where only one size was run, infinite where one trains at no rate.
         """
-        base = self.best[0]
-        along = [
-            b
-            for b in self.best
-            if (b.depth == base.depth if axis == Axis.WIDTH else b.width == base.width)
-        ]
+        along = self.along(axis)
         if len(along) < 2:
             return None
         rates = [b.rate for b in along if b.rate is not None]

@@ -195,19 +195,14 @@ def _swatch(style: str, dash: str, label: str) -> str:
 
 
 def _rates_section(drift: RateDrift) -> str:
-    base = drift.best[0]
     figures = []
     for axis in Axis:
         octaves = drift.octaves(axis)
         if octaves is None:
             continue
-        same = (lambda b: b.depth == base.depth) if axis == Axis.WIDTH else (
-            lambda b: b.width == base.width
-        )  # fmt: skip
-        along = [b for b in drift.best if same(b)]
         figures.append(
             f"<figure><figcaption><h3>By {axis}</h3>the best rate moves by {octaves:.2f} octaves"
-            f"</figcaption>{_rates_chart(axis, along)}</figure>"
+            f"</figcaption>{_rates_chart(axis, drift.along(axis))}</figure>"
         )
     return (
         '<section aria-labelledby="rates-h"><h2 id="rates-h">The best learning rate</h2>\n'

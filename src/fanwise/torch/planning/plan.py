@@ -170,7 +170,7 @@ class Plan(ShownPlan):
             parameters = dict(plain.named_parameters(remove_duplicate=False))
 
         def values(row: Row) -> Any:
-            value = parameters[row.name].detach()
+            value: Any = parameters[row.name].detach()
             whole = value.full_tensor() if is_dtensor(value) else value
             return whole.double().cpu().numpy()
 
