@@ -616,3 +616,17 @@ def test_gates_and_sums_hand_on_their_own_second_moment():
     assert down.std == pytest.approx((128 * 0.3557755) ** -0.5, rel=1e-6)
     assert down.reason.startswith("a product hands on 0.356 of the second moment")
     assert last.std == pytest.approx(64**-0.5, rel=1e-6)  # E[relu(z)²] for E[z²] = 2
+
+
+def test_unit_vectors_that_leave_the_sphere_are_found():
+    """A kernel here is (inputs, outputs); each output's vector lies along its first axis."""
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(8, name="one")])
+    x = np.ones((4, 6), np.float32)
+    plan = fwk.plan(model, x, rules=[fw.Rule("*kernel", "unit_vectors")])
+    plan.apply(model, seed=0)
+    kernel = model.get_layer("one").kernel
+    norms = np.linalg.norm(keras.ops.convert_to_numpy(kernel), axis=0)
+    assert np.allclose(norms, 1.0, atol=1e-6)
+    assert plan.unnormalized(model) == {}
+    kernel.assign(kernel * 1.5)
+    assert plan.unnormalized(model) == {"one/kernel": pytest.approx(0.5, rel=1e-5)}
