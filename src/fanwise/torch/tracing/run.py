@@ -19,6 +19,7 @@ from fanwise.torch.internals import (
     tree_map_only,
     uncompiled,
 )
+from fanwise.torch.materialized import check_materialized
 from fanwise.torch.sharding import has_values
 from fanwise.torch.tracing.data.constants import MAX_CONSTANT
 from fanwise.torch.tracing.fake_mode import fake_mode
@@ -28,7 +29,6 @@ from fanwise.torch.undisturbed import (
     Inputs,
     WithoutDropout,
     as_call,
-    check_materialized,
     forward_error,
     undisturbed,
     without_chance,
