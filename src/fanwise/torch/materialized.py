@@ -54,8 +54,8 @@ def _check_offloaded(model: nn.Module) -> None:
             for name, parameter in module.named_parameters(prefix):
                 if parameter.is_meta:
                     raise ModelError(
-                        f"{name!r} is offloaded by accelerate, and is on the meta device but while "
-                        "its module runs. Plan, draw and measure the model before dispatch_model "
-                        "or cpu_offload (from_pretrained: without device_map), or take the hooks "
-                        "off first: accelerate.hooks.remove_hook_from_submodules(model)."
+                        f"{name!r} is offloaded by accelerate: it is on the meta device except "
+                        "while its module runs. Plan, draw and measure the model before "
+                        "dispatch_model or cpu_offload (from_pretrained: without device_map), or "
+                        "take the hooks off: accelerate.hooks.remove_hook_from_submodules(model)."
                     )

@@ -301,7 +301,7 @@ def test_what_to_empty_unties_is_tied_again_first(only):
         plan.apply(model, seed=0, only=only)
     assert str(error.value) == (
         "'head.weight' is tied to 'table.weight' in the plan, and a parameter of its own in this "
-        "model, as to_empty leaves it: tie it again before apply, by model.tie_weights() of a "
+        "model, as to_empty leaves it: tie it again first, by model.tie_weights() of a "
         "model of transformers, or model.head.weight = model.table.weight."
     )
     model.head.weight = model.table.weight

@@ -19,7 +19,10 @@ from fanwise.torch.sharding import Box, Piece, box_of, is_dtensor, overlap, piec
 
 
 def check_fits(
-    plan: Plan, rows: Sequence[Row], parameters: Mapping[str, torch.Tensor], prefix: str = ""
+    plan: Plan,
+    rows: Sequence[Row],
+    parameters: Mapping[str, torch.Tensor],
+    prefix: str | None = None,
 ) -> None:
     """Raise `ModelError` where parameters aren't those of a plan's rows.
 
@@ -27,19 +30,22 @@ def check_fits(
         plan: the whole.
         rows: those that are drawn.
         parameters: by their names in the plan.
-        prefix: what these names begin with, of a module of the plan's model.
+        prefix: what these names begin with, of a module of the plan's model; None where only a
+            whole model will do.
     """
+
+    def hint() -> str:
+        return _part_hint(plan, parameters) if prefix == "" else ""
+
     for row in rows:
         if row.name not in parameters:
             raise ModelError(
-                f"the plan has {row.name!r}, and the model has no such parameter."
-                f"{'' if prefix else _part_hint(plan, parameters)}"
+                f"the plan has {row.name!r}, and the model has no such parameter.{hint()}"
             )
         if tuple(parameters[row.name].shape) != row.shape:
             raise ModelError(
                 f"the plan has {row.name!r} as {row.shape}, and the model as "
-                f"{tuple(parameters[row.name].shape)}: plan this model anew."
-                f"{'' if prefix else _part_hint(plan, parameters)}"
+                f"{tuple(parameters[row.name].shape)}: plan this model anew.{hint()}"
             )
     missing = sorted(parameters.keys() - {row.name for row in rows})
     tied = dict(plan.tied)
@@ -48,8 +54,8 @@ def check_fits(
             own = tied[name]
             raise ModelError(
                 f"{name!r} is tied to {own!r} in the plan, and a parameter of its own in this "
-                "model, as to_empty leaves it: tie it again before apply, by model.tie_weights() "
-                f"of a model of transformers, or model.{name} = model.{own}."
+                "model, as to_empty leaves it: tie it again first, by model.tie_weights() of a "
+                f"model of transformers, or model.{name} = model.{own}."
             )
     if missing:
         raise ModelError(f"the plan has no row for {missing[0]!r}: plan this model anew.")
