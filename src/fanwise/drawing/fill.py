@@ -36,8 +36,8 @@ def check_region(shape: Sequence[int], region: Region | None) -> tuple[Shape, Sh
         )
     if len(region) != len(shape):
         raise ArgumentError(
-            f"region has {len(region)} slices and shape {tuple(shape)} has {len(shape)} axes: "
-            "give one slice an axis."
+            f"region and shape {tuple(shape)} have {len(region)} and {len(shape)} axes: give one "
+            "slice an axis, or one alone, of the first."
         )
     offsets, sizes = [], []
     for axis, (part, n) in enumerate(zip(region, shape, strict=True)):
