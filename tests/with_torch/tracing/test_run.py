@@ -216,6 +216,13 @@ TABLES = {0: "not a tensor"}
 LAST_TABLE = None
 
 
+class Helper:
+    """Keeps a table, as an embedder that is no module does; in a list, or as an attribute."""
+
+    def __init__(self):
+        self.table, self.tables, self.others = None, None, []
+
+
 class Tabled(nn.Module):
     """Multiplies by a table that is made once, and kept where `keep` says."""
 
@@ -224,21 +231,36 @@ class Tabled(nn.Module):
     def __init__(self, keep, real):
         super().__init__()
         self.linear, self.keep, self.real = nn.Linear(6, 4), keep, real
+        self.helpers = [Helper()]
 
     def table(self, n):
         global LAST_TABLE
-        if self.keep == "cache":
+        keep = self.keep
+        if keep == "cache":
             return cached_table(n)
-        if self.keep == "lru_cache":
+        if keep == "lru_cache":
             return bounded_table(n)[0]
-        if self.keep == "class":
+        if keep == "class":
             if Tabled.shared is None:
                 Tabled.shared = torch.linspace(0.5, 1.5, n)
             return Tabled.shared
-        if self.keep == "global":
+        if keep == "global":
             if LAST_TABLE is None:
                 LAST_TABLE = torch.linspace(0.5, 1.5, n)
             return LAST_TABLE
+        helper = self.helpers[0]
+        if keep == "helper":
+            if helper.table is None:
+                helper.table = torch.linspace(0.5, 1.5, n)
+            return helper.table
+        if keep == "helper's new list":
+            if helper.tables is None:
+                helper.tables = [torch.linspace(0.5, 1.5, n)]
+            return helper.tables[0]
+        if keep == "helper's list":
+            if not helper.others:
+                helper.others.append(torch.linspace(0.5, 1.5, n))
+            return helper.others[0]
         if n not in TABLES:
             TABLES[n] = torch.linspace(0.5, 1.5, n)
         return TABLES[n]
@@ -249,7 +271,10 @@ class Tabled(nn.Module):
 
 
 @pytest.mark.parametrize("real", [False, True], ids=["fake", "real"])
-@pytest.mark.parametrize("keep", ["cache", "lru_cache", "class", "global", "dict"])
+@pytest.mark.parametrize(
+    "keep",
+    [*"cache lru_cache class global dict helper".split(), "helper's new list", "helper's list"],
+)
 def test_no_cache_of_the_models_code_is_left_with_fake_tensors(keep, real):
     """A table that a plan's run has made first would be without values for all who come after."""
     global LAST_TABLE
