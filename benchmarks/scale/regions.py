@@ -26,33 +26,31 @@ def of_one_rank(world: int) -> dict[str, Any]:
     """Return the CPU time in which one rank learns which regions of each parameter it draws."""
     import torch
     import torch.distributed as dist
-    from torch import nn
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Shard, distribute_tensor
     from torch.testing._internal.distributed.fake_pg import FakeStore
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from benchmarks.scale.disk import SIZES
+    from benchmarks.scale.models import fsdp, tensor_parallel
     from fanwise.torch.sharding import pieces_of
 
     dist.init_process_group("fake", store=FakeStore(), rank=world // 2 + 1, world_size=world)
-    mesh = init_device_mesh("cpu", (world // WAYS, WAYS))
+    mesh = init_device_mesh("cpu", (world // WAYS, WAYS), mesh_dim_names=("data", "tensor"))
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig(**SIZES["70b"]))
-    for name, module in list(model.named_modules()):
-        by_columns = name.endswith(("o_proj", "down_proj"))  # as tensor parallelism has them
-        for own, parameter in list(module.named_parameters(recurse=False)):
-            placements = [Shard(0), Shard(1 if by_columns else 0)]
-            sharded = distribute_tensor(parameter.data, mesh, placements)
-            module.register_parameter(own, nn.Parameter(sharded))
+    fsdp(tensor_parallel(model, mesh["tensor"]), mesh["data"])
     start = time.process_time()
     pieces = [piece for parameter in model.parameters() for piece in pieces_of(parameter)]
     seconds = time.process_time() - start
-    parameters = [(tuple(p.shape), tuple(p.placements)) for p in model.parameters()]
-    tiled = {each: tiles(*each, (world // WAYS, WAYS)) for each in set(parameters)}
+    parameters = [
+        (tuple(p.shape), tuple(p.placements), tuple(p.device_mesh.shape))
+        for p in model.parameters()
+    ]
+    tiled = {each: tiles(*each) for each in set(parameters)}
     return {
         "ranks": world,
         "parameters": len(parameters),
+        "strided": sum(type(each[1][0]).__name__ == "_StridedShard" for each in parameters),
         "regions of a rank": len(pieces),
         "CPU seconds of a rank": seconds,
         "tiled exactly once": sum(tiled[each] for each in parameters),

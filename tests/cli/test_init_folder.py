@@ -53,6 +53,8 @@ def test_a_folder_of_shards(target, tmp_path):
 def test_another_type(target, tmp_path):
     found = run(f"{target}:build", "-o", "out", "--dtype", "bfloat16", "--json")
     assert json.loads(found.output)["parameters"] == 5
+    found = run(f"{target}:build", "-o", "again", "--dtype", "bfloat16")
+    assert found.output.endswith("5 parameters, seed 0, written to again: 1 file\n")
     values = load_file(tmp_path / "out" / "model.safetensors")
     assert {value.dtype for value in values.values()} == {torch.bfloat16}
 

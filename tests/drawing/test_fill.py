@@ -601,7 +601,19 @@ def test_nothing_is_written_where_arguments_do_not_fit():
         (
             plain,
             {"region": (slice(0, 4),)},
-            "region has 1 slices and shape (4, 6) has 2 axes: give one slice an axis.",
+            "region and shape (4, 6) have 1 and 2 axes: give one slice an axis, or one alone, of "
+            "the first.",
+        ),
+        (
+            plain,
+            {"region": slice(0, 5)},
+            "region axis 0: slice(0, 5, None) doesn't lie within 0 to 4 with step 1.",
+        ),
+        (
+            plain,
+            {"region": (0, slice(None))},
+            "region is one slice an axis, such as (slice(0, 10), slice(None)), got (0, slice(None, "
+            "None, None)).",
         ),
         (
             plain,

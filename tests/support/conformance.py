@@ -172,6 +172,12 @@ class Draws(Bits):
         part = self.draw(Normal(0.02), shape, region=region, **where)
         assert digest(part) == digest(by_reference(DrawCase("normal", layout, "bfloat16"))[region])
 
+    def test_one_slice_is_the_first_axis(self):
+        where = {"seed": 3, "name": "w"}
+        part = self.draw(Normal(0.02), (7, 5), region=slice(2, None), **where)
+        whole = self.draw(Normal(0.02), (7, 5), region=(slice(2, 7), slice(None)), **where)
+        assert digest(part) == digest(whole)
+
     @pytest.mark.parametrize("layout", ["IO", "OI", "KKIO", "BIO", "IOO"])
     def test_what_is_drawn_as_a_whole_is_c_contiguous_too(self, layout):
         for scheme in ("orthogonal", "zeros"):

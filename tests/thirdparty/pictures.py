@@ -213,7 +213,7 @@ ENTRIES = [
     of("torchvision.models.video:r3d_18", normal(1, 3, 8, 32, 32), num_classes=CLASSES),
     of("torchvision.models.video:mc3_18", normal(1, 3, 8, 32, 32), num_classes=CLASSES),
     of("torchvision.models.video:r2plus1d_18", normal(1, 3, 8, 32, 32), num_classes=CLASSES),
-    of("torchvision.models.video:s3d", normal(1, 3, 16, 64, 64), num_classes=CLASSES),
+    of("torchvision.models.video:s3d", normal(1, 3, 16, 224, 224), num_classes=CLASSES),
     of("torchvision.models.segmentation:fcn_resnet50", normal(2, 3, 64, 64), weights_backbone=None,
        num_classes=21),
     of("torchvision.models.segmentation:deeplabv3_mobilenet_v3_large", normal(2, 3, 64, 64),

@@ -322,7 +322,8 @@ def test_nothing_is_written_where_arguments_do_not_fit(engine):
         ({"shape": (4, 7)}, "out has shape (4, 6), and the region wanted has (4, 7)."),
         (
             {"shape": (9, 9), "region": (slice(0, 4),)},
-            "region has 1 slices and shape (9, 9) has 2 axes: give one slice an axis.",
+            "region and shape (9, 9) have 1 and 2 axes: give one slice an axis, or one alone, of "
+            "the first.",
         ),
         (
             {"layout": "OIK"},

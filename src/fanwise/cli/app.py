@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import fanwise
-from fanwise.cli.files import check_folder, check_writable, read_plan, write_whole
+from fanwise.cli.files import check_folder, check_writable, counted, read_plan, write_whole
 from fanwise.cli.options import (
     FrameworkOption,
     InputOption,
@@ -158,7 +158,7 @@ def init(
     if as_json:
         print(json.dumps({"output": str(output), "seed": seed, "parameters": drawn}))
     else:
-        print(f"{drawn} parameters, seed {seed}, written to {output}")
+        print(f"{counted(drawn, 'parameter')}, seed {seed}, written to {output}")
 
 
 def _init_folder(
@@ -192,7 +192,8 @@ def _init_folder(
     if as_json:
         print(json.dumps({"output": str(folder), "seed": seed, "parameters": drawn}))
     else:
-        print(f"{drawn} parameters, seed {seed}, written to {folder}: {len(files)} files")
+        written = f"written to {folder}: {counted(len(files), 'file')}"
+        print(f"{counted(drawn, 'parameter')}, seed {seed}, {written}")
 
 
 @app.command(epilog="Example: fanwise check train.py:build --html report.html --strict")

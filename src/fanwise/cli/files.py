@@ -55,3 +55,12 @@ def read_plan(path: Path, model: TargetModel) -> Plan:
         return model.load_plan(path)
     except OSError as error:
         raise TargetError(f"{path} can't be read: {error.strerror}.") from error
+
+
+def counted(n: int, noun: str) -> str:
+    """Return how many of something there are, in words.
+
+    >>> counted(1, "file"), counted(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -43,7 +43,7 @@ def draw(
         fans: (fan_in, fan_out) where they aren't the layout's: groups, packing, strides, as
             ``fanwise.fans(shape, layout, groups=…)`` gives them.
         dtype: float32, float64, float16 or bfloat16 (which needs ml_dtypes).
-        region: one slice an axis: draw only this part of the whole.
+        region: draw only this part of the whole: one slice an axis, or one of the first.
         out: where to write; an array of the region's shape and of `dtype`.
         threads: at most this many.
 

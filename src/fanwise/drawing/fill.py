@@ -19,8 +19,8 @@ from fanwise.errors import ArgumentError
 from fanwise.schemes.distributions import Constant, Draw, EntrywiseDraw, Normal, Variate
 from fanwise.schemes.fans import canonical_axes, check_layout
 
-Region: TypeAlias = Sequence[slice]
-"""One slice an axis, step 1, within the whole shape."""
+Region: TypeAlias = Sequence[slice] | slice
+"""One slice an axis, step 1, within the whole shape; one alone is the first axis's."""
 
 
 def check_region(shape: Sequence[int], region: Region | None) -> tuple[Shape, Shape]:
@@ -28,10 +28,16 @@ def check_region(shape: Sequence[int], region: Region | None) -> tuple[Shape, Sh
     whole = _whole(tuple(shape))
     if region is None:
         return whole
+    if isinstance(region, slice):
+        region = (region, *[slice(None)] * (len(shape) - 1))
+    if not isinstance(region, Sequence) or not all(isinstance(part, slice) for part in region):
+        raise ArgumentError(
+            f"region is one slice an axis, such as (slice(0, 10), slice(None)), got {region!r}."
+        )
     if len(region) != len(shape):
         raise ArgumentError(
-            f"region has {len(region)} slices and shape {tuple(shape)} has {len(shape)} axes: "
-            "give one slice an axis."
+            f"region and shape {tuple(shape)} have {len(region)} and {len(shape)} axes: give one "
+            "slice an axis, or one alone, of the first."
         )
     offsets, sizes = [], []
     for axis, (part, n) in enumerate(zip(region, shape, strict=True)):

@@ -75,7 +75,17 @@ def _refine(geometry: Geometry, view: Sequence[int]) -> Geometry | None:
     return None if rest else Geometry(tuple(view), tuple(stride))
 
 
-def roles_of_part(
+def roles_as_read(
+    memory: ParameterMemory, operand: Geometry, letters: str
+) -> tuple[tuple[int, ...], str] | None:
+    """Return (view, layout) of a parameter of which a contraction reads all, or any part.
+
+    As `roles_of`; of a part that is no even share of the parameter, the whole's.
+    """
+    return roles_of(memory, operand, letters) or _roles_of_part(memory, operand, letters)
+
+
+def _roles_of_part(
     memory: ParameterMemory, operand: Geometry, letters: str
 ) -> tuple[tuple[int, ...], str] | None:
     """Return (view, layout) for a part of a parameter that is no even share of it: by its strides.
@@ -89,7 +99,7 @@ def roles_of_part(
     if "?" in layout:
         return None
     return (
-        (memory.shape, layout) if memory.source is None else roles_of_part(*memory.source, layout)
+        (memory.shape, layout) if memory.source is None else _roles_of_part(*memory.source, layout)
     )
 
 
@@ -100,6 +110,11 @@ def roles_of(
 
     `view` is the parameter's shape, with an axis split where its parts play two roles, or where
     the operand is one of several blocks of it. None where the operand doesn't step along axes.
+
+    >>> whole = Geometry((4, 6), (6, 1))
+    >>> memory = ParameterMemory("w", whole, whole.shape)
+    >>> roles_of(memory, Geometry((4, 2, 3), (6, 3, 1)), "IBO")
+    ((4, 2, 3), 'IBO')
     """
     walks = [
         (stride, stride * size, letter)

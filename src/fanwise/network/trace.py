@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from fanwise.network.context import Following
 from fanwise.network.graph import Graph
-from fanwise.network.uses import Use
+from fanwise.network.packing import Packing
+from fanwise.network.uses import UNSEEN, Use
 
 
 @dataclass(eq=False)
@@ -66,3 +68,33 @@ class Trace:
     nodes: Mapping[int, Sequence[int]]
     unrecognized: Mapping[str, str] = field(default_factory=dict)
     differentiated: bool = False
+
+
+def complete_uses(
+    uses: MutableMapping[str, Use],
+    contractions: Sequence[Contraction],
+    packed: Mapping[int, Packing],
+    following: Mapping[int, Following],
+) -> None:
+    """Add to each kernel's use what the whole graph shows: how many it packs, what follows it.
+
+    Args:
+        uses: of the parameters, by qualified name.
+        contractions: in execution order; `packed` and `following` count them.
+        packed: the kernels that lie side by side in one parameter.
+        following: what follows each contraction.
+    """
+    for index, made in enumerate(contractions):
+        seen = uses[made.parameter]
+        if index in packed:
+            made.use, seen = (use.split(*packed[index]) for use in (made.use, seen))
+        if index in following and made.use.follows is UNSEEN:
+            after, logits = following[index]
+            made.use = replace(made.use, follows=after, logits=logits)
+        if seen.follows is UNSEEN and seen.role == made.use.role:
+            seen = replace(seen, follows=made.use.follows, logits=made.use.logits)
+        uses[made.parameter] = seen
+        for name in made.beside:
+            if uses[name].follows is UNSEEN:
+                after, logits = made.use.follows, made.use.logits
+                uses[name] = replace(uses[name], follows=after, logits=logits)

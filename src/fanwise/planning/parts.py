@@ -65,18 +65,25 @@ def parts_of(
             )
         for row in matched:
             if region is not None:
-                check_region(row.shape, region)
+                _check_region(row, region)
             chosen.setdefault(row.name, region)
     return [Part(row, chosen[row.name]) for row in inside if row.name in chosen]
+
+
+def _check_region(row: Row, region: Region) -> None:
+    try:
+        check_region(row.shape, region)
+    except ArgumentError as error:
+        raise ArgumentError(f"only={{{row.name!r}: …}}: {error}") from None
 
 
 def _is_meant(name: str, pattern: str) -> bool:
     return name == pattern or fnmatchcase(name, pattern)
 
 
-def buffers_of(buffers: Sequence[str], prefix: str = "", only: Only | None = None) -> list[str]:
-    """Return which of the plan's buffers a part has: with `only`, those that it names itself."""
-    inside = [name for name in buffers if name.startswith(prefix)]
+def named_by(names: Iterable[str], prefix: str = "", only: Only | None = None) -> list[str]:
+    """Return which names a part has: those under its prefix; with `only`, those that it names."""
+    inside = [name for name in names if name.startswith(prefix)]
     if only is None:
         return inside
     patterns = (only,) if isinstance(only, str) else tuple(only)

@@ -6,7 +6,7 @@ Everything here is index arithmetic: no rank asks another, so a rank can draw it
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from fanwise.errors import ArgumentError, ModelError
+from fanwise.errors import ArgumentError
 
 Box: TypeAlias = tuple[slice, ...]
 """One slice an axis."""
@@ -278,27 +278,3 @@ def _matching_axes(
             else:
                 other.append(right.pop(0))
         yield own, other
-
-
-def check_agreement(tensors: Iterable[Any], digest: bytes) -> None:
-    """Raise `ModelError` on every rank where the ranks of a mesh come with different digests.
-
-    Args:
-        tensors: DTensors; their meshes' ranks are asked.
-        digest: 16 bytes.
-    """
-    import torch.distributed as dist
-
-    own = [int.from_bytes(half, "little", signed=True) for half in (digest[:8], digest[8:])]
-    for mesh in dict.fromkeys(tensor.device_mesh for tensor in tensors):
-        if mesh.get_coordinate() is None:
-            continue
-        halves = torch.tensor(own, dtype=torch.int64, device=mesh.device_type)
-        least = torch.stack([halves, ~halves])  # ~x turns the order round, so this finds the most
-        for axis in range(mesh.ndim):  # after the last, of all ranks of the mesh
-            dist.all_reduce(least, dist.ReduceOp.MIN, group=mesh.get_group(axis))
-        if not torch.equal(least[0], ~least[1]):
-            raise ModelError(
-                "the ranks of the mesh don't agree on what to draw: give each the same seed, the "
-                "same plan and the same version of fanwise (check_ranks=False skips this check)."
-            )

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.rnn import PackedSequence
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -165,18 +164,3 @@ def forward_error(model: nn.Module, error: Exception, given: int = 0) -> ModelEr
         f"{message}. Give example inputs that the model accepts: a tensor, a tuple of positional "
         "or a dict of keyword arguments."
     )
-
-
-def check_materialized(model: nn.Module) -> None:
-    """Raise `ModelError` where a parameter has no shape yet, or isn't one block of entries."""
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if is_lazy(parameter):
-            raise ModelError(
-                f"{name!r} is lazy and has no shape yet: run the model once on a batch first."
-            )
-        if parameter.is_nested or parameter.layout != torch.strided:
-            kind = "nested" if parameter.is_nested else "sparse"
-            raise ModelError(
-                f"{name!r} is a {kind} tensor ({parameter.layout}), and only dense parameters are "
-                f"planned: plan and draw it dense, then convert it."
-            )

@@ -67,6 +67,31 @@ def test_the_numbers_are_those_of_hooks():
         assert layer.parameter == f"{layer.name}.weight"
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_what_a_forward_differentiates_itself_is_no_gradient_of_the_loss(batched):
+    """A force field, or a flow by an ODE, whose trace is taken of a batch of gradients."""
+    kept = []
+
+    def forward(self, x):
+        x = x.detach().requires_grad_()
+        hidden = self.a(x)
+        kept.append(hidden)
+        y = self.b(torch.tanh(hidden))
+        if batched:
+            eye = torch.eye(5).expand(len(x), 5, 5).movedim(0, 1)
+            jacobian = torch.autograd.grad(y, x, eye, create_graph=True, is_grads_batched=True)[0]
+            return y + torch.einsum("ibi->b", jacobian)[:, None]
+        return y + torch.autograd.grad(y.sum(), x, create_graph=True)[0]
+
+    model, x = Function(forward, a=nn.Linear(5, 6), b=nn.Linear(6, 5)), randn(32, 5)
+    kept.clear()
+    loss = model(x).pow(2).mean()
+    (expected,) = torch.autograd.grad(loss, kept[0])
+    signal = fwt.measure(model, x, loss=lambda y: y.pow(2).mean())
+    layers = {layer.name: layer for layer in signal.layers}
+    assert layers["a"].gradient_rms == pytest.approx(rms(expected), rel=1e-5)
+
+
 @pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize("convolution", [False, True])
 def test_the_dead_share_counts_units(inplace, convolution):
@@ -659,7 +684,8 @@ def test_an_empty_batch():
 
 NO_GRADIENT = (
     "no gradient reaches a parameter: the output doesn't depend on one that has "
-    "requires_grad=True. Unfreeze the model, or give a loss that depends on it."
+    "requires_grad=True. Unfreeze the model, or give a loss that depends on it; one that takes "
+    "gradients in training mode alone is measured by mode='as it is'."
 )
 
 

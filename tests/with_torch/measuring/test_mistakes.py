@@ -276,3 +276,61 @@ def test_a_fixed_point_of_few_turns() -> None:
     with torch.no_grad():
         model.cell.weight.mul_(0.2)
     assert said(model, batch(64, 8))[0][0] in ("vanishing", "wrong_scale")
+
+
+# — what is put beside something else, and never read —
+
+
+class JointBlock(nn.Module):
+    """Attention over two streams side by side, of which the second goes no further."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.other = nn.Linear(16, 48), nn.Linear(16, 48)
+        self.out = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor, beside: Tensor) -> Tensor:
+        q, k, v = torch.cat([self.own(x), self.other(beside)], 1).chunk(3, -1)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(y[:, : x.shape[1]])
+
+
+class Queries(JointBlock):
+    """The same with its queries apart, as the last block of Qwen-Image has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own_query, self.query = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor, beside: Tensor) -> Tensor:
+        _, k, v = torch.cat([self.own(x), self.other(beside)], 1).chunk(3, -1)
+        q = torch.cat([self.own_query(x), self.query(beside)], 1)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(y[:, : x.shape[1]])
+
+
+@pytest.mark.parametrize("block", [JointBlock, Queries])
+def test_queries_that_no_output_is_made_of(block: type[JointBlock]) -> None:
+    """By the model's design: no weights shut their way back, and no draw would open it."""
+    inputs = batch(32, 5, 16), batch(32, 7, 16, seed=1)
+    model = fwt.init_(block(), inputs, seed=0)
+    before = [p.detach().clone() for p in model.parameters()]
+    signal = fwt.measure(model, inputs)
+    assert signal.verdicts == ()
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_what_is_joined_and_meets_zeros() -> None:
+    """There the weights shut it: another draw would open it."""
+    model = fwt.init_(
+        Function(
+            lambda m, x: m.out(torch.cat([m.a(x), m.c(F.relu(m.b(x)))], -1)),
+            a=nn.Linear(16, 32), b=nn.Linear(16, 32), c=nn.Linear(32, 32), out=nn.Linear(64, 8),
+        ), X, seed=0,
+    )  # fmt: skip
+    with torch.no_grad():
+        model.out.weight[:, 32:] = 0.0
+        model.c.weight.zero_()
+        model.c.bias.zero_()
+    (verdict,) = fwt.measure(model, X).verdicts
+    assert "None of 4 parameters" in verdict.cause and "after cat" in verdict.cause

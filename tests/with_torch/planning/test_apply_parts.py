@@ -101,6 +101,8 @@ def test_what_a_checkpoint_lacks(planned):
         ("recurrence.weight_hh_l0", (slice(5, 50), slice(None))),  # orthogonal, a block a gate
         ("phases", (slice(None), slice(4, 6))),
         ("head.bias", (slice(3, 3),)),
+        ("tokens.weight", slice(7, None)),  # of the first axis
+        ("head.bias", slice(7, None)),
     ],
 )
 def test_a_region_of_a_parameter(planned, name, region):
@@ -154,6 +156,11 @@ def test_buffers_of_a_part_alone_are_filled():
         ({"only": "head.wieght"}, r"matches no parameter of the plan.*Did you mean 'head.weight'"),
         ({"only": {"head.bias": (slice(0, 12),)}}, "doesn't lie within 0 to 11"),
         ({"only": {"head.bias": (slice(0, 1), slice(0, 1))}}, "one slice an axis"),
+        (
+            {"only": {"head.bias": 3}},
+            r"only=\{'head\.bias': …\}: region is one slice an axis.*got 3",
+        ),
+        ({"only": {"head.bias": (3,)}}, r"one slice an axis.*got \(3,\)"),
     ],
 )
 def test_a_part_that_is_none(planned, how, message):
@@ -164,6 +171,36 @@ def test_a_part_that_is_none(planned, how, message):
 def test_a_module_of_another_shape(planned):
     with pytest.raises(ModelError, match=r"'blocks\.1\.attention.*has no such parameter"):
         planned[0].apply(nn.Linear(16, 16), seed=0, prefix="blocks.1.")
+
+
+@pytest.mark.parametrize(
+    ("part", "hint"),
+    [
+        (lambda net: net.head, r"no such parameter\. Is it.*prefix='head\.'\."),
+        (lambda net: net.blocks[1], r"prefix='blocks\.0\.' \(or of 2 more that fit\)"),
+        (lambda net: net.blocks, r"prefix='blocks\.'\."),
+        (
+            lambda net: net.blocks[0].attention.out_proj,
+            r"prefix='blocks\.0\.attention\.out_proj\.'",
+        ),
+    ],
+)
+def test_a_module_without_its_prefix(planned, part, hint):
+    with pytest.raises(ModelError, match=hint):
+        planned[0].apply(part(Net()), seed=0)
+
+
+def test_a_stage_that_is_not_said_to_be_one(planned):
+    stage = Net()
+    del stage.head
+    with pytest.raises(ModelError, match=r"Is it a stage.*only=\[name for"):
+        planned[0].apply(stage, seed=0)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(16, 12), nn.ReLU()])
+def test_a_module_that_fits_nowhere_has_no_hint(planned, layer):
+    with pytest.raises(ModelError, match=r"has no such parameter\.$"):
+        planned[0].apply(layer, seed=0)
 
 
 class Normed(nn.Module):
@@ -248,3 +285,35 @@ def test_a_stage_has_a_tied_weight_by_its_own_name():
     assert torch.equal(weight.weight, whole.head.weight)
     both = plan.apply(Tied(), seed=0, only=["table.weight"])
     assert torch.equal(both.head.weight, whole.head.weight)
+
+
+def emptied(build):
+    with torch.device("meta"):
+        model = build()
+    return model.to_empty(device="cpu")
+
+
+@pytest.mark.parametrize("only", [None, ["head.*"], "head.weight"])
+def test_what_to_empty_unties_is_tied_again_first(only):
+    plan = fwt.plan(Tied(), torch.randint(0, 20, (4, 6)))
+    model = emptied(Tied)
+    with pytest.raises(ModelError) as error:
+        plan.apply(model, seed=0, only=only)
+    assert str(error.value) == (
+        "'head.weight' is tied to 'table.weight' in the plan, and a parameter of its own in this "
+        "model, as to_empty leaves it: tie it again first, by model.tie_weights() of a "
+        "model of transformers, or model.head.weight = model.table.weight."
+    )
+    model.head.weight = model.table.weight
+    plan.apply(model, seed=0)
+    whole = plan.apply(Tied(), seed=0)
+    assert all(map(torch.equal, model.parameters(), whole.parameters()))
+
+
+def test_a_parameter_that_only_names_is_of_the_plan():
+    plan = fwt.plan(Tied(), torch.randint(0, 20, (4, 6)))
+    model = Tied()
+    model.adapter = nn.Linear(4, 4)
+    plan.apply(model, seed=0, only=["hidden.*", "table.*"])
+    with pytest.raises(ModelError, match=r"no row for 'adapter\.bias'"):
+        plan.apply(model, seed=0, only=["hidden.*", "adapter.*"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 
 import pytest
@@ -199,3 +200,97 @@ def test_contractions_are_in_execution_order():
     assert isinstance(found, Trace)
     assert [c.parameter for c in found.contractions] == ["first.weight", "last.weight"]
     assert [c.module for c in found.contractions] == ["first", "last"]
+
+
+@functools.cache
+def cached_table(n):
+    return torch.linspace(0.5, 1.5, n)
+
+
+@functools.lru_cache(maxsize=4)
+def bounded_table(n):
+    return (torch.linspace(0.5, 1.5, n), n)
+
+
+TABLES = {0: "not a tensor"}
+LAST_TABLE = None
+
+
+class Helper:
+    """Keeps a table, as an embedder that is no module does; in a list, or as an attribute."""
+
+    def __init__(self):
+        self.table, self.tables, self.others = None, None, []
+
+
+class Tabled(nn.Module):
+    """Multiplies by a table that is made once, and kept where `keep` says."""
+
+    shared = None
+
+    def __init__(self, keep, real):
+        super().__init__()
+        self.linear, self.keep, self.real = nn.Linear(6, 4), keep, real
+        self.helpers = [Helper()]
+
+    def table(self, n):
+        global LAST_TABLE
+        keep = self.keep
+        if keep == "cache":
+            return cached_table(n)
+        if keep == "lru_cache":
+            return bounded_table(n)[0]
+        if keep == "class":
+            if Tabled.shared is None:
+                Tabled.shared = torch.linspace(0.5, 1.5, n)
+            return Tabled.shared
+        if keep == "global":
+            if LAST_TABLE is None:
+                LAST_TABLE = torch.linspace(0.5, 1.5, n)
+            return LAST_TABLE
+        helper = self.helpers[0]
+        if keep == "helper":
+            if helper.table is None:
+                helper.table = torch.linspace(0.5, 1.5, n)
+            return helper.table
+        if keep == "helper's new list":
+            if helper.tables is None:
+                helper.tables = [torch.linspace(0.5, 1.5, n)]
+            return helper.tables[0]
+        if keep == "helper's list":
+            if not helper.others:
+                helper.others.append(torch.linspace(0.5, 1.5, n))
+            return helper.others[0]
+        if n not in TABLES:
+            TABLES[n] = torch.linspace(0.5, 1.5, n)
+        return TABLES[n]
+
+    def forward(self, x):
+        y = self.linear(x) * self.table(4)
+        return y if not self.real or float(y.detach().sum()) < 1e9 else y + 1.0
+
+
+@pytest.mark.parametrize("real", [False, True], ids=["fake", "real"])
+@pytest.mark.parametrize(
+    "keep",
+    [*"cache lru_cache class global dict helper".split(), "helper's new list", "helper's list"],
+)
+def test_no_cache_of_the_models_code_is_left_with_fake_tensors(keep, real):
+    """A table that a plan's run has made first would be without values for all who come after."""
+    global LAST_TABLE
+    cached_table.cache_clear()
+    bounded_table.cache_clear()
+    Tabled.shared, LAST_TABLE = None, None
+    TABLES.pop(4, None)
+    model, x = Tabled(keep, real), randn(3, 6)
+    assert trace(model, x).fake is not real
+    expected = model.linear(x) * torch.linspace(0.5, 1.5, 4)
+    assert torch.equal(model(x), expected)
+    assert TABLES[0] == "not a tensor"
+
+
+def test_a_cache_without_fake_tensors_stays():
+    cached_table.cache_clear()
+    kept = cached_table(4)
+    trace(Tabled("cache", real=False), randn(3, 6))
+    assert cached_table(4) is kept

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 
 from fanwise.jax.tracing.views import Memory, View, row_major
 from fanwise.network.layouts import packed_part
+from fanwise.network.packing import MAX_PACKED, Packings
 
-MAX_PACKED = 8
-"""Most kernels that one parameter is taken to pack: more parts are heads, or single units."""
 MakePart = Callable[[int | None, int, int], int]
 """(part, of how many, size) → the node of that part; a part that is None is all of it."""
 
@@ -37,14 +36,11 @@ class KernelOutputs:
     """The outputs that a walk has made so far.
 
     Attributes:
-        packing: of each contraction whose output was taken apart: how many kernels it packs, and
-            how many units of one lie together (all of them, or those of a head), of how many.
-        seen: which of them were taken.
+        packings: what was taken of them.
     """
 
     def __init__(self) -> None:
-        self.packing: dict[int, tuple[int, int, int]] = {}
-        self.seen: dict[int, set[int]] = {}
+        self.packings = Packings()
         self._nodes: dict[tuple[MakePart, int, int, int], int] = {}
 
     @staticmethod
@@ -81,17 +77,8 @@ class KernelOutputs:
         packed = packed_part(axes, view.offset, units, apart)
         if packed is None or packed.parts > most:
             return None
-        self.packing[output.contraction] = packed.parts, packed.together, units
-        self.seen.setdefault(output.contraction, set()).add(packed.part)
+        self.packings.take(output.contraction, packed, units)
         key = output.make_part, packed.part, packed.parts, size
         if key not in self._nodes:
             self._nodes[key] = output.make_part(packed.part, packed.parts, size)
         return self._nodes[key]
-
-    def packed(self) -> dict[int, tuple[int, int, int]]:
-        """Return the packing of the kernels of which every part was taken."""
-        return {
-            index: packing
-            for index, packing in self.packing.items()
-            if self.seen[index] == set(range(packing[0]))
-        }

@@ -8,8 +8,8 @@ from dataclasses import replace
 from fanwise.jax.tracing.equations import Equation, Value
 from fanwise.jax.tracing.graph_builder import GraphBuilder
 from fanwise.jax.tracing.records import Made, output_of
-from fanwise.network.trace import Contraction
-from fanwise.network.uses import UNSEEN, Role, Use
+from fanwise.network.trace import Contraction, complete_uses
+from fanwise.network.uses import Role, Use
 
 
 class Uses:
@@ -73,18 +73,4 @@ class Uses:
                 self.of[name] = use
         for name in self.complex_parts & self.of.keys():
             self.of[name] = replace(self.of[name], complex_part=True)
-        packed, following = self.builder.packed(), self.builder.following()
-        for index, made in enumerate(self.contractions):
-            seen = self.of[made.parameter]
-            if index in packed:
-                made.use, seen = (use.split(*packed[index]) for use in (made.use, seen))
-            if index in following and made.use.follows is UNSEEN:
-                after, logits = following[index]
-                made.use = replace(made.use, follows=after, logits=logits)
-            if seen.follows is UNSEEN and seen.role == made.use.role:
-                seen = replace(seen, follows=made.use.follows, logits=made.use.logits)
-            self.of[made.parameter] = seen
-            for name in made.beside:
-                if self.of[name].follows is UNSEEN:
-                    after, logits = made.use.follows, made.use.logits
-                    self.of[name] = replace(self.of[name], follows=after, logits=logits)
+        complete_uses(self.of, self.contractions, self.builder.packed(), self.builder.following())

@@ -20,17 +20,16 @@ from fanwise.keras.tracing.strided import Strided
 from fanwise.keras.tracing.symbols import Derived, Symbol, Symbols
 from fanwise.network.context import SOURCES, Context
 from fanwise.network.graph import Graph
+from fanwise.network.layouts import packed_part
+from fanwise.network.packing import Packings
 from fanwise.network.steps.attention import Softmax
 from fanwise.network.steps.base import Sampled, Source, Step, Unknown
 from fanwise.network.steps.signals import Pointwise, View
 from fanwise.network.steps.weights import Kernel, Lookup, Shift
-from fanwise.network.trace import Contraction
-from fanwise.network.uses import UNSEEN, Neighbour, Role, Use
+from fanwise.network.trace import Contraction, complete_uses
+from fanwise.network.uses import Neighbour, Role, Use
 from fanwise.network.windows import Zeros, only_around
 from fanwise.schemes.quadrature import Array
-
-MAX_PACKED = 8
-"""Most kernels that one parameter is taken to pack: more parts are heads, or single units."""
 
 
 @dataclass
@@ -69,7 +68,6 @@ class KernelOutput:
         data, result: the symbolic tensors that it was given, and that it gave, its bias added.
         units: (how many, how far apart) the units are in it; None where they lie apart.
         shifts: the biases that were added.
-        packing: (kernels, units of one side by side, units), once it was taken apart.
         parts: the nodes of the parts that were taken, by (part, size).
     """
 
@@ -79,14 +77,7 @@ class KernelOutput:
     result: Any
     units: tuple[int, int] | None
     shifts: list[Shift]
-    packing: tuple[int, int, int] | None = None
     parts: dict[tuple[int, int], int] = field(default_factory=dict)
-
-    @property
-    def is_taken_whole(self) -> bool:
-        """Whether every part was taken."""
-        count = self.packing[0] if self.packing is not None else 0
-        return {part for part, _ in self.parts} == set(range(count))
 
 
 class GraphBuilder:
@@ -102,6 +93,7 @@ class GraphBuilder:
         factors: of each node that a learned factor made: the provenance after it and before it.
         generated: the weights that are made of parameters, by the name that steps have for them.
         outputs: of contractions, by number.
+        packings: what was taken of them apart.
         recurrent: (sequence, output) of a recurrent cell's contraction with its input.
         regions: what can be run on samples.
         batch: the number of samples.
@@ -120,6 +112,7 @@ class GraphBuilder:
         self.factors: dict[int, tuple[Provenance, Provenance]] = {}
         self.generated: dict[str, GeneratedWeight] = {}
         self.outputs: dict[int, KernelOutput] = {}
+        self.packings = Packings()
         self.recurrent: dict[int, tuple[Any, Any]] = {}
         self.regions = Regions(self.graph, self.find_provenance, self.value)
         self.running: list[Any] = []
@@ -431,23 +424,14 @@ class GraphBuilder:
         if output.units is None:
             return None
         units, apart = output.units
-        inner = sorted(
-            (s, n)
-            for n, s in zip(view.shape, view.strides, strict=True)
-            if n > 1 and apart <= s < apart * units
-        )
-        covered = prod(n for _, n in inner)
-        if covered in (0, units) or units % covered or units // covered > most:
+        axes = [(n, s) for n, s in zip(view.shape, view.strides, strict=True) if n > 1 and s]
+        packed = packed_part(axes, view.offset, units, apart)
+        if packed is None or packed.parts > most:
             return None
-        edge, n = apart, units // covered
-        for stride, count in inner:  # up to the gap between two neighbours of one part
-            if stride != edge:
-                break
-            edge = stride * count
-        part = (view.offset % (apart * units)) // edge % n
-        output.packing = n, edge // apart, units
+        self.packings.take(index, packed, units)
+        part = packed.part
         if (part, size) not in output.parts:
-            step = replace(output.step, part=part, fan_out=output.step.fan_out / n)
+            step = replace(output.step, part=part, fan_out=output.step.fan_out / packed.parts)
             node = self.graph.add(step, (output.feed,), size)
             for shift in output.shifts:
                 node = self.graph.add(shift, (node,), size)
@@ -465,20 +449,22 @@ class GraphBuilder:
         return (
             (len(self.graph.nodes), len(self.contractions), len(self.regions.calls)),
             (dict(self.uses), {i: list(nodes) for i, nodes in self.nodes.items()}),
-            (dict(self.unrecognized), shifts),
+            (dict(self.unrecognized), shifts, self.packings.copy()),
         )
 
     def reset(self, mark: Any) -> None:
         """Forget what came since a mark: the call of a layer that couldn't be followed."""
-        (nodes, contractions, calls), (uses, outputs), (unrecognized, shifts) = mark
+        (nodes, contractions, calls), (uses, outputs), (unrecognized, shifts, packings) = mark
         del self.graph.nodes[nodes:], self.contractions[contractions:]
         self.regions.truncate(calls, nodes)
         self.context = Context(self.graph)
         self.uses, self.nodes, self.unrecognized = uses, outputs, unrecognized
+        self.packings = packings
         self.outputs = {i: output for i, output in self.outputs.items() if i < contractions}
         for index, output in self.outputs.items():
             count, output.result = shifts[index]
             del output.shifts[count:]
+            output.parts = {part: node for part, node in output.parts.items() if node < nodes}
         self._cache = {key: node for key, node in self._cache.items() if node < nodes}
         self._padded = {node: padded for node, padded in self._padded.items() if node < nodes}
         self.factors = {node: both for node, both in self.factors.items() if node < nodes}
@@ -506,17 +492,8 @@ class GraphBuilder:
             node = self.node_of(tensor)
             if node not in self.graph.outputs:
                 self.graph.outputs.append(node)
-        taken = {j for i in self.graph.used() for j in self.graph.inputs_of(i)}
-        following = self.context.following(self.nodes)
-        for index, made in enumerate(self.contractions):
-            seen, output = self.uses[made.parameter], self.outputs.get(index)
-            packing = output.packing if output is not None else None
-            apart = output is not None and self.nodes[index][0] not in taken
-            if output is not None and packing is not None and apart and output.is_taken_whole:
-                made.use, seen = (use.split(*packing) for use in (made.use, seen))
-            if index in following and made.use.follows is UNSEEN:
-                after, logits = following[index]
-                made.use = replace(made.use, follows=after, logits=logits)
-            if seen.follows is UNSEEN and seen.role == made.use.role:
-                seen = replace(seen, follows=made.use.follows, logits=made.use.logits)
-            self.uses[made.parameter] = seen
+        packed, following = (
+            self.packings.of(self.graph, self.nodes),
+            self.context.following(self.nodes),
+        )
+        complete_uses(self.uses, self.contractions, packed, following)

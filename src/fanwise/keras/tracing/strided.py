@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from fanwise.network.layouts import Geometry
+
 
 @dataclass(frozen=True)
 class Strided:
@@ -29,6 +31,11 @@ class Strided:
     def whole(cls, shape: Sequence[int]) -> Strided:
         """Return the view that is all of a tensor of this shape."""
         return cls(tuple(shape), tuple(prod(shape[i + 1 :]) for i in range(len(shape))))
+
+    @property
+    def geometry(self) -> Geometry:
+        """Its sizes and strides, wherever it begins."""
+        return Geometry(self.shape, self.strides)
 
     def permuted(self, order: Sequence[int]) -> Strided:
         """Return the view with its axes in this order."""

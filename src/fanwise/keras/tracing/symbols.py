@@ -7,11 +7,10 @@ stood in for by symbolic tensors, where its layers hold them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from itertools import groupby
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -190,57 +189,6 @@ class Derived:
             return prod(self.shape[:-1]) == 1
         wide = [i for i, n in enumerate(axes.shape) if n > 1 and axes.strides[i]]
         return len(wide) <= 1
-
-
-def roles_of(
-    shape: Sequence[int], operand: Strided, letters: str
-) -> tuple[tuple[int, ...], str] | None:
-    """Return (view, layout) of a parameter, given the role of each axis of an operand made of it.
-
-    `view` is the parameter's shape, an axis split where its parts play two roles, or where the
-    operand is one of several blocks of it. None where the operand doesn't step along axes.
-
-    >>> roles_of((4, 6), Strided.whole((4, 2, 3)), "IBO")
-    ((4, 2, 3), 'IBO')
-    """
-    if operand == Strided.whole(shape):
-        return tuple(shape), letters
-    walks = [
-        (stride, stride * size, letter)
-        for size, stride, letter in zip(operand.shape, operand.strides, letters, strict=True)
-        if size > 1 and stride > 0
-    ]
-    by_stride = dict(zip(operand.strides, letters, strict=True))
-    axes: list[tuple[int, str]] = []
-    for size, stride in zip(shape, Strided.whole(shape).strides, strict=True):
-        ends = stride * size
-        segments = sorted(
-            (
-                (max(stride, low), min(ends, high), letter)
-                for low, high, letter in walks
-                if max(stride, low) < min(ends, high)
-            ),
-            reverse=True,
-        )
-        parts: list[tuple[int, str]] = []
-        for low, high, letter in [*segments, (stride, stride, "")]:
-            if high > ends or high % max(low, 1):
-                return None
-            if ends % high:  # a part of an axis that is no even share of it
-                high = ends
-            if high < ends:
-                parts.append((ends // high, "B"))
-            if low < high:
-                parts.append((high // low, letter))
-            ends = low
-        if not parts:
-            parts = [(1, by_stride.get(stride, "K"))]
-        axes += [
-            (prod(n for n, _ in same), letter)
-            for letter, group in groupby(parts, key=lambda part: part[1])
-            for same in [list(group)]
-        ]
-    return tuple(n for n, _ in axes), "".join(letter for _, letter in axes)
 
 
 def symbols_in(values: Iterable[Any]) -> list[Symbol]:

@@ -60,7 +60,8 @@ def backward(
     if not weights or not ends or not all(end.requires_grad for end in ends):
         raise ModelError(
             "no gradient reaches a parameter: the output doesn't depend on one that has "
-            "requires_grad=True. Unfreeze the model, or give a loss that depends on it."
+            "requires_grad=True. Unfreeze the model, or give a loss that depends on it; one that "
+            "takes gradients in training mode alone is measured by mode='as it is'."
         )
     if loss is None:
         # y·c, whose gradient at y is c itself: for a c given beside y PyTorch loads its compiler.

@@ -25,6 +25,7 @@ from fanwise.planning.calibration import (
 from fanwise.planning.progress import Progress, silent
 from fanwise.planning.rules import Rule
 from fanwise.policies.base import Policy
+from fanwise.torch.materialized import check_materialized
 from fanwise.torch.measuring.batches import batches_of, check_inputs
 from fanwise.torch.measuring.statistics import Tally
 from fanwise.torch.planning.plan import plan
@@ -33,7 +34,6 @@ from fanwise.torch.tracing.tracer import TorchTracer
 from fanwise.torch.undisturbed import (
     Inputs,
     as_call,
-    check_materialized,
     forward_error,
     undisturbed,
 )

@@ -17,6 +17,15 @@ from fanwise.torch.internals import memory_of, tensors_in, without_modes
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.tracing.tracer import TorchTracer
 
+PLACING = frozenset(
+    "cat stack copy copy_ slice_scatter select_scatter index_put index_put_ scatter scatter_ "
+    "index_copy index_copy_".split()
+)
+"""Operations that put a signal beside others, whose gradient is zero where that place isn't read.
+
+As of the last block of a joint attention, which makes queries of a stream that nothing follows.
+"""
+
 
 @dataclass
 class Passed:

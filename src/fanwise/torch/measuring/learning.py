@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fanwise.schemes import Normal
 from fanwise.signal import later
 from fanwise.signal.later import LEAST_STEP, STEP
+from fanwise.torch.memory import fill_
 
 
 class GradientPass(Protocol):
@@ -51,6 +53,33 @@ def later_gradients(
 
     try:
         return later.later_gradients(_slopes(parameters, first), used, step)
+    finally:
+        with torch.no_grad():
+            for name, value in before.items():
+                parameters[name].detach().copy_(value)
+
+
+def lost_elsewhere(
+    parameters: Mapping[str, Tensor], names: Iterable[str], run: GradientPass
+) -> set[str]:
+    """Return those of some parameters whose gradient is zero with other values of all, too.
+
+    Then no value shuts the way back: what they make is not read. The values are put back.
+
+    Args:
+        parameters: those that learn; each is moved by a normal draw of its own size.
+        names: of the parameters in question.
+        run: makes another pass.
+    """
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                noise = fill_(torch.empty_like(parameter), Normal(), seed=0, name=name)
+                size = max(_rms(parameter.detach()), LEAST_STEP)
+                parameter.detach().add_(noise * size)
+        gradients = run()
+        return {name for name in names if _is_zero(gradients.get(name))}
     finally:
         with torch.no_grad():
             for name, value in before.items():

@@ -17,6 +17,7 @@ from fanwise.policies.base import Policy
 from fanwise.report.shown import ShownSignal
 from fanwise.signal import judge
 from fanwise.signal.histogram import Histograms
+from fanwise.torch.materialized import check_materialized
 from fanwise.torch.measuring.batches import batches_of, check_inputs
 from fanwise.torch.measuring.histograms import recording
 from fanwise.torch.measuring.passes import Passes
@@ -28,7 +29,7 @@ from fanwise.torch.measuring.plain_values import (
 )
 from fanwise.torch.measuring.ranks import ranks_of
 from fanwise.torch.planning.plan import Plan, plan
-from fanwise.torch.undisturbed import Inputs, check_materialized, undisturbed
+from fanwise.torch.undisturbed import Inputs, undisturbed
 from fanwise.torch.wrappers import without_wrappers
 
 
@@ -79,7 +80,7 @@ def measure(
             isn't one number, no gradient, or a parameter without memory; on every rank, where it
             happens on one, or where their models differ.
     """
-    check_arguments(model, mode)
+    check_model(model)
     ranks = ranks_of(model)
     with without_wrappers(model) as plain, ranks.whole(plain, optimizer):
         nothing: dict[str, Histograms] = {}
@@ -112,6 +113,8 @@ def _seen(
     mode: str,
 ) -> Seen:
     """Run the batches."""
+    if mode not in ("first step", "as it is"):
+        raise ArgumentError(f"mode is 'first step' or 'as it is', got {mode!r}.")
     check_materialized(model)
     meta = [name for name, p in model.named_parameters() if p.is_meta]
     if meta:
@@ -168,12 +171,10 @@ def _plan_what_is_used(
         return plan(model, batch, policy=policy, rules=(*rules, *unused))
 
 
-def check_arguments(model: Any, mode: str) -> None:
-    """Raise `ModelError` or `ArgumentError` where `measure` is given what it can't take."""
+def check_model(model: Any) -> None:
+    """Raise `ModelError` where `measure` is given no module."""
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"measure needs a torch.nn.Module, whose parameters it looks at, and got a "
             f"{type(model).__name__}: pass the module, and what is done to its output as loss=."
         )
-    if mode not in ("first step", "as it is"):
-        raise ArgumentError(f"mode is 'first step' or 'as it is', got {mode!r}.")

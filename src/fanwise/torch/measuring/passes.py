@@ -16,9 +16,9 @@ from fanwise.signal import Cut, NotFinite, Output
 from fanwise.torch.internals import leaves_of, memory_of
 from fanwise.torch.measuring.backward import backward, expected_output
 from fanwise.torch.measuring.batches import samples_of
-from fanwise.torch.measuring.gradient_path import GradientPath
+from fanwise.torch.measuring.gradient_path import PLACING, GradientPath
 from fanwise.torch.measuring.heads import heads_of, kernel_of
-from fanwise.torch.measuring.learning import later_gradients
+from fanwise.torch.measuring.learning import later_gradients, lost_elsewhere
 from fanwise.torch.measuring.losses import LossWatch, loss_of_nothing
 from fanwise.torch.measuring.recorder import Store, TorchRecorder
 from fanwise.torch.measuring.statistics import real
@@ -154,7 +154,11 @@ class Passes:
         if lost and self.not_finite is None:
             path = GradientPath(self.model, self.parameters, lost)
             again(path)
-            self.cuts = path.cuts([n for n in lost if self.gradients[n] is None])
+            cuts = path.cuts([n for n in lost if self.gradients[n] is None])
+            placed = [name for cut in cuts if cut.operation in PLACING for name in cut.parameters]
+            unread = lost_elsewhere(self.learned, placed, plain) if placed else set()
+            self.later = {n: rms for n, rms in self.later.items() if n not in unread}
+            self.cuts = tuple(cut for cut in cuts if not unread.issuperset(cut.parameters))
 
     def _without_entries(self) -> set[str]:
         """Return the kernels that met no entry in this batch, as an expert without a token."""

@@ -21,6 +21,7 @@ from fanwise.network.uses import Role, Use
 from fanwise.torch.measuring.passes import Passes
 from fanwise.torch.measuring.recorder import Added, Reading
 from fanwise.torch.measuring.statistics import Cosines, Range, RunningMean, Tally
+from fanwise.torch.ranks import raise_failure, said, tried
 from fanwise.torch.sharding import is_dtensor, local_of
 from fanwise.torch.wrappers import drop_collective_hooks
 
@@ -139,35 +140,31 @@ class Ranks(OneProcess):
         state = (*model.named_parameters(), *model.named_buffers())
         text = repr(
             [
-                (name, tuple(t.shape), t.dtype, t.requires_grad, getattr(t, "placements", None))
+                (name, tuple(t.shape), t.dtype, t.is_meta, t.requires_grad, *_placed(t))
                 for name, t in state
             ]
         )
         if len(set(self._from_all(blake2b(text.encode(), digest_size=16).digest()))) > 1:
             raise ModelError(
                 "the ranks measure models that differ in the names, shapes, types, placements or "
-                "requires_grad of their parameters: build and shard the same model on each."
+                "requires_grad of their parameters, or of which one is on the meta device: build "
+                "and shard the same model on each."
             )
 
     def each(self, run: Callable[[], T]) -> T:
         """Run something on every rank; where one fails, all do."""
-        found, error = _tried(run)
-        texts = self._from_all(_said(error))
-        if error is not None:
-            raise error
-        for rank, text in zip(self.ranks, texts, strict=True):
-            _check_success(rank, text)
+        found, error = tried(run)
+        texts = self._from_all(said(error))
+        raise_failure("measuring", error, dict(zip(self.ranks, texts, strict=True)))
         return found[0]
 
     def first(self, run: Callable[[], T]) -> T:
         """Run something on the first rank and return its result on all; where it fails, all do."""
         is_first = dist.get_rank() == self.ranks[0]
-        found, error = _tried(run) if is_first else ([], None)
-        sent: list[Any] = [found[0] if found else None, _said(error)]
+        found, error = tried(run) if is_first else ([], None)
+        sent: list[Any] = [found[0] if found else None, said(error)]
         dist.broadcast_object_list(sent, self.ranks[0], self.group)
-        if error is not None:
-            raise error
-        _check_success(self.ranks[0], sent[1])
+        raise_failure("measuring", error, {self.ranks[0]: sent[1]})
         result: T = sent[0]
         return result
 
@@ -273,21 +270,8 @@ def _cells(statistic: Any) -> Iterator[Cell]:
             yield own, key
 
 
-def _tried(run: Callable[[], T]) -> tuple[list[T], Exception | None]:
-    """Return what a function gives, in a list, and what it raises."""
-    try:
-        return [run()], None
-    except Exception as error:
-        return [], error
-
-
-def _said(error: Exception | None) -> str | None:
-    return None if error is None else f"{type(error).__name__}: {error}"
-
-
-def _check_success(rank: int, text: str | None) -> None:
-    if text is not None:
-        raise ModelError(f"measuring failed on rank {rank}: {text}")
+def _placed(tensor: Tensor) -> tuple[Any, ...]:
+    return tuple(getattr(tensor, "placements", ()))
 
 
 def _whole(tensor: Any) -> Tensor:

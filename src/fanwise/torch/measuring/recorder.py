@@ -105,6 +105,8 @@ class TorchRecorder(TorchTracer):
         clock: the number of operations so far.
         met: (clock, parameter) each time that a parameter meets data.
         at: the clock at each contraction.
+        has_run: whether the forward is over. What it differentiates itself, as a force field or a
+            flow by an ODE does, is no gradient of the loss.
     """
 
     with_values: ClassVar[bool] = False
@@ -124,6 +126,7 @@ class TorchRecorder(TorchTracer):
         self.before: dict[int, dict[Any, Tensor]] = {}
         self.summed: dict[int, Contraction] = {}
         self.latest: tuple[Tensor, int, Tally] | None = None
+        self.has_run = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -314,8 +317,15 @@ class TorchRecorder(TorchTracer):
         """Watch the gradients of outputs that autograd has taken over by now."""
         for tensor, reading in self.unhooked:
             if tensor.requires_grad:
-                tensor.register_hook(_gradient_into(reading))
+                tensor.register_hook(self._gradient_into(reading))
         self.unhooked.clear()
+
+    def _gradient_into(self, reading: Reading) -> Callable[[Tensor], None]:
+        def hook(gradient: Tensor) -> None:
+            if self.has_run:
+                reading.take_gradient(gradient)
+
+        return hook
 
     def _tally(self, tensor: Tensor) -> Tally:
         """Return a tensor's sums; the latest one's are remembered, also for a view of all of it."""
@@ -435,6 +445,7 @@ class TorchRecorder(TorchTracer):
             own = self.builder.find_provenance(tensor)
             if own is not None:
                 self._ended(tensor, own)
+        self.has_run = True
         super().finish(outputs)
 
 
@@ -452,10 +463,3 @@ def _steps(module: nn.Module, inputs: Any) -> int:
         return len(inputs[0].batch_sizes)
     batched = inputs[0].dim() == 3
     return int(inputs[0].shape[1 if batched and getattr(module, "batch_first", False) else 0])
-
-
-def _gradient_into(reading: Reading) -> Callable[[Tensor], None]:
-    def hook(gradient: Tensor) -> None:
-        reading.take_gradient(gradient)
-
-    return hook

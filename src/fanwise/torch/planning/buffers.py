@@ -12,26 +12,20 @@ from torch import Tensor, nn
 from fanwise.errors import ModelError
 from fanwise.torch.sharding import is_dtensor, local_of
 
+AFTER_TO_EMPTY = (
+    "after to_empty it holds whatever the memory held. Fill it as the model's constructor does, "
+    "then apply(..., buffers_filled=True)."
+)
+
 
 def empty_buffers(model: nn.Module) -> tuple[str, ...]:
     """Return the names of the buffers on the meta device, in the model's order."""
     return tuple(name for name, buffer in model.named_buffers() if buffer.is_meta)
 
 
-def fill_buffers(model: nn.Module, names: Sequence[str], drawn: Sequence[str]) -> None:
-    """Fill buffers by what their modules know: running statistics, transformers' rotations.
-
-    Args:
-        model: after `to_empty`.
-        names: buffers whose memory holds nothing yet.
-        drawn: parameters that are drawn afterwards, so that a module may write them meanwhile.
-
-    Raises:
-        ModelError: a buffer that is still on meta, or that nobody knows how to fill.
-    """
-    buffers, modules = dict(model.named_buffers()), dict(model.named_modules())
-    left: list[str] = []
-    versions: dict[str, int] = {}
+def check_buffers(model: nn.Module, names: Sequence[str]) -> None:
+    """Raise `ModelError` where a model lacks one of these buffers, or has it on meta."""
+    buffers = dict(model.named_buffers())
     for name in names:
         if name not in buffers:
             raise ModelError(
@@ -39,7 +33,25 @@ def fill_buffers(model: nn.Module, names: Sequence[str], drawn: Sequence[str]) -
             )
         if buffers[name].is_meta:
             raise ModelError(f"{name!r} is on the meta device: model.to_empty(device=...) first.")
-        versions[name] = _spoil(buffers[name])
+
+
+def fill_buffers(
+    model: nn.Module, names: Sequence[str], drawn: Sequence[str], remedy: str = AFTER_TO_EMPTY
+) -> None:
+    """Fill buffers by what their modules know: running statistics, transformers' rotations.
+
+    Args:
+        model: after `to_empty`.
+        names: buffers whose memory holds nothing yet.
+        drawn: parameters that are drawn afterwards, so that a module may write them meanwhile.
+        remedy: what the caller's user does where nobody can, for the message.
+
+    Raises:
+        ModelError: a buffer that nobody knows how to fill.
+    """
+    buffers, modules = dict(model.named_buffers()), dict(model.named_modules())
+    left: list[str] = []
+    versions = {name: _spoil(buffers[name]) for name in names}
     for prefix in dict.fromkeys(name.rpartition(".")[0] for name in names):
         module = modules[prefix]
         own = [f"{prefix}.{n}".lstrip(".") for n, _ in module.named_parameters(recurse=False)]
@@ -53,8 +65,7 @@ def fill_buffers(model: nn.Module, names: Sequence[str], drawn: Sequence[str]) -
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         raise ModelError(
             f"the buffer {left[0]!r}{more} had no values when this was planned, and no module says "
-            "how to fill it: after to_empty it holds whatever the memory held. Fill it as the "
-            "model's constructor does, then apply(..., buffers_filled=True)."
+            f"how to fill it: {remedy}"
         )
 
 

@@ -50,7 +50,7 @@ def parameter_groups(
         decay: see there.
         options: see there.
     """
-    check_fits(plan.rows, parameters)
+    check_fits(plan, plan.rows, parameters)
     kind = checked_optimizer(plan, optimizer)
     check_decay(plan, kind, options)
     groups: dict[Correction, list[torch.Tensor]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -13,51 +13,40 @@ import torch
 from torch import nn
 
 from fanwise import policies
-from fanwise.drawing.streams import check_seed
-from fanwise.names import TORCH, NameMap, check_names
+from fanwise.names import TORCH, NameMap
 from fanwise.network.graph import WeightOf
 from fanwise.planning.designs import Keep, Values, ZeroLines
 from fanwise.planning.drawn import Drawn
 from fanwise.planning.findings import Helper
 from fanwise.planning.hyperparameters import Decay
 from fanwise.planning.model import Model
-from fanwise.planning.parts import Only, buffers_of, parts_of
+from fanwise.planning.parts import Only
 from fanwise.planning.pipeline import plan_traced, plan_unseen
-from fanwise.planning.plan import plan_digest
-from fanwise.planning.progress import Progress, interrupted, silent
+from fanwise.planning.progress import Progress, silent
 from fanwise.planning.rows import Row
 from fanwise.planning.rules import Parameter, Rule
-from fanwise.planning.streams import check_streams
 from fanwise.planning.unit_norms import TOLERANCE, deviations
 from fanwise.policies import Changes, Policy
 from fanwise.report.shown import ShownPlan
+from fanwise.torch.materialized import check_materialized
 from fanwise.torch.memory import TORCH_DTYPES
-from fanwise.torch.planning.buffers import empty_buffers, fill_buffers
+from fanwise.torch.planning.buffers import empty_buffers
 from fanwise.torch.planning.copies import copied_kernels, frozen_copies
 from fanwise.torch.planning.groups import parameter_groups
-from fanwise.torch.planning.held import (
-    drawn_before,
-    padding_rows,
-    remember_drawn,
-    values_of,
-)
+from fanwise.torch.planning.held import drawn_before, padding_rows, values_of
 from fanwise.torch.planning.parametrized import in_use, scale_corrections
-from fanwise.torch.planning.rows import check_fits, fills
-from fanwise.torch.sharding import check_agreement, is_dtensor
+from fanwise.torch.planning.prepared import Prepared
+from fanwise.torch.ranks import agreed
+from fanwise.torch.sharding import is_dtensor
 from fanwise.torch.tracing.run import TorchTrace
 from fanwise.torch.tracing.run import trace as traced
-from fanwise.torch.undisturbed import Inputs, check_materialized
+from fanwise.torch.undisturbed import Inputs
 from fanwise.torch.uses_by_type import uses_by_type
 from fanwise.torch.wrappers import class_of, without_wrappers
 
 UNSEEN_NOTE = (
     "No example inputs: what feeds a weight is taken from the order of the modules. "
     "Give example inputs to see what really does."
-)
-
-ALIKE_REMEDY = (
-    "add a rule, names=fanwise.names.TORCH.extend(Rename(…)), or keep own names, "
-    "names=fanwise.names.TORCH."
 )
 
 
@@ -91,8 +80,10 @@ class Plan(ShownPlan):
             names: from qualified names to streams; by default each names its own.
             threads: at most this many.
             progress: called after each parameter with (parameters done, parameters in all).
-            check_ranks: whether the ranks that share a DTensor first compare 16 bytes, a digest
-                of seed, plan and version. Nothing else is exchanged.
+            check_ranks: whether the ranks that share parameters, as shards of a DTensor or as
+                copies in DDP, first compare 16 bytes: a digest of the seed, the plan, the version
+                and what is drawn of these parameters. All of them must call this then, also those
+                that draw nothing; where one fails, all raise.
             buffers_filled: whether the buffers that had no values when this was planned, on meta,
                 have them by now. Else they are filled as their modules know how to: running
                 statistics, and what transformers' own models fill.
@@ -100,62 +91,31 @@ class Plan(ShownPlan):
                 for a stage of a pipeline. Its bits are those that the whole would have.
             only: what is drawn, the rest being left as it is: names of the plan, or globs, such as
                 the keys that a checkpoint lacks; a mapping gives each parameter's region, one slice
-                an axis, such as an embedding's new rows: ``{"wte.weight": (slice(50257, None),
-                slice(None))}``. Buffers are filled where they are named too.
+                an axis, or one of the first, such as an embedding's new rows: ``{"wte.weight":
+                slice(50257, None)}``. Buffers are filled where they are named too.
 
         Raises:
-            ModelError: the ranks of a mesh come with different seeds or plans; the model's
-                parameters aren't those of the plan, or have no memory; a buffer has no values.
+            ModelError: ranks that share parameters come with different seeds or plans, or another
+                one fails; the model's parameters aren't those of the plan, or have no memory; a
+                buffer has no values.
             ArgumentError: a seed outside [0, 2⁶⁴), a parameter that can't be written, two
                 parameters that map to one stream, or a prefix or name that the plan doesn't have.
         """
-        check_seed(seed)
-        check_names(names)
-        if only is not None and not isinstance(only, str | Mapping):
-            only = tuple(only)
-        with without_wrappers(model) as plain:
-            parameters = {prefix + name: p for name, p in plain.named_parameters()}
-            aliases = [prefix + name for name, _ in plain.named_parameters(remove_duplicate=False)]
-            buffers = [prefix + name for name, _ in plain.named_buffers(remove_duplicate=False)]
-            check_materialized(plain)
-        parts = parts_of(self._rows_of(parameters), prefix, only, (*aliases, *buffers))
-        rows = [part.row for part in parts]
-        if only is not None:
-            wanted = {row.name for row in rows}
-            parameters = {name: p for name, p in parameters.items() if name in wanted}
-        check_fits(rows, parameters)
-        streams = [names(row.like or row.name) for row in rows]
-        check_streams(zip(rows, streams, strict=True), ALIKE_REMEDY)
-        drawn = [
-            fills(part.row, parameters[part.row.name], seed, threads, stream, part.region)
-            if part.row.draws
-            else []
-            for part, stream in zip(parts, streams, strict=True)
-        ]
-        sharded = [p for p in parameters.values() if is_dtensor(p)]
-        if check_ranks and sharded:  # the digest reads every row
-            check_agreement(sharded, plan_digest(self, seed, streams))
-        if self.buffers and not buffers_filled:
-            asked = buffers_of(self.buffers, prefix, only)
-            whole = [part.row.name for part in parts if part.row.draws and not part.region]
-            with without_wrappers(model) as plain:
-                fill_buffers(
-                    plain,
-                    [name.removeprefix(prefix) for name in asked],
-                    [name.removeprefix(prefix) for name in whole],
-                )
-        done = 0
-        try:
-            for part, fill_calls in zip(parts, drawn, strict=True):
-                for fill in fill_calls:
-                    fill()
-                if fill_calls and part.region is None:
-                    remember_drawn(parameters[part.row.name], part.row.zeros)
-                done += 1
-                progress(done, len(drawn))
-        except BaseException as error:
-            error.add_note(interrupted(rows, done, seed))
-            raise
+
+        def prepare() -> Prepared:
+            return Prepared(
+                self,
+                model,
+                seed=seed,
+                names=names,
+                threads=threads,
+                buffers_filled=buffers_filled,
+                prefix=prefix,
+                only=only,
+            )
+
+        prepared = agreed(model, prepare, Prepared.terms) if check_ranks else prepare()
+        prepared.draw(progress)
         return model
 
     def unnormalized(self, model: nn.Module, *, tolerance: float = TOLERANCE) -> dict[str, float]:
@@ -175,18 +135,6 @@ class Plan(ShownPlan):
             return whole.double().cpu().numpy()
 
         return deviations(self, values, tolerance)
-
-    def _rows_of(self, parameters: Collection[str]) -> list[Row]:
-        """Return the rows; that of a tied weight by the name that it has among these parameters."""
-        here = {
-            row: name for name, row in self.tied if name in parameters and row not in parameters
-        }
-        return [
-            replace(row, name=here[row.name], like=row.like or row.name)
-            if row.name in here
-            else row
-            for row in self.rows
-        ]
 
     def parameter_groups(
         self,
@@ -380,7 +328,13 @@ def init_(
     >>> net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> _ = init_(net, torch.zeros(1, 8), seed=0)
     """
-    planned = plan(model, inputs, policy=policy, rules=rules, keep=keep)
-    if planned.trained:
-        warnings.warn(planned.trained, stacklevel=2)
-    return planned.apply(model, seed=seed, names=names, threads=threads, progress=progress)
+
+    def prepare() -> Prepared:
+        planned = plan(model, inputs, policy=policy, rules=rules, keep=keep)
+        return Prepared(planned, model, seed=seed, names=names, threads=threads)
+
+    prepared = agreed(model, prepare, Prepared.terms)
+    if prepared.plan.trained:
+        warnings.warn(prepared.plan.trained, stacklevel=2)
+    prepared.draw(progress)
+    return model

@@ -12,24 +12,77 @@ from fanwise.drawing.fill import Region, check_region
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.names import Stream
 from fanwise.planning.designs import ZeroLines
+from fanwise.planning.plan import Plan
 from fanwise.planning.rows import Row
 from fanwise.torch.memory import check_drawable, fill_pieces_
 from fanwise.torch.sharding import Box, Piece, box_of, is_dtensor, overlap, pieces_of, seen_as
 
 
-def check_fits(rows: Sequence[Row], parameters: Mapping[str, torch.Tensor]) -> None:
-    """Raise `ModelError` where a model's parameters aren't those of a plan's rows."""
+def check_fits(
+    plan: Plan,
+    rows: Sequence[Row],
+    parameters: Mapping[str, torch.Tensor],
+    prefix: str | None = None,
+) -> None:
+    """Raise `ModelError` where parameters aren't those of a plan's rows.
+
+    Args:
+        plan: the whole.
+        rows: those that are drawn.
+        parameters: by their names in the plan.
+        prefix: what these names begin with, of a module of the plan's model; None where only a
+            whole model will do.
+    """
+
+    def hint() -> str:
+        return _part_hint(plan, parameters) if prefix == "" else ""
+
     for row in rows:
         if row.name not in parameters:
-            raise ModelError(f"the plan has {row.name!r}, and the model has no such parameter.")
+            raise ModelError(
+                f"the plan has {row.name!r}, and the model has no such parameter.{hint()}"
+            )
         if tuple(parameters[row.name].shape) != row.shape:
             raise ModelError(
                 f"the plan has {row.name!r} as {row.shape}, and the model as "
-                f"{tuple(parameters[row.name].shape)}: plan this model anew."
+                f"{tuple(parameters[row.name].shape)}: plan this model anew.{hint()}"
             )
-    missing = parameters.keys() - {row.name for row in rows}
+    missing = sorted(parameters.keys() - {row.name for row in rows})
+    tied = dict(plan.tied)
+    for name in missing:
+        if name in tied:
+            own = tied[name]
+            raise ModelError(
+                f"{name!r} is tied to {own!r} in the plan, and a parameter of its own in this "
+                "model, as to_empty leaves it: tie it again first, by model.tie_weights() of a "
+                f"model of transformers, or model.{name} = model.{own}."
+            )
     if missing:
-        raise ModelError(f"the plan has no row for {sorted(missing)[0]!r}: plan this model anew.")
+        raise ModelError(f"the plan has no row for {missing[0]!r}: plan this model anew.")
+
+
+def _part_hint(plan: Plan, parameters: Mapping[str, torch.Tensor]) -> str:
+    """Return how to draw parameters that are a part of a plan's; empty where they are none."""
+    shapes = {row.name: row.shape for row in plan.rows}
+    shapes |= {name: shapes[own] for name, own in plan.tied}
+
+    def fits(prefix: str) -> bool:
+        return all(shapes.get(prefix + own) == tuple(p.shape) for own, p in parameters.items())
+
+    if not parameters:
+        return ""
+    if fits(""):
+        return (
+            " Is it a stage of the plan's model? Then draw what it has, "
+            "only=[name for name, _ in model.named_parameters()]."
+        )
+    first = f".{next(iter(parameters))}"
+    prefixes = [name[: 1 - len(first)] for name in shapes if name.endswith(first)]
+    fitting = [prefix for prefix in prefixes if fits(prefix)]
+    if not fitting:
+        return ""
+    more = f" (or of {len(fitting) - 1} more that fit)" if len(fitting) > 1 else ""
+    return f" Is it a module of the plan's model? Then give its name, prefix={fitting[0]!r}{more}."
 
 
 def fills(

@@ -15,6 +15,7 @@ import torch
 
 from fanwise.network.context import SOURCES, Context, Following
 from fanwise.network.graph import Graph
+from fanwise.network.packing import Packing
 from fanwise.network.steps.attention import Softmax
 from fanwise.network.steps.base import Sampled, Source, Step, Unknown
 from fanwise.network.steps.signals import Pointwise, View
@@ -333,11 +334,9 @@ class GraphBuilder:
         """Return what follows each contraction."""
         return self.context.following(self.nodes)
 
-    def packed(self) -> dict[int, tuple[int, int, int]]:
+    def packed(self) -> dict[int, Packing]:
         """Return the packing of the kernels whose output is taken apart, and not used whole too."""
-        taken = {j for i in self.graph.used() for j in self.graph.inputs_of(i)}
-        packed = self.outputs.packed()
-        return {i: found for i, found in packed.items() if self.nodes[i][0] not in taken}
+        return self.outputs.packings.of(self.graph, self.nodes)
 
 
 def is_integer(tensor: torch.Tensor) -> bool:

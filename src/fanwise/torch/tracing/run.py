@@ -13,22 +13,24 @@ from torch import nn
 from fanwise.errors import ModelError
 from fanwise.network.trace import Trace
 from fanwise.torch.internals import (
+    FakeTensorMode,
     leaves_of,
     quiet_fake_tensors,
     tensors_in,
     tree_map_only,
     uncompiled,
 )
+from fanwise.torch.materialized import check_materialized
 from fanwise.torch.sharding import has_values
 from fanwise.torch.tracing.data.constants import MAX_CONSTANT
 from fanwise.torch.tracing.fake_mode import fake_mode
+from fanwise.torch.tracing.leftovers import Leftovers
 from fanwise.torch.tracing.sampling.generated import GeneratedWeight
 from fanwise.torch.tracing.tracer import TorchTracer
 from fanwise.torch.undisturbed import (
     Inputs,
     WithoutDropout,
     as_call,
-    check_materialized,
     forward_error,
     undisturbed,
     without_chance,
@@ -183,9 +185,12 @@ def _filled(tensor: torch.Tensor) -> torch.Tensor:
 
 def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TorchTrace:
     """Return the trace of one run, fake or else real."""
+    mode = fake_mode()
+    leftovers = Leftovers(model, mode)
     try:
-        return _trace_fake(model, args, kwargs)
+        found = _trace_fake(model, mode, args, kwargs)
     except Exception as error:  # a model's own code may raise anything on tensors without values
+        leftovers.forget()
         parameters: dict[str, torch.Tensor] = dict(model.named_parameters())
         if not all(has_values(p) for p in parameters.values()):
             raise forward_error(model, error, len(args)) from error
@@ -197,10 +202,14 @@ def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
             except Exception as real:
                 raise forward_error(model, real, len(args)) from real
         return TorchTrace.of(tracer, fake=False)
+    del mode
+    leftovers.forget()
+    return found
 
 
-def _trace_fake(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TorchTrace:
-    fake = fake_mode()
+def _trace_fake(
+    model: nn.Module, fake: FakeTensorMode, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> TorchTrace:
     devices = [t.device for t in tensors_in((args, kwargs)) if not t.is_meta]
     device = devices[0] if devices else torch.device("cpu")
 

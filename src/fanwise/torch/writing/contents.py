@@ -14,15 +14,21 @@ from fanwise.names import NameMap
 from fanwise.planning.rows import Row
 from fanwise.planning.streams import check_streams
 from fanwise.schemes.distributions import Constant, EntrywiseDraw
+from fanwise.torch.materialized import check_materialized
 from fanwise.torch.memory import TORCH_DTYPES
 from fanwise.torch.planning.buffers import fill_buffers
-from fanwise.torch.planning.plan import ALIKE_REMEDY, Plan
+from fanwise.torch.planning.plan import Plan
+from fanwise.torch.planning.prepared import ALIKE_REMEDY
 from fanwise.torch.planning.rows import check_fits, piece_fills
 from fanwise.torch.sharding import Box, Piece, is_dtensor
 from fanwise.torch.writing.shards import FileTensor
 
 BLOCK = 1 << 22
 """Entries that are drawn at a time, while as many are written: 16 MiB of float32."""
+ON_META = (
+    "on meta there is nothing to write. Give its module a tensor with the values that the "
+    "constructor gives it, or a reset_parameters() that fills it."
+)
 
 
 class Contents:
@@ -49,7 +55,8 @@ class Contents:
     ) -> None:
         self.seed, self.threads = seed, threads
         parameters = dict(model.named_parameters())
-        check_fits(plan.rows, parameters)
+        check_materialized(model)
+        check_fits(plan, plan.rows, parameters)
         self.rows = {row.name: row for row in plan.rows}
         self.streams = {row.name: names(row.like or row.name) for row in plan.rows}
         check_streams(zip(plan.rows, self.streams.values(), strict=True), ALIKE_REMEDY)
@@ -148,7 +155,8 @@ def _persistent_buffers(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
             module, own = owned[name]
             module._buffers[own] = torch.empty_like(model.get_buffer(name), device="cpu")
         if empty:
-            fill_buffers(model, empty, [row.name for row in plan.rows if row.draws])
+            drawn = [row.name for row in plan.rows if row.draws]
+            fill_buffers(model, empty, drawn, ON_META)
         return {name: model.get_buffer(name) for name in owned}
     finally:
         for name, (module, own) in owned.items():

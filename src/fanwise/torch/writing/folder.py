@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fanwise.errors import TargetError
+from fanwise.torch.writing.lock import alone
 
 STATE = "fanwise.json"
 """In the folder of an unfinished checkpoint: what is being drawn."""
+HALF = ("*.half", "*.distcp", ".metadata*")
+"""What a run that was killed leaves there unfinished: of a shard, and of PyTorch's format."""
 
 
 @contextmanager
@@ -28,9 +31,10 @@ def growing(folder: Path, digest: bytes, left: Callable[[Path], int]) -> Iterato
         TargetError: the folder is there and holds something, another checkpoint is unfinished
             there, another process is at work, the disk has no room, or a file can't be written.
     """
-    part = _open_part(folder, digest.hex(), left)
-    with _alone_in(part):
-        try:
+    part = folder.with_name(f"{folder.name}.part")
+    try:
+        with alone(part.with_name(f"{part.name}.lock"), part):
+            _open_part(part, folder, digest.hex(), left)
             yield part
             if folder.exists():
                 folder.rmdir()
@@ -38,8 +42,8 @@ def growing(folder: Path, digest: bytes, left: Callable[[Path], int]) -> Iterato
             part.replace(folder)
             (folder / STATE).unlink()
             sync(folder.parent)
-        except OSError as error:
-            raise TargetError(f"{folder} can't be written: {error.strerror or error}.") from error
+    except OSError as error:
+        raise TargetError(f"{folder} can't be written: {error.strerror or error}.") from error
 
 
 def sync(folder: Path) -> None:
@@ -54,52 +58,32 @@ def sync(folder: Path) -> None:
         os.close(opened)
 
 
-@contextmanager
-def _alone_in(part: Path) -> Iterator[None]:
-    """Keep other processes out of an unfinished checkpoint.
-
-    Raises:
-        TargetError: one is at work there.
-    """
-    lock = part.with_name(f"{part.name}.lock")
-    try:
-        with lock.open("x") as file:
-            file.write(str(os.getpid()))
-    except FileExistsError:
-        raise TargetError(
-            f"another process writes {part}, says {lock}: let one process write, or remove the "
-            "file if that one was killed."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-def _open_part(folder: Path, digest: str, left: Callable[[Path], int]) -> Path:
-    """Return the folder in which the checkpoint grows; a new one, or that of an interrupted run."""
-    part = folder.with_name(f"{folder.name}.part")
+def _open_part(part: Path, folder: Path, digest: str, left: Callable[[Path], int]) -> None:
+    """Make the folder in which a checkpoint grows, or go on with that of an interrupted run."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TargetError(f"{folder} is there already: name a new folder, or an empty one.")
     if part.exists():
-        try:
-            before = json.loads((part / STATE).read_text("utf-8"))["digest"]
-        except (OSError, ValueError, KeyError, TypeError):
-            before = None
-        if before != digest and any(part.iterdir()):
+        before = _digest_of(part)
+        for unfinished in (file for pattern in HALF for file in part.glob(pattern) if before):
+            unfinished.unlink()
+        if before != digest and any(file.name != STATE for file in part.iterdir()):
             raise TargetError(
                 f"{part} holds another unfinished checkpoint, of another plan, seed, format or "
                 "shard size: remove it, or finish it with what it was begun with."
             )
-    nbytes = left(part)
+    nbytes, free = left(part), shutil.disk_usage(folder.parent).free
+    if nbytes > free:
+        raise TargetError(
+            f"{folder} takes {nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there."
+        )
+    part.mkdir(exist_ok=True)
+    (part / STATE).write_text(json.dumps({"digest": digest}), "utf-8")
+
+
+def _digest_of(part: Path) -> str | None:
+    """Return what is being drawn there; None where that can't be read."""
     try:
-        free = shutil.disk_usage(folder.parent).free
-        if nbytes > free:
-            raise TargetError(
-                f"{folder} takes {nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there."
-            )
-        part.mkdir(exist_ok=True)
-        (part / STATE).write_text(json.dumps({"digest": digest}), "utf-8")
-    except OSError as error:
-        raise TargetError(f"{folder} can't be written: {error.strerror}.") from error
-    return part
+        found: str = json.loads((part / STATE).read_text("utf-8"))["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found

@@ -16,7 +16,7 @@ from fanwise.jax.tracing.rules.deferral import defer
 from fanwise.jax.tracing.rules.registry import CONTRACTIONS, rule
 from fanwise.jax.tracing.uses import Uses
 from fanwise.jax.tracing.views import View
-from fanwise.network.layouts import Geometry, ParameterMemory, roles_of, roles_of_part
+from fanwise.network.layouts import Geometry, roles_as_read, roles_of
 from fanwise.network.neighbours import LINEAR
 from fanwise.network.steps.attention import AttentionOutput, Scores
 from fanwise.network.steps.base import Step
@@ -54,7 +54,7 @@ def record_use(
         more: of its `Use`.
     """
     memory = view.parameter()
-    found = None if memory is None else _axes(memory, geometry, letters)
+    found = None if memory is None else roles_as_read(memory, geometry, letters)
     if memory is None or found is None:
         return None
     own_shape, layout = found
@@ -66,18 +66,11 @@ def record_use(
     made = uses.record_contraction(Contraction(memory.name, module_of(memory.name), use))
     uses.record(memory.name, use)
     for other in view.shown():
-        found = _axes(other, geometry, letters)
+        found = roles_as_read(other, geometry, letters)
         if found is not None and other.name != memory.name:
             uses.record(other.name, Use(role, *found, feeds=feeds, **more))
             made.beside += (other.name,)
     return made
-
-
-def _axes(
-    memory: ParameterMemory, read: Geometry, letters: str
-) -> tuple[tuple[int, ...], str] | None:
-    """Return (view, layout) of a parameter that a contraction reads in this geometry."""
-    return roles_of(memory, read, letters) or roles_of_part(memory, read, letters)
 
 
 def add_kernel(
@@ -210,7 +203,7 @@ def _record_kernel(uses: Uses, made: Made, letters: str, data: Value) -> Contrac
         *before, last = chain
         for factor in before:
             memory = factor.parameter()
-            found = None if memory is None else _axes(memory, factor.geometry, letters)
+            found = None if memory is None else roles_of(memory, factor.geometry, letters)
             if memory is None or found is None:
                 return None
             uses.record(memory.name, Use(Role.DENSE, *found, feeds=feeds, follows=LINEAR))

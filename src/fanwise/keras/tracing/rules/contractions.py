@@ -18,7 +18,9 @@ from fanwise.keras.tracing.provenance import output_of
 from fanwise.keras.tracing.rules.deferral import defer
 from fanwise.keras.tracing.rules.padding import same_padding
 from fanwise.keras.tracing.rules.registry import rule
-from fanwise.keras.tracing.symbols import Derived, roles_of
+from fanwise.keras.tracing.strided import Strided
+from fanwise.keras.tracing.symbols import Derived
+from fanwise.network.layouts import ParameterMemory, roles_as_read
 from fanwise.network.neighbours import LINEAR, RECURRENT_STATE
 from fanwise.network.steps.attention import AttentionOutput, Scores
 from fanwise.network.steps.base import Step
@@ -154,7 +156,11 @@ def _record_kernel(
 
 def _view_of(derived: Derived, layout: str) -> tuple[tuple[int, ...], str]:
     """Return (view, layout) of a parameter, of which a tensor of this layout is made."""
-    found = None if derived.axes is None else roles_of(derived.shape, derived.axes, layout)
+    found = None
+    if derived.axes is not None:
+        stored = Strided.whole(derived.shape)
+        memory = ParameterMemory(derived.names[0], stored.geometry, derived.shape)
+        found = roles_as_read(memory, derived.axes.geometry, layout)
     if found is None:
         same = len(layout) == len(derived.shape)
         return derived.shape, layout if same else "B" * (len(derived.shape) - 2) + "IO"

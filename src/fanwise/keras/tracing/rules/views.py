@@ -13,12 +13,13 @@ import numpy as np
 from fanwise.keras.tracing.call import Call, is_float, size_of
 from fanwise.keras.tracing.constants import allowed_keys
 from fanwise.keras.tracing.expressions import IDENTITY
-from fanwise.keras.tracing.graph_builder import MAX_PACKED, GraphBuilder
+from fanwise.keras.tracing.graph_builder import GraphBuilder
 from fanwise.keras.tracing.provenance import Provenance
 from fanwise.keras.tracing.rules.deferral import defer
 from fanwise.keras.tracing.rules.joins import add_zeros
 from fanwise.keras.tracing.rules.registry import rule
 from fanwise.keras.tracing.strided import Strided
+from fanwise.network.packing import MAX_PACKED
 from fanwise.network.steps.recurrence import Recurrence
 from fanwise.network.steps.signals import View
 

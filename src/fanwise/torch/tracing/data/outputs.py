@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from fanwise.network.layouts import packed_part
+from fanwise.network.packing import MAX_PACKED, Packings
 from fanwise.torch.internals import StorageWeakRef, memory_of
 
-MAX_PACKED = 8
-"""Most kernels that one parameter is taken to pack: more parts are heads, or single units."""
 MakePart = Callable[[int | None, int, int], int]
 """(part, of how many, size) → the node of that part; a part that is None is all of it."""
 
@@ -54,14 +53,11 @@ class KernelOutputs:
     """The outputs that a run has made so far.
 
     Attributes:
-        packing: of each contraction whose output was taken apart: how many kernels it packs, and
-            how many units of one lie together (all of them, or those of a head), of how many.
-        seen: which of them were taken.
+        packings: what was taken of them.
     """
 
     def __init__(self) -> None:
-        self.packing: dict[int, tuple[int, int, int]] = {}
-        self.seen: dict[int, set[int]] = {}
+        self.packings = Packings()
         self.known: dict[StorageWeakRef, KernelOutput] = {}
         self.nodes: dict[tuple[MakePart, int, int, int], int] = {}
 
@@ -88,21 +84,12 @@ class KernelOutputs:
         packed = packed_part([(a.size, a.own) for a in axes], start, units, apart)
         if packed is None or packed.parts > most:
             return None
+        self.packings.take(output.contraction, packed, units)
         part, n = packed.part, packed.parts
-        self.packing[output.contraction] = n, packed.together, units
-        self.seen.setdefault(output.contraction, set()).add(part)
         key = output.make_part, part, n, tensor.numel()
         if key not in self.nodes:
             self.nodes[key] = output.make_part(part, n, tensor.numel())
         return self.nodes[key]
-
-    def packed(self) -> dict[int, tuple[int, int, int]]:
-        """Return the packing of the kernels of which every part was taken."""
-        return {
-            index: packing
-            for index, packing in self.packing.items()
-            if self.seen[index] == set(range(packing[0]))
-        }
 
     def _origin(
         self, tensor: torch.Tensor

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from fanwise.network.packing import MAX_PACKED
 from fanwise.torch.internals import leaves_of
 from fanwise.torch.tracing.aten.axes import (
     axis_after,
@@ -18,7 +19,6 @@ from fanwise.torch.tracing.aten.axes import (
 )
 from fanwise.torch.tracing.aten.expressions import Z
 from fanwise.torch.tracing.aten.operation import Operation
-from fanwise.torch.tracing.data.outputs import MAX_PACKED
 from fanwise.torch.tracing.data.provenance import Provenance
 from fanwise.torch.tracing.graph_builder import GraphBuilder, is_integer
 from fanwise.torch.tracing.rules.recurrent import node_of_reading

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fanwise.network.layouts import Geometry, ParameterMemory, roles_of, roles_of_part
+from fanwise.network.layouts import Geometry, ParameterMemory, roles_as_read, roles_of
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import Neighbour, NeighbourKind, Role, Use
 from fanwise.torch.tracing.aten.expressions import Z
@@ -61,7 +61,7 @@ def _record_sum_by_hand(uses: Uses, operation: Operation) -> None:
         for k, letter in enumerate(letters)
     )
     memory = uses.parameters.memory(operand)
-    found = None if memory is None else _axes(memory, geometry_of(operand), summed)
+    found = None if memory is None else roles_of(memory, geometry_of(operand), summed)
     if "I" in summed and found is not None:
         view, layout = found
         if "O" not in layout:
@@ -95,7 +95,7 @@ def _record_outer_product(uses: Uses, operation: Operation) -> Fed | None:
         )
         if "O" not in letters:
             continue
-        found = _axes(memory, geometry_of(operand), letters)
+        found = roles_of(memory, geometry_of(operand), letters)
         if found is None:
             continue
         view, layout = found
@@ -250,7 +250,7 @@ def _record_use(
     `letters` are the roles of its axes.
     """
     read = operand if isinstance(operand, Geometry) else geometry_of(operand)
-    found = _axes(memory, read, letters)
+    found = roles_as_read(memory, read, letters)
     if found is None:
         return None
     view, layout = found
@@ -265,18 +265,11 @@ def _record_use(
     made = uses.record_contraction(Contraction(memory.name, uses.module, use))
     uses.record(memory.name, use)
     for other in () if isinstance(operand, Geometry) else uses.parameters.shown(operand):
-        found = _axes(other, read, letters)
+        found = roles_as_read(other, read, letters)
         if found is not None and other.name != memory.name:
             uses.record(other.name, Use(role, *found, feeds=feeds, **more))
             made.beside += (other.name,)
     return made
-
-
-def _axes(
-    memory: ParameterMemory, read: Geometry, letters: str
-) -> tuple[tuple[int, ...], str] | None:
-    """Return (view, layout) of a parameter that a contraction reads in this geometry."""
-    return roles_of(memory, read, letters) or roles_of_part(memory, read, letters)
 
 
 def _record_convolution(uses: Uses, operation: Operation) -> Fed | None:

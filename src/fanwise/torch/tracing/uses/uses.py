@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fanwise.network.trace import Contraction
-from fanwise.network.uses import UNSEEN, Neighbour, Role, Use
+from fanwise.network.trace import Contraction, complete_uses
+from fanwise.network.uses import Neighbour, Role, Use
 from fanwise.torch.internals import tensors_in
 from fanwise.torch.tracing.aten.operation import Operation
 from fanwise.torch.tracing.data.derived import Derived
@@ -153,21 +153,7 @@ class Uses:
                     self.record(name, Use(Role.CONSTANT, self.parameters.shapes[name]))
         for name in self._complex & self.of.keys():
             self.of[name] = replace(self.of[name], complex_part=True)
-        packed, following = self.builder.packed(), self.builder.following()
-        for index, made in enumerate(self.contractions):
-            seen = self.of[made.parameter]
-            if index in packed:
-                made.use, seen = (use.split(*packed[index]) for use in (made.use, seen))
-            if index in following and made.use.follows is UNSEEN:
-                after, logits = following[index]
-                made.use = replace(made.use, follows=after, logits=logits)
-            if seen.follows is UNSEEN and seen.role == made.use.role:
-                seen = replace(seen, follows=made.use.follows, logits=made.use.logits)
-            self.of[made.parameter] = seen
-            for name in made.beside:
-                if self.of[name].follows is UNSEEN:
-                    after, logits = made.use.follows, made.use.logits
-                    self.of[name] = replace(self.of[name], follows=after, logits=logits)
+        complete_uses(self.of, self.contractions, self.builder.packed(), self.builder.following())
 
 
 def _code_line() -> str:
