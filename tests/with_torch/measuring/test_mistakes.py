@@ -333,4 +333,5 @@ def test_what_is_joined_and_meets_zeros() -> None:
         model.c.weight.zero_()
         model.c.bias.zero_()
     (verdict,) = fwt.measure(model, X).verdicts
-    assert "None of 4 parameters" in verdict.cause and "after cat" in verdict.cause
+    assert "None of 4 parameters" in verdict.cause
+    assert "after cat" in verdict.cause

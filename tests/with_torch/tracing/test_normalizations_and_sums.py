@@ -14,6 +14,8 @@ from support.nets import Function  # noqa: E402
 from support.traced import between, randn, rows  # noqa: E402
 from torch import nn  # noqa: E402
 
+import fanwise.torch as fwt  # noqa: E402
+
 
 def rms_norm_by_hand(z):
     return z * torch.rsqrt(z.pow(2).mean(-1, keepdim=True) + 1e-6)
@@ -177,3 +179,47 @@ def test_ends_have_names():
 def test_an_activation_of_the_input_is_still_the_input():
     model = Function(lambda self, x: torch.relu(x) @ self.w, w=randn(5, 6))
     assert rows(model, randn(3, 5))["w"].feeds == "the model's input"
+
+
+def test_a_function_over_another_ones_deviation_is_no_norm():
+    """EvoNorm's x·σ(vx)/std(x): of a unit normal silu's second moment is 0.356, not 1."""
+
+    def evonorm(s, x):
+        z = s.a(x)
+        y = z * (z * s.v).sigmoid() / z.var(-1, unbiased=False, keepdim=True).add(1e-5).sqrt()
+        return s.b(y)
+
+    def by_hand(s, x):
+        h = F.silu(s.a(x))
+        return s.b(h / h.pow(2).mean(-1, keepdim=True).add(1e-5).sqrt())
+
+    for forward, moment in ((evonorm, 0.356), (by_hand, 1.0)):
+        parts = {"v": nn.Parameter(torch.ones(256))} if forward is evonorm else {}
+        model = Function(forward, a=nn.Linear(256, 256), b=nn.Linear(256, 256), **parts)
+        x = randn(64, 256)
+        plan = fwt.plan(model, x, rules=[fwt.Rule("*.weight", "lecun_normal")])
+        assert plan.predicted[1].rms ** 2 == pytest.approx(moment, rel=0.05)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("value", [1, 0.5])
+def test_addcmul_is_a_product_and_a_sum(inplace, value):
+    """ResMLP's affine, addcmul(β, α, x): a scale and a shift, whatever width."""
+
+    def forward(s, x):
+        z = s.a(x)
+        if inplace:
+            return s.b(torch.zeros_like(z).addcmul_(z, s.scale, value=value))
+        return s.b(torch.addcmul(s.shift, s.scale, z, value=value))
+
+    parts = {"scale": nn.Parameter(torch.ones(64))}
+    if not inplace:
+        parts["shift"] = nn.Parameter(torch.zeros(64))
+    model = Function(forward, a=nn.Linear(64, 64), b=nn.Linear(64, 64), **parts)
+    plan = fwt.plan(model, x := randn(32, 64))
+    roles = {row.name: row.role for row in plan.rows}
+    assert roles["scale"] == "scale"
+    assert inplace or roles["shift"] == "bias"
+    fwt.init_(model, x, seed=0)
+    signal = fwt.measure(model, x)
+    assert signal.layers[1].rms == pytest.approx(plan.predicted[1].rms, rel=0.2)

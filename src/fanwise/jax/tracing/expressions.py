@@ -62,6 +62,19 @@ class Call:
 Expression: TypeAlias = _Variable | Call
 
 
+def is_function_of(expression: Expression, inner: Expression) -> bool:
+    """Return whether an expression depends on its variable through another expression alone.
+
+    So is the square of silu(z) a function of silu(z), and z is none.
+    """
+    if not isinstance(inner, Call) or repr(expression) == repr(inner):
+        return True
+    if not isinstance(expression, Call):
+        return False
+    parts = [a for a in expression.args if isinstance(a, Call | _Variable)]
+    return all(is_function_of(part, inner) for part in parts)
+
+
 def evaluate(expression: Any, z: Any) -> Any:
     """Return an expression's value at z."""
     if isinstance(expression, _Variable):

@@ -27,6 +27,7 @@ class Signal:
             several.
         samples: the axis along which the samples of the batch lie; None where they lie apart.
         statistic: ``"sum"`` or ``"max"`` over the units, which a hand-written norm divides by.
+        of: of a statistic, the function of its node's output that it is taken of.
         count: of how many entries.
         reduced: whether it is a mean, a maximum or the like of what it comes from.
         allowed: how many entries a mask leaves to each query; empty where there is none.
@@ -45,6 +46,7 @@ class Signal:
     units: int | None = None
     samples: int | None = 0
     statistic: str = ""
+    of: Expression | None = None
     count: float = 1.0
     reduced: bool = False
     allowed: tuple[int, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -122,6 +123,15 @@ class KerasExpression:
             lambda z: self.function(first.function(z)),
             arrays,
         )
+
+    def is_function_of(self, inner: KerasExpression) -> bool:
+        """Return whether it depends on its variable through another expression alone.
+
+        So is the square of silu(z) a function of silu(z), and z is none.
+        """
+        if not inner.names or self.key == inner.key or self.key.endswith(f" of z = {inner.key}"):
+            return True
+        return re.search(r"\bz\b", self.key.replace(inner.key, "")) is None
 
     @property
     def label(self) -> str:

@@ -21,6 +21,7 @@ class Provenance:
         unit_axis: the axis of the units; None where they lie along several.
         batched: whether the samples of the batch lie along the first axis.
         statistic: ``"mean"``, ``"var"``… over the units, which a hand-written norm divides by.
+        of: of a statistic, the function of its node's output that it is taken of.
         count: of how many entries.
         reduced: whether it is a mean, a variance or the like of what it comes from.
         allowed_keys: how many entries a mask leaves to each query; empty where there is none.
@@ -39,6 +40,7 @@ class Provenance:
     unit_axis: int | None = -1
     batched: bool = True
     statistic: str = ""
+    of: KerasExpression | None = None
     count: float = 1.0
     reduced: bool = False
     allowed_keys: tuple[int, ...] = ()

@@ -48,6 +48,20 @@ def _cond(pred: Any, true: Callable[..., Any], false: Callable[..., Any], operan
     return tree_map_only(torch.Tensor, lambda t: torch.where(condition, t, next(others)), first)
 
 
+FUSED: dict[str, Callable[..., Any]] = {"addcmul": torch.mul, "addcdiv": torch.div}
+"""Operations that add what another makes of their second and third argument."""
+
+
+def run_apart(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what one of `FUSED` gives, run as the operations that it is made of."""
+    name = func.overloadpacket.__name__
+    x, a, b = args
+    made = FUSED[name.rstrip("_")](a, b)
+    if kwargs.get("value", 1) != 1:
+        made = made * kwargs["value"]
+    return x.add_(made) if name.endswith("_") else x + made
+
+
 HIGHER_ORDER: dict[str, Callable[..., Any]] = {"flex_attention": _flex_attention, "cond": _cond}
 
 

@@ -27,7 +27,13 @@ from fanwise.torch.internals import (
     map_arguments,
 )
 from fanwise.torch.tracing.aten.operation import Operation, base_name
-from fanwise.torch.tracing.opaque import FAKE_QUANTIZATION, quantized, run_higher_order
+from fanwise.torch.tracing.opaque import (
+    FAKE_QUANTIZATION,
+    FUSED,
+    quantized,
+    run_apart,
+    run_higher_order,
+)
 from fanwise.torch.tracing.rules.apply import record_steps
 from fanwise.torch.tracing.rules.recurrent import add_recurrence
 from fanwise.torch.tracing.sampling.generated import run_parametrization
@@ -84,6 +90,9 @@ class TorchTracer(TorchDispatchMode):
         if base_name(func) in FAKE_QUANTIZATION:
             with self:  # close to the identity; its observer's buffers may hold nothing yet
                 return quantized(base_name(func), args[0])
+        if base_name(func) in FUSED and "out" not in kwargs:
+            with self:
+                return run_apart(func, args, kwargs)
         if func.namespace == "aten" and is_composite(
             func
         ):  # as in inference mode, where nothing has taken it apart yet

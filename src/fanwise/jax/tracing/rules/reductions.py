@@ -26,10 +26,11 @@ def record_sum(uses: Uses, equation: Equation) -> None:
     if len(over) < dims or dims == 1:
         node = builder.add_node(Mean(count, count, units in over), (builder.node_of(data),), first)
         left = None if units in over else axis_after(equation, units, data.shape)
-        now = output_of(node, left, statistic=statistic, count=count, reduced=True)
+        known = {"statistic": statistic, "of": own.pointwise, "count": count, "reduced": True}
+        now = output_of(node, left, **known)
         note(builder, equation, data, now)
     else:
-        defer(builder, equation, [data], statistic=statistic, count=count)
+        defer(builder, equation, [data], statistic=statistic, of=own.pointwise, count=count)
 
 
 @rule("reduce_max")

@@ -341,7 +341,7 @@ def _record_several(builder: GraphBuilder, call: Call, signals: Sequence[Any]) -
     inverse = statistic is not None and (name == "divide" or inverts(statistic.expression))
     kept = given[0].statistic if not whole else ""
     more: dict[str, Any] = {}
-    if statistic is not None and inverse and name in MULTIPLIES:
+    if statistic is not None and inverse and name in MULTIPLIES and _is_of(statistic, given):
         step: Step = Normalization(centred=False)
         node = builder.add_node(step, (builder.node_of(whole[0]),), result)
         if statistic.statistic in ("norm", "sum"):
@@ -362,6 +362,15 @@ def _record_several(builder: GraphBuilder, call: Call, signals: Sequence[Any]) -
         kinds = next((p.kinds for p in given if p.kinds), None)
         more = {"kinds": kinds if name in SUMS else None}
     builder.set_provenance(result, output_of(node, units, statistic=kept, **more))
+
+
+def _is_of(statistic: Provenance, given: Sequence[Provenance]) -> bool:
+    """Return whether a statistic is of the signal beside it, and not of what that is made of.
+
+    silu(x) over the deviation of x, as EvoNorm has it, is no normalization.
+    """
+    (whole,) = (own for own in given if not own.statistic)
+    return statistic.of is None or statistic.of.is_function_of(whole.expression)
 
 
 def _combination(call: Call, count: int) -> Step | None:

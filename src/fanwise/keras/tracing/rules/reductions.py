@@ -34,16 +34,17 @@ def record_reduction(builder: GraphBuilder, call: Call) -> None:
     keeps, count = len(first.shape) == dims, size_of(data) / size_of(first)
     over_units, linear = units in over, name in ("mean", "sum", "average")
     statistic = name if over_units or (keeps and not linear) else ""
+    known: dict[str, Any] = {"statistic": statistic, "of": own.expression}
+    known |= {"count": count, "reduced": True}
     if linear and (len(over) < dims or dims == 1):
         if name == "sum" and over_units and _record_vector(builder, call, data, own, over):
             return
         total = count if name == "sum" else 1.0
         node = builder.add_node(Mean(count, total, over_units), (builder.node_of(data),), first)
         left = None if over_units else _units_after(units, over, keeps=keeps)
-        now = output_of(node, left, statistic=statistic, count=count, reduced=True)
-        builder.set_provenance(call.result, now)
+        builder.set_provenance(call.result, output_of(node, left, **known))
     else:
-        defer(builder, call, [data], statistic=statistic, count=count, reduced=True)
+        defer(builder, call, [data], **known)
 
 
 def _record_vector(
@@ -87,8 +88,9 @@ def record_moments(builder: GraphBuilder, call: Call) -> None:
         Mean(count, 1.0, _unit_axis(own, dims) in over), (builder.node_of(data),), call.output
     )
     variance = replace(call, result=call.outputs[1:])
-    defer(builder, variance, [data], statistic="var", count=count, reduced=True)
-    now = output_of(node, None, statistic="mean", count=count, reduced=True)
+    known: dict[str, Any] = {"of": own.expression, "count": count, "reduced": True}
+    defer(builder, variance, [data], statistic="var", **known)
+    now = output_of(node, None, statistic="mean", **known)
     builder.set_provenance(call.outputs[0], now)
 
 

@@ -77,6 +77,19 @@ def substitute(expression: Expression, first: Expression) -> Expression:
     return replace(expression, args=tuple(args))
 
 
+def is_function_of(expression: Expression, inner: Expression) -> bool:
+    """Return whether an expression depends on its variable through another expression alone.
+
+    So is the square of silu(z) a function of silu(z), and z is none.
+    """
+    if not isinstance(inner, Call) or repr(expression) == repr(inner):
+        return True
+    if not isinstance(expression, Call):
+        return False
+    parts = [a for a in expression.args if isinstance(a, Call | _Variable)]
+    return all(is_function_of(part, inner) for part in parts)
+
+
 def function_of(expression: Expression) -> Callable[[Any], Any]:
     """Return an expression as a function on float64 NumPy arrays."""
 

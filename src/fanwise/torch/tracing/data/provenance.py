@@ -23,6 +23,7 @@ class Provenance:
         sample_axis: the axis along which the samples of the batch lie, each in one piece; None
             where they don't.
         statistic: ``"mean"``, ``"var"``… over the units, which a hand-written norm divides by.
+        of: of a statistic, the function of its node's output that it is taken of.
         count: of how many entries.
         reduced: whether it is a mean, a variance or the like of what it comes from.
         allowed_keys: how many entries a mask leaves to each query; empty where there is none.
@@ -41,6 +42,7 @@ class Provenance:
     unit_axis: int | None = None
     sample_axis: int | None = 0
     statistic: str = ""
+    of: Expression | None = None
     count: float = 1.0
     reduced: bool = False
     allowed_keys: tuple[int, ...] = ()

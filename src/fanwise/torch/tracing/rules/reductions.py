@@ -26,7 +26,8 @@ def record_reduction(builder: GraphBuilder, operation: Operation) -> None:
         total = count if name == "sum" else 1.0
         node = builder.add_node(Mean(count, total, over_units), (builder.node_of(data),), first)
         left = None if over_units else units - sum(d < units for d in over) * (not keeps)
-        now = output_of(node, left, statistic=statistic, count=count, reduced=True)
+        known = {"statistic": statistic, "of": own.pointwise, "count": count, "reduced": True}
+        now = output_of(node, left, **known)
         builder.set_provenance(operation.result, now)
     else:
-        defer(builder, operation, [data], statistic=statistic, count=count)
+        defer(builder, operation, [data], statistic=statistic, of=own.pointwise, count=count)

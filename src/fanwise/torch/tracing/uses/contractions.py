@@ -40,7 +40,7 @@ def record_contraction(uses: Uses, operation: Operation) -> Fed | None:
         return _record_convolution(uses, operation)
     if operation.facts.looks_up:
         return _record_lookup(uses, operation)
-    if operation.name in ("mul", "addcmul"):
+    if operation.name == "mul":
         return _record_outer_product(uses, operation)
     if operation.name == "sum":
         _record_sum_by_hand(uses, operation)
@@ -77,10 +77,7 @@ def _record_outer_product(uses: Uses, operation: Operation) -> Fed | None:
     So do the tokenizers of tables, y[b, j, :] = x[b, j, None] · w[j, :] + b[j, :].
     """
     parameters, builder, args = uses.parameters, uses.builder, operation.args
-    adds = operation.name == "addcmul"
-    if (adds and operation.kwargs.get("value", 1) != 1) or len(args) < 2 + adds:
-        return None
-    for operand, data in (args[adds : adds + 2], args[adds : adds + 2][::-1]):
+    for operand, data in (args[:2], args[1::-1]):
         memory = parameters.memory(operand) if isinstance(operand, torch.Tensor) else None
         derived = parameters.derived(operand)
         if memory is None or derived is None or derived.affine() is None:
@@ -102,11 +99,8 @@ def _record_outer_product(uses: Uses, operation: Operation) -> Fed | None:
         use = Use(Role.DENSE, (*view, 1), f"{layout}I", feeds=builder.feed(data))
         contraction = uses.record_contraction(Contraction(memory.name, uses.module, use))
         uses.record(memory.name, use)
-        bias = None
-        if adds and isinstance(args[0], torch.Tensor):
-            bias = uses.record_bias(args[0])
         generated = builder.name_weight(operand)
-        add_kernel(builder, memory.name, data, operation.output, 1.0, bias, generated=generated)
+        add_kernel(builder, memory.name, data, operation.output, 1.0, None, generated=generated)
         node = builder.provenance(operation.output).node
         uses.by_hand[node] = memory.name, operand, letters, use.feeds
         return contraction, data
