@@ -18,6 +18,8 @@ ENOUGH = 16
 """Entries from which the crude test says anything."""
 ALIKE = 4
 """It wants more than n/4 distinct values of noise: in float32, 16 of it have 16."""
+MOST = 2**24
+"""As many values at most has PyTorch's uniform noise in float32."""
 
 
 def crude(values: np.ndarray) -> str:
@@ -25,7 +27,7 @@ def crude(values: np.ndarray) -> str:
     x = values.astype(np.float64).reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
     if x.size < ENOUGH or not np.isfinite(x).all():
         return ""
-    if len(np.unique(x)) * ALIKE < x.size:
+    if len(np.unique(x)) * ALIKE < min(x.size, MOST):
         return "few distinct values"
     if min(x.shape) > 1 and (not x.any(1).all() or not x.any(0).all()):
         return "a row or column of zeros"
