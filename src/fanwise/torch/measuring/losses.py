@@ -115,7 +115,7 @@ def _cross_entropy(args: tuple[Any, ...], result: Any) -> Output | None:
     if not bool(known.any()):
         return None
     rows, wanted = rows[known], target.reshape(-1)[known]
-    loss = -float(rows.gather(1, wanted[:, None]).double().mean())
+    loss = 0.0 - float(rows.gather(1, wanted[:, None]).double().mean())
     # Logits but for a constant a row, which changes nothing.
     spread = moments(rows - rows.mean(1, keepdim=True)).rms
     chance = math.log(classes)

@@ -129,7 +129,6 @@ class TorchRecorder(TorchTracer):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run an operation, note what it does, and measure."""
-        self.hook()
         self.clock += 1
         name = base_name(func)
         self._look(name, args, kwargs or {})
@@ -310,6 +309,12 @@ class TorchRecorder(TorchTracer):
 
     # — kernels —
 
+    def hand_on(self, name: str, args: tuple[Any, ...]) -> tuple[Contraction, Tensor] | None:
+        """Hand on the last kernel's output, and watch its gradient before it changes in place."""
+        biased = super().hand_on(name, args)
+        self.hook()
+        return biased
+
     def hook(self) -> None:
         """Watch the gradients of outputs that autograd has taken over by now."""
         for tensor, reading in self.unhooked:
@@ -336,11 +341,13 @@ class TorchRecorder(TorchTracer):
         self.read[contraction], self.at[contraction] = reading, self.clock
         return reading
 
-    def on_contraction(self, contraction: Contraction, data: Tensor, result: Any) -> None:
-        """Measure what feeds a kernel and what it puts out."""
-        reading = self._reading(contraction)
-        self._take_input(reading, data)
-        self._take_output(reading, result)
+    def on_input(self, contraction: Contraction, data: Tensor) -> None:
+        """Measure what feeds a kernel."""
+        self._take_input(self._reading(contraction), data)
+
+    def on_output(self, contraction: Contraction, output: Tensor, shape: torch.Size) -> None:
+        """Measure what a kernel puts out."""
+        self._take_output(self.read[contraction], output, shape)
 
     def _take_input(self, reading: Reading, data: Tensor) -> None:
         own = self.builder.find_provenance(data)
@@ -370,19 +377,21 @@ class TorchRecorder(TorchTracer):
                 if inputs:
                     self._take_input(reading, entries_of(inputs[0]))
                 states = output[0] if isinstance(output, tuple) else output
-                self._take_output(reading, entries_of(states))
+                entries = entries_of(states)
+                self._take_output(reading, entries, entries.shape)
         return last
 
-    def _take_output(self, reading: Reading, output: Tensor) -> None:
-        tally = self._tally(output)
+    def _take_output(self, reading: Reading, output: Tensor, shape: torch.Size) -> None:
+        entries = output.detach().reshape(shape)
+        tally = self._tally(entries)
         reading.output.merge(tally)
         found = tally.moments()
         if found is not None:
             square = found.rms**2
-            reading.varying.add(varying_square(output, square), output.numel())
+            reading.varying.add(varying_square(entries, square), entries.numel())
             spatial = reading.contraction.use.role in CONVOLUTION_ROLES
-            reading.cosines.add(output, self.samples, spatial=spatial)
-        reading.outside.add(output)
+            reading.cosines.add(entries, self.samples, spatial=spatial)
+        reading.outside.add(entries)
         self.unhooked.append((output, reading))
 
     # — activations —
