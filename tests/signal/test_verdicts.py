@@ -206,7 +206,7 @@ def test_a_small_end_is_a_way_to_start(follows):
         layers[3] = layer(3, scale=scale, rms=scale, follows=follows)
         parts[3] = weights("layers.3.weight", scale)
         assert judge(layers, weights=parts).healthy
-    layers[3] = layer(3, scale=20.0, follows=follows)
+    layers[3] = layer(3, scale=20.0, rms=20.0, follows=follows)
     parts[3] = weights("layers.3.weight", 20.0)
     assert one(layers, weights=parts).kind == "wrong_scale"
 

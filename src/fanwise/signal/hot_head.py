@@ -14,8 +14,9 @@ from fanwise.signal.values import Direction, Kind, Layer, LossKind, Output, Sign
 
 HOT_WITH_LOSS = 4.0
 """Nats above chance from which the head is too hot: logits with a deviation of 3 to 4."""
-HOT_WITHOUT_LOSS = 8.0
-"""The same where no loss says that they are logits, and the head's own weights are sound."""
+HOT_WITHOUT_LOSS = 16.0
+"""The same where no loss says that they are logits, and the head's own weights are sound: those of
+a classifier that has learned its few samples by heart lie 10 above."""
 HOT_BINARY, LARGE_LOGITS = 1.0, 2.5
 """Nats above the entropy of the labels' share, and rms of the logits, from which a binary head is
 too hot, or off. One unit of a planned head may lie at 1 or 2 on the side of a rare label."""

@@ -143,9 +143,10 @@ def _drifts(found: Trend | None, values: Sequence[float], steep: bool) -> bool:
 def is_chain(layers: Sequence[Layer]) -> bool:
     """Return whether each layer's scale reaches the next: no norm, sum or other part in between.
 
-    Nor a second tower, which begins at the model's input again.
+    Nor a second tower, which begins at the model's input again. `layers` are in either direction.
     """
-    if any(x.feeds.step == StepName.INPUT for x in layers[1:]):
+    begins = [begin for begin, _ in groupby(layers, key=lambda x: x.feeds.step == StepName.INPUT)]
+    if sum(begins) > 1:
         return False
     return not any(
         x.joined

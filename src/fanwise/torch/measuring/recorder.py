@@ -93,7 +93,7 @@ class Store:
     sums: list[Added] = field(default_factory=list)
     norms_of_one: dict[str, None] = field(default_factory=dict)
     embedding_sums: dict[tuple[str, str], tuple[EmbeddingTerm, ...]] = field(default_factory=dict)
-    numbers: set[str] = field(default_factory=set)  # parameters that are read as a Python number
+    numbers: set[str] = field(default_factory=set)  # parameters read by a number or a comparison
 
 
 class TorchRecorder(TorchTracer):
@@ -161,9 +161,9 @@ class TorchRecorder(TorchTracer):
         one = one or (name == "native_group_norm" and args[4] * args[5] == args[6])
         if one:
             self.store.norms_of_one.setdefault(self.uses.module)
-        elif name == "_local_scalar_dense":
-            parameter = self.uses.parameters.name(args[0])
-            self.store.numbers |= {parameter} if parameter else set()
+        elif name == "_local_scalar_dense" or facts_of(name).compares:
+            read = [self.uses.parameters.name(t) for t in args[:2] if isinstance(t, Tensor)]
+            self.store.numbers |= {parameter for parameter in read if parameter}
         elif name == "_softmax" and args[0].dim() > 2:
             self._take_scores(args[0].detach().movedim(args[1], -1))
         elif name.startswith("_scaled_dot_product") and args[0].dim() == 4:

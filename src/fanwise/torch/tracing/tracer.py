@@ -141,15 +141,15 @@ class TorchTracer(TorchDispatchMode):
         if shown and facts_of(name).views:
             return None
         self.made = None
-        if shown and name == "add" and any(self._is_bias(t) for t in others):
+        if shown and name == "add" and any(self._is_bias(t, output) for t in others):
             return made
         self.on_output(contraction, output, output.shape)
         return None
 
-    def _is_bias(self, tensor: torch.Tensor) -> bool:
-        """Return whether a tensor shows a parameter and has one axis, but for axes of one."""
-        line = max(tensor.shape, default=1) == tensor.numel()
-        return line and self.uses.parameters.name(tensor) is not None
+    def _is_bias(self, tensor: torch.Tensor, output: torch.Tensor) -> bool:
+        """Return whether a tensor shows a parameter of one number a unit of a kernel's output."""
+        units = max(tensor.shape, default=1) == tensor.numel() in output.shape
+        return units and self.uses.parameters.name(tensor) is not None
 
     def on_use(self, parameter: str) -> None:
         """Take in that a parameter is used; it has been noted."""
