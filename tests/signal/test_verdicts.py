@@ -110,6 +110,16 @@ def test_a_mean_that_does_no_harm(follows):
     assert judge(layers).healthy
 
 
+@pytest.mark.parametrize(("rms", "healthy"), [(1.0, True), (20.0, False)])
+def test_a_softmax_takes_a_kernel_by_what_it_puts_out(rms, healthy):
+    """Normalized entries times N(0, 1) weights are unit logits."""
+    softmax = Neighbour("softmax", "saturating", step="softmax")
+    layers, parts = scaled([1.0] * 6)
+    layers[3] = layer(3, scale=20.0, rms=rms, follows=softmax)
+    parts[3] = weights("layers.3.weight", 20.0)
+    assert judge(layers, weights=parts).healthy == healthy
+
+
 def test_a_mean_before_a_softmax_is_no_bias():
     """A softmax is the same whatever all that it compares have in common."""
     softmax = Neighbour("softmax", "saturating", step="softmax")

@@ -37,8 +37,9 @@ from fanwise.torch.tracing.tracer import TorchTracer
 
 MOST_SCORED = 256
 """Most queries of which attention scores are measured."""
-LEAST_SCORE = -1e3
-"""What a mask adds to a score lies below."""
+MASKED = 50.0
+"""How far below a query's largest score one lies that a mask has taken out: Swin's adds −100. One of
+so small a score's own has no share either: exp(−50)."""
 
 
 @dataclass
@@ -181,7 +182,7 @@ class TorchRecorder(TorchTracer):
     def _take_scores(self, scores: Tensor) -> None:
         """Measure attention scores, for the kernels that made them since the last."""
         rows = scores.flatten(0, -2)[:: max(1, scores.flatten(0, -2).shape[0] // MOST_SCORED)]
-        known = torch.isfinite(rows) & (rows > LEAST_SCORE)
+        known = torch.isfinite(rows) & (rows > rows.amax(-1, keepdim=True) - MASKED)
         count = known.sum(-1)
         kept = torch.where(known, rows, 0.0).double()[count > 1]
         count = count[count > 1]
