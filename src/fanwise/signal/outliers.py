@@ -27,8 +27,8 @@ is beside it. In `benchmarks/diagnosis/before_norms.py` SGD ends at 0.35 to 0.47
 from 1/30 to 30; Adam at 0.09 to 0.13 for 1 to 30, at 0.18 for 1/3, as libraries draw, 0.19 for 1/8
 and 0.22 for 1/30."""
 FAIR_OUTPUT = 2.0
-"""Rms of the model's output, or of a softmax's input, up to which the kernel that makes it isn't too
-large, whatever the plan: what counts there is the output."""
+"""Rms of the model's output, or of a softmax's input, up to which its kernel isn't too large,
+whatever the plan: what counts there is the output."""
 AS_PLANNED = 2.2
 """Within this factor of the plan a kernel is sound whatever the others do."""
 AS_ENTRIES = 1.5

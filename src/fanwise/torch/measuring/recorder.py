@@ -38,8 +38,8 @@ from fanwise.torch.tracing.tracer import TorchTracer
 MOST_SCORED = 256
 """Most queries of which attention scores are measured."""
 MASKED = 50.0
-"""How far below a query's largest score one lies that a mask has taken out: Swin's adds −100. One of
-so small a score's own has no share either: exp(−50)."""
+"""How far below a query's largest score one lies that a mask has taken out: Swin's adds −100. What
+lies there by itself has no share either: exp(−50)."""
 
 
 @dataclass

@@ -120,7 +120,7 @@ class TorchTracer(TorchDispatchMode):
                 record_steps(self.builder, operation)
                 note_factor(self.uses, operation)
             elif fed[1] is not None:
-                self.on_input(*fed)
+                self.on_input(fed[0], fed[1])
                 self.made = fed[0], result
         if biased is not None:
             self.on_output(biased[0], result, biased[1].shape)
