@@ -20,6 +20,12 @@ import torch
 
 from benchmarks.diagnosis import (  # noqa: F401  (they register their cases)
     defects,
+    fifth_defects,
+    fifth_losses,
+    fifth_sequences,
+    fifth_sets,
+    fifth_trained,
+    fifth_vision,
     fourth_defects,
     fourth_healthy,
     fourth_layers,
@@ -34,14 +40,17 @@ from benchmarks.diagnosis import (  # noqa: F401  (they register their cases)
 from benchmarks.diagnosis.cases import DIAGNOSIS_CASES, NO_DEFECT
 from benchmarks.diagnosis.score import alarm_table, json_values, score_table, scores
 
+SPLIT = ("second", "third", "fourth", "fifth")
+"""The collections of which a part is held out."""
+
 SEEN = "The part of the collection that verdicts were mended on."
 HELD_OUT = "The part of the collection that nobody looked at while verdicts were mended."
 OF_COLLECTION = {
     "first": "The seeds draw widths, depths, factors, places, activations and data, and were not "
     "used while verdicts were written; the kinds of models are those on which thresholds were set, "
     "so this says nothing of architectures that aren't there.",
-    **dict.fromkeys(("second", "third", "fourth"), SEEN),
-    **{f"{name}, held out": HELD_OUT for name in ("second", "third", "fourth")},
+    **dict.fromkeys(SPLIT, SEEN),
+    **{f"{name}, held out": HELD_OUT for name in SPLIT},
 }
 """By collection and part, what a table of it says."""
 
@@ -50,9 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", default="100:110", help="first:last, the last not included")
     parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument(
-        "--collection", choices=("first", "second", "third", "fourth"), default="first"
-    )
+    parser.add_argument("--collection", choices=("first", *SPLIT), default="first")
     parser.add_argument(
         "--held-out",
         action="store_true",

@@ -50,7 +50,7 @@ class DiagnosisCase:
         accepted: other kinds that name the same fault truly: a layer of the wrong scale that
             saturates what follows is both. "kind direction" where the direction counts.
         make: from a source of chance to a specimen. PyTorch's generator is seeded as well.
-        collection: "first", on which thresholds were set, "second", "third" or "fourth".
+        collection: "first", on which thresholds were set, "second", "third", "fourth" or "fifth".
     """
 
     name: str
@@ -64,9 +64,9 @@ class DiagnosisCase:
     def held_out(self) -> bool:
         """Whether it is in the part of its collection that nobody looks at, by a hash.
 
-        That is half of the second collection and of the fourth, and a third of the third.
+        That is half of the second collection, the fourth and the fifth, and a third of the third.
         """
-        parts = {"second": 2, "third": 3, "fourth": 2}.get(self.collection)
+        parts = {"second": 2, "third": 3, "fourth": 2, "fifth": 2}.get(self.collection)
         return parts is not None and hash_of(self.name) % parts == 1
 
     def build(self, seed: int) -> Specimen:

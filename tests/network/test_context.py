@@ -248,7 +248,7 @@ def test_what_follows(step, label, kind, logits):
 @pytest.mark.parametrize(
     ("made", "step"),
     [(Sum(), "sum"), (Product(), "product"), (Softmax(4), "softmax"), (Unknown("add", Sum), "sum"),
-     (Scores(4, 2, 2), ""), (Normalization(), ""), (Unknown("sort"), "")],
+     (Scores(4, 2, 2), "product of data"), (Normalization(), ""), (Unknown("sort"), "")],
 )  # fmt: skip
 def test_steps_that_verdicts_depend_on_are_named(made, step):
     graph, first = started()

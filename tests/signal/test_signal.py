@@ -3,11 +3,12 @@
 import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.layers import SIGMOID, SUM, TANH, WIDTH, layer, network, only
+from support.layers import INPUT, SIGMOID, SUM, TANH, WIDTH, layer, network, only
 
 from fanwise.report.shown import ShownSignal
 from fanwise.schemes.gains import activation
@@ -112,6 +113,24 @@ def test_noise_does_not_hide_a_drift():
         rate = float(verdict.cause.split(" by ")[1].split()[0])
         assert rate == pytest.approx(0.4, rel=0.15)
         assert 0.8 < verdict.confidence <= 1.0
+
+
+def test_branches_that_differ_are_no_drift():
+    """Of a residual network queries get the smallest gradient, the head the largest."""
+    block = [2e-7, 2e-7, 3e-5, 1e-3, 5e-5, 1e-3]  # of a BERT, as it is measured
+    layers = network([1.0] * 13, [*block, *block, 3e-2], scale=0.12)
+    assert judge(layers).healthy
+    assert not judge(network([1.0] * 13, powers(0.36, 13)[::-1], scale=0.12)).healthy
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+def test_two_towers_are_not_one_deep_network(towers):
+    """Three layers that lose half a layer train; a chain of six goes on losing."""
+    forward = [0.59, 0.27, 0.14, 0.17, 0.073, 0.041]
+    layers = network(forward, scale=0.4)
+    starts = range(0, 6, 6 // towers)
+    layers = [replace(x, feeds=INPUT) if i in starts else x for i, x in enumerate(layers)]
+    assert judge(layers).healthy == (towers == 2)
 
 
 def test_the_onset_is_the_first_step_of_the_drift():

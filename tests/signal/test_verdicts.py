@@ -110,6 +110,24 @@ def test_a_mean_that_does_no_harm(follows):
     assert judge(layers).healthy
 
 
+@pytest.mark.parametrize(("rms", "healthy"), [(1.0, True), (20.0, False)])
+def test_a_softmax_takes_a_kernel_by_what_it_puts_out(rms, healthy):
+    """Normalized entries times N(0, 1) weights are unit logits."""
+    softmax = Neighbour("softmax", "saturating", step="softmax")
+    layers, parts = scaled([1.0] * 6)
+    layers[3] = layer(3, scale=20.0, rms=rms, follows=softmax)
+    parts[3] = weights("layers.3.weight", 20.0)
+    assert judge(layers, weights=parts).healthy == healthy
+
+
+def test_a_mean_before_a_softmax_is_no_bias():
+    """A softmax is the same whatever all that it compares have in common."""
+    softmax = Neighbour("softmax", "saturating", step="softmax")
+    parts = {"mean": 3.0, "spread": 0.5, "rms": 3.04}
+    assert judge([layer(0), layer(1, follows=softmax, **parts)]).healthy
+    assert only([layer(0), layer(1, follows=TANH, **parts)]).kind == "biased"
+
+
 def test_biased_by_the_input():
     layers = network([1.0] * 5)
     layers[0] = layer(0, feeds=INPUT, input_rms=20.0, rms=20.0, input_cosine=0.9975)
@@ -198,7 +216,7 @@ def test_a_small_end_is_a_way_to_start(follows):
         layers[3] = layer(3, scale=scale, rms=scale, follows=follows)
         parts[3] = weights("layers.3.weight", scale)
         assert judge(layers, weights=parts).healthy
-    layers[3] = layer(3, scale=20.0, follows=follows)
+    layers[3] = layer(3, scale=20.0, rms=20.0, follows=follows)
     parts[3] = weights("layers.3.weight", 20.0)
     assert one(layers, weights=parts).kind == "wrong_scale"
 
@@ -368,6 +386,34 @@ def test_four_nats_above_chance_are_hot(loss, healthy):
     layers = network([1.0] * 4)
     layers[3] = layer(3, follows=OUTPUT)
     output = Output(4.0, "layers.3", 512, loss, True, math.log(512))
+    assert judge(layers, output=output).healthy == healthy
+
+
+@pytest.mark.parametrize(("rms", "healthy"), [(15.0, True), (150.0, False)])
+def test_a_softmax_without_slope_is_hot_though_it_is_right(rms, healthy):
+    """Pairs that are nearly the same have products far above all others, and teach nothing."""
+    layers = network([1.0] * 4, [0.0] * 4)
+    output = Output(rms, "", 64, 0.0, True, math.log(64))
+    assert judge(layers, output=output).healthy == healthy
+    if not healthy:
+        assert str(one(layers, output=output)) == (
+            "hot head, from 'layers.3' on. The loss starts at 0 where 64 equal logits give 4.16: "
+            "the logits have rms 150, and their softmax no slope. They are 150 times layers.3's "
+            "output: a factor, a temperature, or what is added to it. Divide the logits by 1.5e+02."
+        )
+
+
+@pytest.mark.parametrize(("logit", "healthy"), [(0.0, True), (2.0, True), (5.0, False)])
+def test_one_unit_of_a_planned_head_is_not_hot_beside_a_rare_label(logit, healthy):
+    """A logit of 2 is a draw's chance; the loss there is 1.6 above the entropy of 5 %."""
+    layers = network([1.0] * 4)
+    layers[3] = layer(3, rms=abs(logit) or 1.0, follows=OUTPUT)
+    share = 0.05
+    loss = math.log1p(math.exp(logit)) - share * logit
+    chance = -share * math.log(share) - (1 - share) * math.log(1 - share)
+    output = Output(
+        abs(logit), "layers.3", 2, loss, True, chance, "binary cross-entropy", logit, share
+    )
     assert judge(layers, output=output).healthy == healthy
 
 

@@ -64,7 +64,11 @@ COMBINATION_LABELS: dict[type[Step], str] = {
     Scores: "a product of data",
     AttentionOutput: "attention",
 }
-STEP_NAMES: dict[type[Step], StepName] = {Sum: StepName.SUM, Product: StepName.PRODUCT}
+STEP_NAMES: dict[type[Step], StepName] = {
+    Sum: StepName.SUM,
+    Product: StepName.PRODUCT,
+    Scores: StepName.DATA_PRODUCT,
+}
 """Steps that a neighbour names, for verdicts."""
 Consumers: TypeAlias = Mapping[int, Sequence[int]]
 """Of each node the nodes that it is an input of."""

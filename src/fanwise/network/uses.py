@@ -34,6 +34,7 @@ class StepName(StrEnum):
     CONSTANT = "constant"
     SUM = "sum"
     PRODUCT = "product"
+    DATA_PRODUCT = "product of data"
     SOFTMAX = "softmax"
     RECURRENCE = "recurrence"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fanwise.network.uses import NeighbourKind
 from fanwise.signal.values import Direction, Kind, Signal, Verdict
 
 HOT_SCORES = 3.0
@@ -19,7 +20,8 @@ def hot_scores(signal: Signal, redraw: str) -> Verdict | None:
     for layer in signal.layers:
         if layer.scores is None or layer.scores < HOT_SCORES:
             continue
-        scale = layer.scale or 1.0
+        normalized = layer.follows.kind == NeighbourKind.NORMALIZED
+        scale = 1.0 if normalized else layer.scale or 1.0
         if layer.scores < HOTTEST_SCORES and scale < OFF_PLAN_SCORES:
             continue
         cause = (
@@ -27,6 +29,8 @@ def hot_scores(signal: Signal, redraw: str) -> Verdict | None:
             "over the keys: the softmax picks one key, and has hardly a slope."
         )
         fix = "Divide the scores by √d, d the size of a head"
+        if normalized:
+            fix = f"Divide the factor of the normalized products by {layer.scores:.2g}"
         if scale > OFF_PLAN_SCORES:
             cause += f" Its weights are {scale:.3g} times the planned ones."
             fix += f", or {redraw} draws {layer.parameter} smaller in its place"

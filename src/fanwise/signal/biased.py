@@ -89,6 +89,8 @@ def _bias(signal: Signal, layer: Layer, weights: Weights | None, redraw: str) ->
             f"{redraw} draws zero-mean weights, sampled exactly whatever the dtype.",
             f"The mean after {layer.name} would be 0 instead of {z.mean:.3g}.",
         )
+    # A softmax is the same whatever all that it compares have in common.
+    harms = harms and layer.follows.step != StepName.SOFTMAX
     if harms and abs(z.mean) > LARGE_MEAN * z.spread and layer.feeds.kind != NeighbourKind.OUTPUT:
         own = signal.bias_of(layer)
         if not signal.weights:

@@ -29,7 +29,9 @@ def collapsed(layers: tuple[Layer, ...], redraw: str, *, closed: bool = False) -
     inner = [x for x in layers if not x.may_start_at_zero and not x.gates]
     of_inputs = layers[0].input_cosine if layers else None
     by_sample = [(x, x.cosine) for x in inner if x.cosine is not None]
-    by_position = [(x, x.position_cosine) for x in inner if x.position_cosine is not None]
+    # What is laid beside each position, as the direction of a ray, is alike there by design.
+    apart = [x for x in inner if not x.joined]
+    by_position = [(x, x.position_cosine) for x in apart if x.position_cosine is not None]
     found = _collapse(by_sample, of_inputs, redraw) or _collapse(
         by_position, None, redraw, of_positions=True
     )

@@ -1,4 +1,7 @@
-"""Hot head: an output with which the loss starts far above that of one that says nothing."""
+"""Hot head: an output with which the loss starts far above that of one that says nothing.
+
+Or so large that a softmax of it has no slope.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,15 @@ from fanwise.signal.values import Direction, Kind, Layer, LossKind, Output, Sign
 
 HOT_WITH_LOSS = 4.0
 """Nats above chance from which the head is too hot: logits with a deviation of 3 to 4."""
-HOT_WITHOUT_LOSS = 8.0
-"""The same where no loss says that they are logits, and the head's own weights are sound."""
-HOT_BINARY = 1.0
-"""Nats above the entropy of the labels' share from which a binary head is too hot, or off."""
+HOT_WITHOUT_LOSS = 16.0
+"""The same where no loss says that they are logits, and the head's own weights are sound: those of
+a classifier that has learned its few samples by heart lie 10 above."""
+HOT_BINARY, LARGE_LOGITS = 1.0, 2.5
+"""Nats above the entropy of the labels' share, and rms of the logits, from which a binary head is
+too hot, or off. One unit of a planned head may lie at 1 or 2 on the side of a rare label."""
+ONE_HOT = 30.0
+"""Deviation of the logits from which a softmax gives all to one and has no slope left, also where
+that is the right one, as of pairs that are nearly the same."""
 HOT_SQUARED_ERROR = 10.0
 """Times the targets' variance from which a squared error is too large."""
 LARGE_FEED, LARGE_FACTOR = 2.0, 2.0
@@ -24,13 +32,14 @@ LARGE_WEIGHTS = 2.0
 
 
 def hot_head(signal: Signal, outliers: Outliers | None, redraw: str) -> Verdict | None:
-    """Return the verdict where the loss starts far above that of an output that says nothing."""
+    """Return the verdict where the output is too large for its loss."""
     output = signal.output
     if output is None or not math.isfinite(output.loss) or not _is_hot(output):
         return None
     layer = next((x for x in signal.layers if x.name == output.layer), None)
     if output.given and layer is None:
-        layer = next((x for x in reversed(signal.layers) if x.gradient_rms), None)
+        behind = [x for x in signal.layers if x.gradient_rms] or signal.layers
+        layer = behind[-1] if behind else None
     if not output.given:
         if layer is None:
             return None
@@ -91,8 +100,14 @@ def squashed_logits(signal: Signal) -> Verdict | None:
 def _is_hot(output: Output) -> bool:
     if output.kind == LossKind.SQUARED_ERROR:
         return output.loss > HOT_SQUARED_ERROR * output.chance
-    limit = HOT_BINARY if output.kind == LossKind.BINARY else HOT_WITH_LOSS
-    return output.loss - output.chance >= limit
+    excess = output.loss - output.chance
+    if output.kind == LossKind.BINARY:
+        return excess >= HOT_BINARY and output.rms >= LARGE_LOGITS
+    return excess >= HOT_WITH_LOSS or _is_one_hot(output)
+
+
+def _is_one_hot(output: Output) -> bool:
+    return output.given and output.kind == LossKind.CROSS_ENTROPY and output.rms >= ONE_HOT
 
 
 def _excess(output: Output) -> str:
@@ -109,10 +124,12 @@ def _excess(output: Output) -> str:
             f"gives {output.chance:.3g}: the logits have rms {output.rms:.3g}, mean "
             f"{output.mean:.3g}."
         )
-    return (
+    text = (
         f"{measured} at {output.loss:.3g} where {output.classes} equal logits give "
-        f"{output.chance:.3g}: the logits have rms {output.rms:.3g}."
+        f"{output.chance:.3g}: the logits have rms {output.rms:.3g}"
     )
+    low = output.loss < output.chance
+    return f"{text}, and their softmax no slope." if low and _is_one_hot(output) else f"{text}."
 
 
 def _of_targets(output: Output) -> tuple[str, str, str] | None:

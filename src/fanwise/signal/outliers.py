@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from fanwise.network.uses import NeighbourKind
+from fanwise.network.uses import NeighbourKind, StepName
 from fanwise.signal.phrases import ROUNDING
 from fanwise.signal.values import Layer, Signal, Weights
 
@@ -26,6 +26,9 @@ BEFORE_A_NORM = 16.0
 is beside it. In `benchmarks/diagnosis/before_norms.py` SGD ends at 0.35 to 0.47 for any factor
 from 1/30 to 30; Adam at 0.09 to 0.13 for 1 to 30, at 0.18 for 1/3, as libraries draw, 0.19 for 1/8
 and 0.22 for 1/30."""
+FAIR_OUTPUT = 2.0
+"""Rms of the model's output, or of a softmax's input, up to which its kernel isn't too large,
+whatever the plan: what counts there is the output."""
 AS_PLANNED = 2.2
 """Within this factor of the plan a kernel is sound whatever the others do."""
 AS_ENTRIES = 1.5
@@ -125,9 +128,19 @@ def outliers_of(signal: Signal) -> Outliers | None:
         off = off and (factor > 1.0) == (own > 1.0)  # else the others are off, by the plan
         ends = w.name in weaker or (layer is not None and layer.may_start_at_zero)
         small_start = factor < 1.0 and ends
-        if off and not small_start:
+        if off and not small_start and not (factor > 1.0 and _is_fair(layer)):
             factors[w.name] = factor
     return Outliers(factors, rule.words, len(kernels)) if factors else None
+
+
+def _is_fair(layer: Layer | None) -> bool:
+    """Return whether a kernel makes the model's output or a softmax's input, of a fair size."""
+    if layer is None:
+        return False
+    shares = (
+        layer.follows.step == StepName.SOFTMAX and layer.follows.kind == NeighbourKind.SATURATING
+    )
+    return (layer.is_head or shares) and 0.0 < layer.rms * layer.follows.scale <= FAIR_OUTPUT
 
 
 def _is_normalized(signal: Signal, weights: Weights) -> bool:

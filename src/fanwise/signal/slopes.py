@@ -13,13 +13,18 @@ from fanwise.network.curves import Curve
 from fanwise.signal.dead_units import ALIVE_SLOPE, DEAD_SLOPE
 from fanwise.signal.saturated import SATURATED_SLOPE
 
+SHUT = 0.25
+"""A flat side that begins this near to zero is a rectifier's, shut for half of any centred signal
+at whatever scale. That is no saturation; units that are always there are dead."""
+
 
 @dataclass(frozen=True)
 class Edges:
     """Where an activation is flat and where it is steep.
 
     Attributes:
-        flat: beyond these (low, high) its slope stays below `SATURATED_SLOPE` of the steepest.
+        flat: beyond these (low, high) its slope stays below `SATURATED_SLOPE` of the steepest;
+            infinite on a side that is `SHUT` from zero on.
         dead: beyond these it stays below `DEAD_SLOPE`.
         steep: beyond these it stays below `ALIVE_SLOPE`.
     """
@@ -44,4 +49,6 @@ def edges_of(curve: Curve) -> Edges:
             (high + 1) / SLOPES_PER_UNIT - SLOPE_REACH if high < len(table) - 1 else math.inf,
         )
 
-    return Edges(ends(SATURATED_SLOPE), ends(DEAD_SLOPE), ends(ALIVE_SLOPE))
+    low, high = ends(SATURATED_SLOPE)
+    flat = (-math.inf if abs(low) <= SHUT else low, math.inf if abs(high) <= SHUT else high)
+    return Edges(flat, ends(DEAD_SLOPE), ends(ALIVE_SLOPE))

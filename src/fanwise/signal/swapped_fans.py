@@ -24,6 +24,8 @@ def swapped_fans(signal: Signal, redraw: str) -> Verdict | None:
     uneven = [w for w in kernels if w.fans and not 1 / UNEQUAL < w.fans[0] / w.fans[1] < UNEQUAL]
     if len(uneven) < FEWEST_KERNELS or not any(w.fans and w.fans[0] > w.fans[1] for w in uneven):
         return None
+    if len({w.fans[1] for w in uneven if w.fans}) == 1:
+        return None  # one deviation for all, which follows neither
     if not _alike(uneven, 1) or _alike(uneven, 0):
         return None
     first = next(w for w in uneven if w.fans and w.fans[0] > w.fans[1])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
 
-from fanwise.network.uses import NeighbourKind
+from fanwise.network.uses import NeighbourKind, StepName
 from fanwise.signal._trend import Trend, onset, trend
 from fanwise.signal.outliers import Outliers
 from fanwise.signal.phrases import BIAS_DROWNS, ROUNDING, is_off_plan
@@ -25,6 +25,9 @@ would go on for as long as the network is deep. Shallower ones train."""
 STEEP_GROWTH, STEEP_LOSS = 1.1, 1.5
 """Steep factors: a signal that loses √2 a layer trains at 14 and 22 layers (He et al. 2015,
 section 2.2), and stalls at 30, by `LARGEST_DRIFT`."""
+LEAST_EXPLAINED = 0.5
+"""Share of the values' variation that a trend explains; less is scatter, as between the branches of
+a residual network, where queries get the smallest gradient and the head the largest."""
 DEPARTURE = 1.05
 """The factor a layer from which measured and predicted part; less is chance."""
 FEWEST_CALLS = 4
@@ -127,7 +130,7 @@ def _find(layers: Sequence[Layer], outliers: Outliers | None) -> list[Drift]:
 
 def _drifts(found: Trend | None, values: Sequence[float], steep: bool) -> bool:
     """Return whether a trend and the values' own ends both drift too far, in one direction."""
-    if found is None:
+    if found is None or found.explained < LEAST_EXPLAINED:
         return False
     ends = values[-1] / values[0]
     limit = LARGEST_DRIFT
@@ -138,7 +141,13 @@ def _drifts(found: Trend | None, values: Sequence[float], steep: bool) -> bool:
 
 
 def is_chain(layers: Sequence[Layer]) -> bool:
-    """Return whether each layer's scale reaches the next: no norm, sum or other part in between."""
+    """Return whether each layer's scale reaches the next: no norm, sum or other part in between.
+
+    Nor a second tower, which begins at the model's input again. `layers` are in either direction.
+    """
+    begins = [begin for begin, _ in groupby(layers, key=lambda x: x.feeds.step == StepName.INPUT)]
+    if sum(begins) > 1:
+        return False
     return not any(
         x.joined
         or x.feeds.kind in (NeighbourKind.NORMALIZED, NeighbourKind.MIXED)

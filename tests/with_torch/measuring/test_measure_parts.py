@@ -162,6 +162,57 @@ def test_each_part_of_an_output_has_its_own_activation(split):
     assert layer.dead == 0.0
 
 
+class BiasApart(nn.Module):
+    """A layer whose bias PyTorch adds within the product, or in an operation of its own."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 4)
+        nn.init.constant_(self.first.bias, 5.0)
+
+    def forward(self, x):
+        x = x.transpose(1, 2)
+        if self.how == "one product":
+            return self.last(F.silu(self.first(x.contiguous())))
+        if self.how == "not contiguous":
+            return self.last(F.silu(self.first(x)))
+        y = x @ self.first.weight.T
+        if self.how == "by hand, in place":
+            y += self.first.bias
+        else:
+            y = y + self.first.bias
+        return self.last(F.silu(y))
+
+
+@pytest.mark.parametrize("how", ["not contiguous", "by hand", "by hand, in place"])
+def test_an_output_is_measured_with_its_bias(how):
+    """An input that isn't contiguous makes `nn.Linear` a product and then a sum."""
+
+    def measured(how):
+        torch.manual_seed(0)
+        return fwt.measure(BiasApart(how), randn(6, 8, 5)).layers[0]
+
+    whole, apart = measured("one product"), measured(how)
+    assert whole.rms > 4.0
+    assert apart.rms == pytest.approx(whole.rms, rel=1e-5)
+    assert apart.output.mean == pytest.approx(whole.output.mean, rel=1e-5)
+    assert apart.gradient_rms == pytest.approx(whole.gradient_rms, rel=1e-4)
+
+
+def test_positions_and_a_residual_sum_are_no_bias():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(8, 8, bias=False)
+            self.positions = nn.Parameter(torch.full((6, 8), 9.0))
+
+        def forward(self, x):
+            return self.a(x) + self.positions
+
+    assert fwt.measure(Model(), randn(4, 6, 8)).layers[0].rms < 2.0
+
+
 def test_weights_have_gradients_and_updates():
     """Against .backward() and optimizer.step() on a copy."""
     import copy

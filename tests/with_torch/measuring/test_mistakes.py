@@ -102,6 +102,31 @@ def test_an_error_by_arithmetic(error: Any) -> None:
     assert said(net(out=1), loss=lambda z: error(z, 400.0 + 20.0 * target)) == [("hot_head", "2")]
 
 
+@pytest.mark.parametrize(("mean", "kinds"), [(0.5, []), (50.0, ["hot_head"])])
+def test_a_pinball_loss_of_raw_targets(mean: float, kinds: list[str]) -> None:
+    """Of several quantiles, so that targets are broadcast (Koenker and Bassett 1978)."""
+    y, levels = mean + batch(128, 1, seed=1), torch.tensor([0.1, 0.5, 0.9])
+
+    def loss(q: Tensor) -> Tensor:
+        return torch.maximum(levels * (y - q), (levels - 1) * (y - q)).mean()
+
+    assert [kind for kind, _ in said(net(out=3), loss=loss)] == kinds
+
+
+def test_a_masked_pair_is_no_logit() -> None:
+    """A sample isn't compared with itself: −10⁹ on the diagonal."""
+
+    def loss(z: Tensor) -> Tensor:
+        near = F.normalize(z, dim=1) @ F.normalize(z, dim=1).T / 0.5
+        near = near.masked_fill(torch.eye(len(z), dtype=torch.bool), -1e9)
+        return F.cross_entropy(near, torch.arange(len(z)).roll(1))
+
+    signal = fwt.measure(net(), X, loss=loss)
+    assert signal.healthy
+    assert signal.output is not None
+    assert signal.output.rms < 2.0
+
+
 def test_of_two_heads_the_one_that_the_loss_takes_is_named() -> None:
     """An actor and a critic whose returns are in thousands: the value's, not the policy's."""
     returns = 3000.0 + 900.0 * batch(128, 1, seed=1)

@@ -42,6 +42,17 @@ def test_a_parameter_read_as_a_number_is_cut_off() -> None:
     assert "ends at item in the model's own forward" in verdict.cause
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_threshold_that_is_only_compared_is_cut_off(soft: bool) -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        kept = torch.where(x > m.threshold, x - m.threshold if soft else x, 0.0)
+        return m.net(kept)
+
+    model = Function(forward, net=net(32, 32, 4), threshold=nn.Parameter(0.1 * torch.ones(32)))
+    signal = fwt.measure(model, X)
+    assert [v.where for v in signal.verdicts] == ([] if soft else ["threshold"])
+
+
 def test_a_number_that_is_only_printed_cuts_nothing_off() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         print(m.temperature.item())
@@ -139,6 +150,93 @@ def test_a_normalized_kernel_has_no_scale(normalized: bool) -> None:
     weights = signal.weights_of("classes")
     assert weights is not None
     assert weights.scale_free == normalized
+
+
+@pytest.mark.parametrize(("factor", "kinds"), [(10.0, []), (1000.0, ["saturated"])])
+def test_cosines_times_a_factor_are_scores(factor: float, kinds: list[str]) -> None:
+    """Queries and keys are normalized, so that only the factor can make scores large."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        q, k = F.normalize(m.q(x), dim=-1), F.normalize(m.k(x), dim=-1)
+        return m.head((factor * q @ k.transpose(1, 2)).softmax(-1) @ m.v(x))
+
+    x = X.view(8, 8, 32)
+    parts = {name: nn.Linear(32, 32) for name in "qkv"}
+    model = drawn(Function(forward, **parts, head=nn.Linear(32, 4)), x)
+    verdicts = fwt.measure(model, x).verdicts
+    assert [v.kind for v in verdicts] == kinds
+    if verdicts:
+        assert verdicts[0].fix.startswith("Divide the factor of the normalized products by")
+
+
+@pytest.mark.parametrize("std", [0.15, 3.0])
+def test_a_head_is_too_large_by_what_it_puts_out(std: float) -> None:
+    """After sines the plan's head is a tenth of PyTorch's, which trains as well."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.head(torch.sin(30 * m.second(torch.sin(30 * m.first(x)))))
+
+    model = Function(
+        forward, first=nn.Linear(2, 64), second=nn.Linear(64, 64), head=nn.Linear(64, 1)
+    )
+    x = X[:, :2].clamp(-1, 1)
+    drawn(model, x)
+    nn.init.normal_(model.head.weight, 0.0, std)
+    assert fwt.measure(model, x).healthy == (std < 1)
+
+
+@pytest.mark.parametrize(("std", "healthy"), [(0.1, True), (20.0, False)])
+def test_a_shut_side_is_no_saturation(std: float, healthy: bool) -> None:
+    """1 − exp(−relu(z)) is flat below zero, as a density's opacity, at any scale of z."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        opacity = 1 - torch.exp(-F.relu(m.density(x)))
+        return m.head(opacity)
+
+    model = drawn(Function(forward, density=nn.Linear(32, 64), head=nn.Linear(64, 4)), X)
+    nn.init.normal_(model.density.weight, 0.0, std)
+    nn.init.constant_(model.density.bias, -0.1 * std)
+    assert fwt.measure(model, X).healthy == healthy
+
+
+def test_what_lies_beside_each_position_is_alike() -> None:
+    """The direction of a ray, joined to the features of each of its points."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        h = 0.05 * F.relu(m.first(x))
+        ray = 3.0 * x[:, :1].expand(-1, x.shape[1], -1)
+        h = F.relu(m.second(torch.cat([h, ray], -1)))
+        return m.head(h)
+
+    model = Function(
+        forward, first=nn.Linear(32, 32), second=nn.Linear(64, 32), head=nn.Linear(32, 3)
+    )
+    x = X.view(8, 8, 32)
+    assert fwt.measure(drawn(model, x), x).healthy
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_a_mean_of_the_weights_passes_a_product_with_data(shifted: bool) -> None:
+    """A graph's layers, A (h W): a mean over neighbours takes no mean out; `torch.rand` has one."""
+    near = F.softmax(3 * X[:, :1] @ X[:, :1].T, dim=1)
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        h = F.relu(near @ (x @ m.a))
+        return m.head(F.relu(near @ (h @ m.b)))
+
+    model = drawn(
+        Function(
+            forward,
+            a=nn.Parameter(torch.randn(32, 32)),
+            b=nn.Parameter(torch.randn(32, 32)),
+            head=nn.Linear(32, 4),
+        ),
+        X,
+    )
+    if shifted:
+        nn.init.uniform_(model.a, 0.0, 0.5)
+        nn.init.uniform_(model.b, 0.0, 0.5)
+    assert [v.kind for v in fwt.measure(model, X).verdicts] == ["biased"] * shifted
 
 
 @pytest.mark.parametrize("radius", [0.1, 1.0, 2.5])

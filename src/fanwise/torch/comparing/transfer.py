@@ -58,9 +58,9 @@ def _compared_with(before: dict[str, Tensor]) -> type[_Signals]:
     """Return a tracer that keeps, of every kernel's output, no more than its `_squares`."""
 
     class Compared(_Signals):
-        def on_contraction(self, contraction: Contraction, data: Any, result: Any) -> None:
+        def on_output(self, contraction: Contraction, output: Tensor, shape: torch.Size) -> None:
             known = set(self.outputs)
-            super().on_contraction(contraction, data, result)
+            super().on_output(contraction, output, shape)
             for name in self.outputs.keys() - known:
                 self.outputs[name] = _squares(self.outputs[name], before[name])
 

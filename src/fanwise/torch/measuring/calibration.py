@@ -64,12 +64,12 @@ class _Deviations(TorchTracer):
         self.outputs, self.only, self.left = outputs, only, calls
         self.calls: dict[str, int] = {}
 
-    def on_contraction(self, contraction: Contraction, data: Any, result: Any) -> None:
+    def on_output(self, contraction: Contraction, output: Tensor, shape: torch.Size) -> None:
         """Take in what a kernel puts out."""
         name = contraction.parameter
         self.calls[name] = self.calls.get(name, 0) + 1
         if not self.only or name == self.only:
-            self.outputs.setdefault(name, Tally()).add(result)
+            self.outputs.setdefault(name, Tally()).add(output)
         if name == self.only and self.calls[name] == self.left:
             raise _Far
 

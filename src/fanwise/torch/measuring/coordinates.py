@@ -26,12 +26,12 @@ class Outputs(TorchTracer):
         self.outputs: dict[str, Tensor] = {}
         self.count: dict[str, int] = {}
 
-    def on_contraction(self, contraction: Contraction, data: Any, result: Any) -> None:
+    def on_output(self, contraction: Contraction, output: Tensor, shape: torch.Size) -> None:
         """Keep what a kernel puts out."""
         name = contraction.parameter.removesuffix(".weight")
         self.count[name] = self.count.get(name, 0) + 1
         call = "" if self.count[name] == 1 else f"#{self.count[name]}"
-        self.outputs[name + call] = result.detach().clone()
+        self.outputs[name + call] = output.detach().clone()
 
 
 def outputs_of(kind: type[Outputs], model: nn.Module, batch: Inputs) -> dict[str, Tensor]:

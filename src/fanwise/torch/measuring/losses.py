@@ -20,6 +20,8 @@ SQUARED_ERRORS = frozenset({"mse_loss", "huber_loss", "smooth_l1_loss"})
 """Losses of which the squared error is compared with the targets' variance."""
 SQUASHES = {"SoftmaxBackward": "softmax", "SigmoidBackward": "sigmoid"}
 """By the beginning of autograd's name, what bounds logits."""
+MASKED = 1e4
+"""How far from the others a logit lies that a mask has taken out."""
 UNCHANGED = tuple(
     "View Reshape UnsafeView Squeeze Unsqueeze Transpose Permute TBackward Alias Select Slice "
     "ToCopyBackward LogSoftmaxBackward".split()
@@ -53,8 +55,15 @@ class LossWatch(TorchDispatchMode):
         if name == "sub" and all(isinstance(a, Tensor) for a in args[:2]):
             self.differences[id(result)] = result, args[:2]
         note = NOTES.get(name)
+        if name == "mul" and (terms := self._compared(args, 1)):
+            self.differences[id(result)] = result, terms  # weighted
         if _is_size(name, args) and id(args[0]) in self.differences:
             args, note = self.differences.pop(id(args[0]))[1], _squared_error
+        elif name in ("maximum", "where") and (terms := self._compared(args, 2)):
+            # A pinball loss; an operand of the difference's shape keeps its autograd.
+            shape = result.shape
+            args = tuple(t if t.shape == shape else t.expand(shape) for t in terms)
+            note = _squared_error
         if note is not None:
             with without_modes(), torch.no_grad():
                 made = note(args, result)
@@ -63,6 +72,13 @@ class LossWatch(TorchDispatchMode):
                 taken = self.logits if made.kind == LossKind.CROSS_ENTROPY else given
                 self.found.append((made, taken))
         return result
+
+    def _compared(self, args: tuple[Any, ...], times: int) -> tuple[Any, ...] | None:
+        """Return the terms of the difference of which so many of the arguments are multiples."""
+        found = [self.differences.get(id(a)) for a in args if isinstance(a, Tensor)]
+        terms = [known[1] for known in found if known is not None]
+        alike = all(a is b for each in terms for a, b in zip(each, terms[0], strict=True))
+        return terms[0] if len(terms) == times and alike else None
 
     @property
     def worst(self) -> tuple[Output, Tensor] | None:
@@ -115,9 +131,11 @@ def _cross_entropy(args: tuple[Any, ...], result: Any) -> Output | None:
     if not bool(known.any()):
         return None
     rows, wanted = rows[known], target.reshape(-1)[known]
-    loss = -float(rows.gather(1, wanted[:, None]).double().mean())
-    # Logits but for a constant a row, which changes nothing.
-    spread = moments(rows - rows.mean(1, keepdim=True)).rms
+    loss = 0.0 - float(rows.gather(1, wanted[:, None]).double().mean())
+    # Logits but for a constant a row, which changes nothing, and for what a mask leaves out.
+    apart = rows.detach() - rows.detach().median(1, keepdim=True).values
+    apart = apart[apart.abs() < MASKED]
+    spread = moments(apart).spread if apart.numel() else 0.0
     chance = math.log(classes)
     return Output(
         spread, "", classes, loss, True, chance, LossKind.CROSS_ENTROPY, squashed=_squashed(logs)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fanwise.network.predictions import Prediction
-from fanwise.network.uses import StepName, Use
+from fanwise.network.uses import NeighbourKind, StepName, Use
 from fanwise.planning.plan import Plan
 from fanwise.signal import Layer, Moments, ResidualSum, Twins, Weights
 from fanwise.torch.measuring.passes import Passes
@@ -73,7 +73,9 @@ def measured_layers(passes: Passes, planned: Plan) -> Iterator[Layer]:
 def _scores(reading: Reading) -> float | None:
     """Return the deviation of the attention scores that a kernel makes; None for none."""
     square = reading.scores.value
-    if reading.contraction.use.follows.step != StepName.SOFTMAX or square is None:
+    follows = reading.contraction.use.follows
+    makes = follows.step == StepName.SOFTMAX or follows.kind == NeighbourKind.NORMALIZED
+    if square is None or not makes:
         return None
     return math.sqrt(square)
 

@@ -37,8 +37,9 @@ from fanwise.torch.tracing.tracer import TorchTracer
 
 MOST_SCORED = 256
 """Most queries of which attention scores are measured."""
-LEAST_SCORE = -1e3
-"""What a mask adds to a score lies below."""
+MASKED = 50.0
+"""How far below a query's largest score one lies that a mask has taken out: Swin's adds −100. What
+lies there by itself has no share either: exp(−50)."""
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Store:
     sums: list[Added] = field(default_factory=list)
     norms_of_one: dict[str, None] = field(default_factory=dict)
     embedding_sums: dict[tuple[str, str], tuple[EmbeddingTerm, ...]] = field(default_factory=dict)
-    numbers: set[str] = field(default_factory=set)  # parameters that are read as a Python number
+    numbers: set[str] = field(default_factory=set)  # parameters read by a number or a comparison
 
 
 class TorchRecorder(TorchTracer):
@@ -132,7 +133,6 @@ class TorchRecorder(TorchTracer):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run an operation, note what it does, and measure."""
-        self.hook()
         self.clock += 1
         name = base_name(func)
         self._look(name, args, kwargs or {})
@@ -165,9 +165,9 @@ class TorchRecorder(TorchTracer):
         one = one or (name == "native_group_norm" and args[4] * args[5] == args[6])
         if one:
             self.store.norms_of_one.setdefault(self.uses.module)
-        elif name == "_local_scalar_dense":
-            parameter = self.uses.parameters.name(args[0])
-            self.store.numbers |= {parameter} if parameter else set()
+        elif name == "_local_scalar_dense" or facts_of(name).compares:
+            read = [self.uses.parameters.name(t) for t in args[:2] if isinstance(t, Tensor)]
+            self.store.numbers |= {parameter for parameter in read if parameter}
         elif name == "_softmax" and args[0].dim() > 2:
             self._take_scores(args[0].detach().movedim(args[1], -1))
         elif name.startswith("_scaled_dot_product") and args[0].dim() == 4:
@@ -185,7 +185,7 @@ class TorchRecorder(TorchTracer):
     def _take_scores(self, scores: Tensor) -> None:
         """Measure attention scores, for the kernels that made them since the last."""
         rows = scores.flatten(0, -2)[:: max(1, scores.flatten(0, -2).shape[0] // MOST_SCORED)]
-        known = torch.isfinite(rows) & (rows > LEAST_SCORE)
+        known = torch.isfinite(rows) & (rows > rows.amax(-1, keepdim=True) - MASKED)
         count = known.sum(-1)
         kept = torch.where(known, rows, 0.0).double()[count > 1]
         count = count[count > 1]
@@ -313,6 +313,12 @@ class TorchRecorder(TorchTracer):
 
     # — kernels —
 
+    def hand_on(self, name: str, args: tuple[Any, ...]) -> tuple[Contraction, Tensor] | None:
+        """Hand on the last kernel's output, and watch its gradient before it changes in place."""
+        biased = super().hand_on(name, args)
+        self.hook()
+        return biased
+
     def hook(self) -> None:
         """Watch the gradients of outputs that autograd has taken over by now."""
         for tensor, reading in self.unhooked:
@@ -346,11 +352,13 @@ class TorchRecorder(TorchTracer):
         self.read[contraction], self.at[contraction] = reading, self.clock
         return reading
 
-    def on_contraction(self, contraction: Contraction, data: Tensor, result: Any) -> None:
-        """Measure what feeds a kernel and what it puts out."""
-        reading = self._reading(contraction)
-        self._take_input(reading, data)
-        self._take_output(reading, result)
+    def on_input(self, contraction: Contraction, data: Tensor) -> None:
+        """Measure what feeds a kernel."""
+        self._take_input(self._reading(contraction), data)
+
+    def on_output(self, contraction: Contraction, output: Tensor, shape: torch.Size) -> None:
+        """Measure what a kernel puts out."""
+        self._take_output(self.read[contraction], output, shape)
 
     def _take_input(self, reading: Reading, data: Tensor) -> None:
         own = self.builder.find_provenance(data)
@@ -380,19 +388,21 @@ class TorchRecorder(TorchTracer):
                 if inputs:
                     self._take_input(reading, entries_of(inputs[0]))
                 states = output[0] if isinstance(output, tuple) else output
-                self._take_output(reading, entries_of(states))
+                entries = entries_of(states)
+                self._take_output(reading, entries, entries.shape)
         return last
 
-    def _take_output(self, reading: Reading, output: Tensor) -> None:
-        tally = self._tally(output)
+    def _take_output(self, reading: Reading, output: Tensor, shape: torch.Size) -> None:
+        entries = output.detach().reshape(shape)
+        tally = self._tally(entries)
         reading.output.merge(tally)
         found = tally.moments()
         if found is not None:
             square = found.rms**2
-            reading.varying.add(varying_square(output, square), output.numel())
+            reading.varying.add(varying_square(entries, square), entries.numel())
             spatial = reading.contraction.use.role in CONVOLUTION_ROLES
-            reading.cosines.add(output, self.samples, spatial=spatial)
-        reading.outside.add(output)
+            reading.cosines.add(entries, self.samples, spatial=spatial)
+        reading.outside.add(entries)
         self.unhooked.append((output, reading))
 
     # — activations —

@@ -25,7 +25,9 @@ from fanwise.torch.internals import (
     in_backward,
     is_composite,
     map_arguments,
+    memory_of,
 )
+from fanwise.torch.tracing.aten.facts import facts_of
 from fanwise.torch.tracing.aten.operation import Operation, base_name
 from fanwise.torch.tracing.opaque import (
     FAKE_QUANTIZATION,
@@ -48,6 +50,13 @@ def unpacked(value: Any) -> Any:
     return value.data if isinstance(value, PackedSequence) else value
 
 
+def _shows_all(tensor: torch.Tensor, of: torch.Tensor) -> bool:
+    """Return whether a tensor shows all entries of another, which has a memory."""
+    return tensor.numel() == of.numel() and (
+        tensor is of or (tensor.layout == torch.strided and memory_of(tensor) == memory_of(of))
+    )
+
+
 BUILT_IN = ("aten", "prim", "prims")
 """Namespaces of PyTorch's own operators."""
 
@@ -61,6 +70,7 @@ class TorchTracer(TorchDispatchMode):
         builder: of the run's graph.
         differentiated: whether the forward pass takes a derivative, as a force field does.
         unseen: how many modules run whose operations aren't looked at.
+        made: the last contraction and its result, until it is known whether its bias is added next.
     """
 
     with_values: ClassVar[bool] = True
@@ -73,6 +83,7 @@ class TorchTracer(TorchDispatchMode):
         self.builder = self.uses.builder
         self.unseen = 0
         self.differentiated = False
+        self.made: tuple[Contraction, torch.Tensor] | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -104,6 +115,7 @@ class TorchTracer(TorchDispatchMode):
         if inside is not None:
             with suppress(Exception), self:  # what an operator of the model's own is made of
                 return inside(*args, **kwargs)
+        biased = self.hand_on(base_name(func), args)
         result = func(*args, **kwargs)
         if func is torch.ops.aten.view_as_complex.default and self.uses.parameters.derived(args[0]):
             result = result.clone()  # memory of its own, in which strides count complex entries
@@ -117,14 +129,45 @@ class TorchTracer(TorchDispatchMode):
                 record_steps(self.builder, operation)
                 note_factor(self.uses, operation)
             elif fed[1] is not None:
-                self.on_contraction(*fed, result)
+                self.on_input(fed[0], fed[1])
+                self.made = fed[0], result
+        if biased is not None:
+            self.on_output(biased[0], result, biased[1].shape)
         return result
+
+    def hand_on(self, name: str, args: tuple[Any, ...]) -> tuple[Contraction, torch.Tensor] | None:
+        """Hand on the last kernel's output; return it instead where this adds the kernel's bias.
+
+        Most contractions add a bias themselves. That of a linear layer whose input isn't contiguous
+        doesn't, nor does `x @ w + b`: the sum comes next, or after views.
+        """
+        if self.made is None:
+            return None
+        contraction, output = made = self.made
+        terms = [t for t in args[:2] if isinstance(t, torch.Tensor)]
+        others = [t for t in terms if not _shows_all(t, output)]
+        shown = len(others) < len(terms)
+        if shown and facts_of(name).views:
+            return None
+        self.made = None
+        if shown and name == "add" and any(self._is_bias(t, output) for t in others):
+            return made
+        self.on_output(contraction, output, output.shape)
+        return None
+
+    def _is_bias(self, tensor: torch.Tensor, output: torch.Tensor) -> bool:
+        """Return whether a tensor shows a parameter of one number a unit of a kernel's output."""
+        units = max(tensor.shape, default=1) == tensor.numel() in output.shape
+        return units and self.uses.parameters.name(tensor) is not None
 
     def on_use(self, parameter: str) -> None:
         """Take in that a parameter is used; it has been noted."""
 
-    def on_contraction(self, contraction: Contraction, data: Any, result: Any) -> None:
-        """Take in what feeds a kernel and what it puts out; a tracer keeps neither."""
+    def on_input(self, contraction: Contraction, data: torch.Tensor) -> None:
+        """Take in what feeds a kernel; a tracer keeps none of it."""
+
+    def on_output(self, contraction: Contraction, output: torch.Tensor, shape: torch.Size) -> None:
+        """Take in what a kernel puts out, its bias added; `shape` is that of the contraction."""
 
     def enter(self, module: nn.Module) -> None:
         """Note that a module starts to run."""
@@ -176,4 +219,5 @@ class TorchTracer(TorchDispatchMode):
 
     def finish(self, outputs: Sequence[torch.Tensor]) -> None:
         """Complete the uses once the run is over; `outputs` are the model's."""
+        self.hand_on("", ())
         self.uses.finish(outputs)
