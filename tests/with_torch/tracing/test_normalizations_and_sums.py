@@ -223,3 +223,21 @@ def test_addcmul_is_a_product_and_a_sum(inplace, value):
     fwt.init_(model, x, seed=0)
     signal = fwt.measure(model, x)
     assert signal.layers[1].rms == pytest.approx(plan.predicted[1].rms, rel=0.2)
+
+
+def test_an_embedding_of_times_has_units_of_its_own():
+    """t[:, None] · frequencies: a norm by hand over them is one, though t has one unit."""
+
+    def forward(s, x, t):
+        angles = t[:, None] * torch.exp(-torch.arange(8) / 4)[None]
+        e = torch.cat([angles.sin(), angles.cos()], -1)
+        n = e * torch.rsqrt(e.pow(2).mean(-1, keepdim=True) + 1e-6) * s.scale
+        return s.out(s.data(x) + s.time(F.silu(n)))
+
+    parts = {"data": nn.Linear(8, 64), "time": nn.Linear(16, 64), "out": nn.Linear(64, 4)}
+    model = Function(forward, scale=nn.Parameter(torch.ones(16)), **parts)
+    inputs = randn(64, 8), torch.linspace(0.0, 1000.0, 64)
+    fwt.init_(model, inputs, seed=0)
+    predicted = {p.parameter: p.rms for p in fwt.plan(model, inputs).predicted}
+    for layer in fwt.measure(model, inputs).layers:
+        assert layer.rms == pytest.approx(predicted[layer.parameter], rel=0.2)

@@ -220,9 +220,22 @@ def _record_with_constant(builder: GraphBuilder, operation: Operation, data: tor
         queries, keys = (int(n) for n in data.shape[-2:])
         allowed = builder.constants.allowed_keys(mask, queries, keys)
     now = replace(own, node=node, pointwise=Z, position_path=(object(),), allowed_keys=allowed)
+    now = replace(now, unit_axis=_axis_of_made_units(own, data, result))
     builder.set_provenance(result, now)
     if isinstance(step, Scale):
         builder.factors[node] = now, own
+
+
+def _axis_of_made_units(own: Provenance, data: torch.Tensor, result: torch.Tensor) -> int | None:
+    """Return the axis of the units of data with a constant: that one's, where data has one unit.
+
+    So times t of shape (batch, 1) with a row of frequencies are an embedding of t.
+    """
+    dims = data.dim()
+    if own.unit_axis is None or dims != result.dim() or own.unit_axis % dims != own.sample_axis:
+        return own.unit_axis
+    wider = [k for k in range(dims) if result.shape[k] > data.shape[k]]
+    return wider[0] if len(wider) == 1 else own.unit_axis
 
 
 # — several signals —
