@@ -166,6 +166,7 @@ class Use:
         gates: names of the packed kernels along `view`'s first axis, for recurrent parameters.
         logits: whether its output, or an activation of it, is the input of a softmax.
         tied: whether an embedding is the output projection as well.
+        fed_as_kernel: the second moment of what feeds a tied one there.
         times: how often the forward pass uses it.
         neutral: the value at which a scale or a bias leaves the signal as it is.
         touched: of a convolution on a small map, the shares of (fan_in, fan_out) that its taps on
@@ -190,6 +191,7 @@ class Use:
     gates: tuple[str, ...] = field(default=())
     logits: bool = False
     tied: bool = False
+    fed_as_kernel: float = 1.0
     times: int = 1
     neutral: float | None = None
     touched: tuple[float, float] = (1.0, 1.0)
@@ -215,8 +217,9 @@ class Use:
             again: whether the second use is of the whole parameter, so that it counts in `times`.
         """
         if {self.role, use.role} == {Role.EMBEDDING, Role.DENSE}:
-            embedding = self if self.role == Role.EMBEDDING else use
-            return replace(embedding, tied=True, times=self.times + 1)
+            embedding, kernel = (self, use) if self.role == Role.EMBEDDING else (use, self)
+            fed = kernel.feeds.moment
+            return replace(embedding, tied=True, times=self.times + 1, fed_as_kernel=fed)
         if self.role not in KERNEL_ROLES and use.role in KERNEL_ROLES:
             return use
         return replace(self, times=self.times + 1) if again else self

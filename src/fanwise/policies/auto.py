@@ -59,7 +59,9 @@ class Auto:
     An embedding that a stream of branches normalized first begins with counts as its first branch:
     each of the others sees the stream divided by its rms, so that rows much smaller than what
     branches add are lost in it. It gets mean square 1, as the others add in all; if it is tied to
-    the output 1/d, with which the logits of a normalized stream have rms 1.
+    the output 1/d, with which the logits of a normalized stream have rms 1. Where the output is fed
+    c times that, as T5's with c = 1/√d, it gets 1/(c·d): then a token's own row, which the stream
+    begins with, adds 1 to its logit as there, and no more.
 
     A plain chain, without normalization or skip, that is so deep that its signal or its gradient,
     spread included, may leave a factor of 3, starts at its critical point (`Critical`).
@@ -142,11 +144,17 @@ def _embeddings(structure: ResidualStructure, uses: Uses) -> Changes:
             continue  # a stream of rms 1 would show the output each token's own row, × √d
         if use.tied:
             width = max(prod(use.view[1:]), 1)
-            std = 1.0 / math.sqrt(width)
             reason = (
                 f"{width}^−½: tied to the output, so that logits have rms 1, and else as large as "
                 "its stream's branches (docs/training.md)"
             )
+            last = math.sqrt(max(use.fed_as_kernel, 0.0)) or 1.0
+            std = 1.0 / math.sqrt(width * last)
+            if not math.isclose(last, 1.0, rel_tol=0.01):
+                reason = (
+                    f"({width}·{last:.3g})^−½: tied to the output, which is fed rms {last:.3g}, so "
+                    "that a token's own row adds 1 to its logit (docs/training.md)"
+                )
         changes[name] = Change(reason, scheme=Normal(std))
     return changes
 

@@ -596,18 +596,19 @@ def test_two_streams_that_don_t_read_each_other_are_refused():
 class Language(nn.Module):
     """Tokens and positions, blocks, a head; the rows times a factor."""
 
-    def __init__(self, norm="pre", tied=False, factor=1.0):
+    def __init__(self, norm="pre", tied=False, factor=1.0, last=1.0):
         super().__init__()
         self.tokens, self.positions = nn.Embedding(20, WIDTH), nn.Embedding(6, WIDTH)
         self.blocks = nn.Sequential(*[Block(norm) for _ in range(DEPTH)])
         self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 20, bias=False)
-        self.factor = factor
+        self.factor, self.last = factor, last
         if tied:
             self.head.weight = self.tokens.weight
 
     def forward(self, ids):
         x = factor * self.tokens(ids) if (factor := self.factor) != 1.0 else self.tokens(ids)
-        return self.head(self.norm(self.blocks(x + self.positions(torch.arange(ids.shape[1])))))
+        x = self.norm(self.blocks(x + self.positions(torch.arange(ids.shape[1]))))
+        return self.head(x if self.last == 1.0 else x * self.last)
 
 
 IDS = torch.zeros(2, 6, dtype=torch.long)
@@ -618,6 +619,7 @@ IDS = torch.zeros(2, 6, dtype=torch.long)
     [
         ({}, 1.0),
         ({"tied": True}, WIDTH**-0.5),
+        ({"tied": True, "last": WIDTH**-0.5}, WIDTH**-0.25),  # T5: its own row adds 1 to a logit
         ({"factor": WIDTH**0.5}, WIDTH**-0.5),  # as Vaswani et al. (2017): the stream has rms 1
         ({"norm": "post"}, 0.02),  # normalized at once, whatever its size
     ],
