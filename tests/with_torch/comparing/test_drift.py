@@ -10,6 +10,7 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
+from fanwise import policies, schemes  # noqa: E402
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
 
 X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
@@ -25,6 +26,23 @@ def build(width, depth):
 def sweep(policy, **how):
     how = {"loss": nn.functional.mse_loss, "steps": 8, **SHAPES, **how}
     return fwt.measure_drift(build, how.pop("batches", BATCHES), policy=policy, **how)
+
+
+class Small:
+    """A policy whose draws and rates are the same at every size."""
+
+    def changes(self, structure, uses):
+        return {n: policies.Change("small", scheme=schemes.Normal(0.02)) for n in uses}, "small"
+
+
+def test_runs_of_one_width_are_not_those_of_another(tmp_path):
+    """Nor those of a sweep of other shapes with one record."""
+    how = {"steps": 2, "record": tmp_path / "runs.jsonl"}
+    narrow = sweep(Small(), widths=(4, 8, 16), **how)
+    assert len({best.losses for best in narrow.best}) == 3
+    assert sweep(Small(), widths=(16, 32, 64), **how) == sweep(
+        Small(), widths=(16, 32, 64), steps=2
+    )
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def _shape(
     else:
         split(next(stream(batches, 0, 1)), loss)  # what can't be split is said before any run
     make = OPTIMIZERS[optimizer][0]
-    start = Start(f"{shape[0]} × {shape[1]}", plan=planned)
+    start = Start(f"{shape[0]} × {shape[1]}", plan=planned, sized=True)
     start.parameters(model, rate, make)
 
     def new() -> nn.Module:
