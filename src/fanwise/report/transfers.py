@@ -8,6 +8,7 @@ from html import escape
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from fanwise.comparing.drift import MAX_DRIFT
 from fanwise.comparing.transfer import LIMIT, Axis
 from fanwise.report.html import filled
 from fanwise.report.html_tables import TableCell, controls, name_code, table
@@ -62,7 +63,11 @@ def _headline(check: TransferCheck, drift: RateDrift | None, axes: Sequence[Axis
     if not check.passed:
         return f"Under policy {check.policy} layers don't carry over in {along}."
     if drift is not None and not drift.passed:
-        return f"Under policy {check.policy} the best learning rate moves with {along}."
+        moving = [axis for axis in Axis if (drift.octaves(axis) or 0.0) > MAX_DRIFT]
+        if moving:
+            where = " and ".join(moving)
+            return f"Under policy {check.policy} the best learning rate moves with {where}."
+        return f"Under policy {check.policy} the best learning rate isn't found at every size."
     return f"Under policy {check.policy} layers are alike at every {along}."
 
 
@@ -77,9 +82,7 @@ def _verdicts(check: TransferCheck, drift: RateDrift | None) -> str:
         items = "\n".join(f"<li>{escape(problem)}</li>" for problem in check.problems)
         parts.insert(0, f"<ol>\n{items}\n</ol>")
     for axis in Axis:
-        octaves = None if drift is None else drift.octaves(axis)
-        if octaves is not None:
-            text = f"moves by {octaves:.2f} octaves in {axis}"
+        if drift is not None and (text := drift.moved(axis)):
             parts.append(f'<p><span class="label">The best rate</span>{escape(text)}.</p>')
     return "\n".join(parts)
 
@@ -200,9 +203,10 @@ def _rates_section(drift: RateDrift) -> str:
         octaves = drift.octaves(axis)
         if octaves is None:
             continue
+        least = " at least" if drift.at_edge(axis) else ""
         figures.append(
             f"<figure><figcaption><h3>By {axis}</h3>the best rate moves by {octaves:.2f} octaves"
-            f"</figcaption>{_rates_chart(axis, drift.along(axis))}</figure>"
+            f"{least}</figcaption>{_rates_chart(axis, drift.along(axis))}</figure>"
         )
     return (
         '<section aria-labelledby="rates-h"><h2 id="rates-h">The best learning rate</h2>\n'
