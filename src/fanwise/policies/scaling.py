@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import NamedTuple
 
 from fanwise.errors import ArgumentError
@@ -81,20 +80,14 @@ class Scaling:
     def narrow(self, name: str) -> Correction | None:
         """Return SGD's correction for what only has a fan_out: m_N times the rate.
 
-        That of what the output adds, and of a norm of the input, has no width: its rate stays. None
-        where the model's width isn't known.
+        That of what an output or a router adds, and of a norm of the input, has no width: its rate
+        stays. None where the model's width isn't known.
         """
         if self.known_width is None:
             return None
         ends = self.structure.ends
         at_end = self.uses[name].fans is None and name in ends.inputs | ends.outputs
-        finite = at_end or prod(self.uses[name].view) in self._outputs
-        return Correction().times(1.0 if finite else self.known_width)
-
-    @cached_property
-    def _outputs(self) -> set[float]:
-        """The fan_outs of outputs: so many entries have the biases of routers."""
-        return {u.fans.fan_out for n, u in self.uses.items() if u.fans and self.is_output(n)}
+        return Correction().times(1.0 if at_end else self.known_width)
 
     def embedding(self, name: str, std: float | None = None) -> Scheme | None:
         """Return an embedding's scheme, of one size at every width; None for no embedding.
