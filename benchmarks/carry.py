@@ -6,7 +6,8 @@ That takes the better part of an hour on two cores: `.ci/long` prints it anew. E
 `benchmarks/training/records`, so that an interrupted one goes on; `--widths`, `--depths` and
 `--steps` make it smaller. This file is a target of the command, too:
 
-    fanwise transfer benchmarks/carry.py:build --widths 64,128,256,512 --depths 4 --rates 120
+    PYTHONPATH=src:tests:. fanwise transfer benchmarks/carry.py:build --depths 4 --rates 120 \\
+        --widths 64,128,256,512
 """
 
 from __future__ import annotations
