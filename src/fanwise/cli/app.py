@@ -415,7 +415,11 @@ def transfer(
         ),
     ] = 0,
     record: Annotated[
-        Path | None, typer.Option(help="A file that keeps each run of the sweep, to go on from.")
+        Path | None,
+        typer.Option(
+            help="A file that keeps each run of the sweep, to go on from; other data or another "
+            "loss need another file."
+        ),
     ] = None,
     as_json: JsonOption = False,
     html: Annotated[

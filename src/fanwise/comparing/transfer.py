@@ -17,7 +17,8 @@ from typing import Any
 from fanwise.comparing.verdicts import STUDENT
 
 LIMIT = 0.35
-"""Exponents beyond it fail: where theory has a layer blow up or come to a halt they are ½ or 1.
+"""Exponents beyond it fail, of an rms above it alone: a start that shrinks may be a policy's own,
+as the logits' of μP. Where theory has a layer blow up or come to a halt they are ½ or 1.
 
 A right parametrization is off by up to 0.3 between small shapes: the branches of CompleteP's base
 are as large as its stream, say, and those of a deep model small beside it.
@@ -139,7 +140,7 @@ class TransferCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether no layer that is judged blows up or comes to a halt."""
+        """Whether no layer that is judged blows up, comes to a halt, or stays as it was."""
         return not self.problems
 
     @property

@@ -29,8 +29,9 @@ FOOTER = (
     "fitted by least squares of logarithms."
 )
 THEORY = (
-    "Relative to the first size. Theory has each line level (dashed); a layer passes inside the "
-    f"shaded wedge, between powers of ±{LIMIT:g}. The numbers are the fitted powers."
+    "Relative to the first size; dashed is level. Where hyperparameters carry over, nothing grows "
+    f"and no change falls. The shaded wedge is that of powers up to ±{LIMIT:g}: an rms fails above "
+    "it, a change after the last step above or below. The numbers are the fitted powers."
 )
 
 
