@@ -6,18 +6,19 @@ That takes the better part of an hour on two cores: `.ci/long` prints it anew. E
 `benchmarks/training/records`, so that an interrupted one goes on; `--widths`, `--depths` and
 `--steps` make it smaller. This file is a target of the command, too:
 
-    fanwise transfer benchmarks/carry.py:build --widths 64,128,256,512 --depths 4 --rates 120
+    PYTHONPATH=src:tests:. fanwise transfer benchmarks/carry.py:build --depths 4 --rates 120 \\
+        --widths 64,128,256,512
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from examples.gpt import GPT
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -100,15 +101,19 @@ def page(widths: tuple[int, ...], depths: tuple[int, ...], steps: int) -> Iterat
         for row in zip(*(d.best for d in found), strict=True):
             size = row[0].width if axis == Axis.WIDTH else row[0].depth
             yield f"| {size} | {' | '.join(_cell(best) for best in row)} |"
-        moved = [d.octaves(axis) for d in found]
-        cells = (f"{octaves:.2f} octaves" for octaves in moved if octaves is not None)
+        cells = (
+            f"{octaves:.2f} octaves{' at least' * d.at_edge(axis)}"
+            for d in found
+            if (octaves := d.octaves(axis)) is not None
+        )
         yield f"| moves by | {' | '.join(cells)} |\n"
 
 
 def _cell(best: BestRate) -> str:
     if best.rate is None:
         return "trains at no rate"
-    return f"2^{torch.tensor(best.rate).log2().item():+.2f}, {best.loss:.3f}"
+    edge = " (the sweep's edge)" if best.at_edge else ""
+    return f"2^{math.log2(best.rate):+.2f}{edge}, {best.loss:.3f}"
 
 
 def main() -> None:

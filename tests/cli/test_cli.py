@@ -633,6 +633,36 @@ def test_transfer_sweeps_rates_and_goes_on_from_its_record(run, sized, here):
     assert (here / "runs.jsonl").read_text(encoding="utf-8") == lines
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--optimizer", "adam", "--record", "of_another.jsonl"), "record of_another.jsonl is of"),
+        (("--rate", "inf"), "rate=inf: all are positive"),
+        ((), "the model gives (16, 3), and a loss is a tensor of one number: pass loss="),
+    ],
+    ids=["a record of another sweep", "a rate", "no loss beside the batches"],
+)
+def test_what_the_sweep_refuses_is_said_before_the_check_runs(run, here, sized, more, words):
+    text = SIZED + "x = build(4, 1)[1]\n" + ("batches = [x]\n" if not more else "")
+    (here / "sized.py").write_text(text, encoding="utf-8")
+    (here / "of_another.jsonl").write_text('{"steps": 7}\n', encoding="utf-8")
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fanwise.torch.transfer", lambda *_, **__: calls.append(1))
+        error = fanwise_error(
+            run, "transfer", f"{sized}:build", "--policy", "mup", "--depths", "1", "--rates", "3",
+            *more,
+        )  # fmt: skip
+    assert words in error
+    assert calls == []
+
+
+def test_a_sweep_of_fewer_than_no_steps_is_a_mistake(run, sized):
+    status, _, err = run("transfer", f"{sized}:build", "--rates", "-3")
+    assert status == 2
+    assert "--rates" in err
+
+
 def test_transfer_says_what_is_wrong(run, sized):
     def error(name, *more):
         return fanwise_error(run, "transfer", f"{sized}:{name}", *more)

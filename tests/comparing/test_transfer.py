@@ -49,6 +49,23 @@ def test_what_grows_and_what_comes_to_a_halt_fails(rms, change, problem):
     assert found.problem == problem
 
 
+@pytest.mark.parametrize(
+    ("still", "problem"),
+    [
+        ((128,), "doesn't change at width 128,"),
+        ((64, 256), "doesn't change at width 64, 256,"),
+        (SIZES, ""),  # frozen, and not of a size that training doesn't reach
+    ],
+)
+def test_a_layer_that_training_moves_at_some_sizes_alone_fails(still, problem):
+    changes = {n: 0.0 if n in still else 1.0 for n in SIZES}
+    readings = [(n, [Reading("up", 1, 3, 1.0, change)]) for n, change in changes.items()]
+    (found,) = judge_readings(Axis.WIDTH, readings)
+    assert (found.change, found.problem) == (None, problem)
+    check = TransferCheck("mup", SIZES, (2,), "adamw", 0.004, (3,), 1, (found,))
+    assert check.problems == ((f"up {problem} after 3 steps.",) if problem else ())
+
+
 def test_in_depth_the_layers_of_blocks_are_shown_and_not_judged():
     for axis, judged in ((Axis.WIDTH, True), (Axis.DEPTH, False)):
         (found,) = judge_readings(axis, runs(0.5, 0.0, count=lambda n: n))

@@ -1,6 +1,7 @@
 """The page of a transfer check: what it says without scripts, and in a headless Chromium."""
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -31,6 +32,13 @@ def test_the_verdict_comes_first():
     moved = transfer_page(check(GOOD), drift(octaves=1.5))
     assert "the best learning rate moves with width and depth" in moved
     assert 'class="bad"' in moved
+    found = drift()
+    edge = replace(found, best=(*found.best[:-1], replace(found.best[-1], at_edge=True)))
+    unknown = transfer_page(check(GOOD), edge)
+    assert "the best learning rate isn&#x27;t found at every size" in unknown
+    assert "octaves in depth at least: the best of a size is at" in unknown
+    assert unknown.count("octaves at least</figcaption>") == 1
+    assert 'class="bad"' in unknown
 
 
 def test_a_line_leaves_the_wedge_where_the_check_fails():

@@ -332,7 +332,8 @@ def compare(
         typer.Option(help="own, default, init_, policies, commas between; the first is beaten."),
     ] = "own,init_",
     optimizer: Annotated[
-        str, typer.Option(help="adamw, sgd, or a function of (parameters, rate), likewise.")
+        str,
+        typer.Option(help="adamw, adam, sgd, or a function of (parameters, rate), likewise."),
     ] = "adamw",
     rate: Annotated[
         float | None, typer.Option(help="The learning rate that the sweep begins at.")
@@ -367,7 +368,7 @@ def compare(
     from fanwise.torch import compare as compare_starts
     from fanwise.torch.comparing.training import OPTIMIZERS
 
-    if optimizer not in OPTIMIZERS:
+    if optimizer not in OPTIMIZERS or hasattr(module, optimizer):  # a function of one's own first
         wanted["optimizer"] = find_beside(module, target, optimizer)
     names = starts.split(",")
     with progress(console(stderr=True), "training", len(names) * (6 + 2 * seeds)) as advance:
@@ -408,12 +409,17 @@ def transfer(
     rates: Annotated[
         int,
         typer.Option(
+            min=0,
             help="Also sweep the learning rate, in runs of so many steps: on `batches` and `loss` "
-            "of TARGET's file, or on the one batch that it returns."
+            "of TARGET's file, or on the one batch that it returns.",
         ),
     ] = 0,
     record: Annotated[
-        Path | None, typer.Option(help="A file that keeps each run of the sweep, to go on from.")
+        Path | None,
+        typer.Option(
+            help="A file that keeps each run of the sweep, to go on from; other data or another "
+            "loss need another file."
+        ),
     ] = None,
     as_json: JsonOption = False,
     html: Annotated[
@@ -432,13 +438,21 @@ def transfer(
     from fanwise.cli.console import console
     from fanwise.cli.progress import progress
     from fanwise.comparing.transfer import finite_json
-    from fanwise.torch import measure_drift
     from fanwise.torch import transfer as check_transfer
+    from fanwise.torch.comparing.drift import prepare_sweep
 
     sizes: dict[str, Any] = {
         "widths": integers_from("--widths", widths),
         "depths": integers_from("--depths", depths),
     }
+    sweep = None
+    if rates:  # what the sweep refuses is said before the check has run
+        batches = getattr(module, "batches", None)
+        own_loss = None if batches is None else getattr(module, "loss", None)
+        sweep = prepare_sweep(
+            build, batches, loss=own_loss, policy=policy, **sizes, optimizer=optimizer, rate=rate,
+            steps=rates, record=record,
+        )  # fmt: skip
     models = seeds * (len(sizes["widths"]) + len(sizes["depths"]) - 1)
     with progress(console(stderr=True), "training", models) as advance:
         found = check_transfer(
@@ -446,19 +460,14 @@ def transfer(
             steps=integers_from("--steps", steps), seeds=seeds, progress=lambda *_: advance(),
         )  # fmt: skip
     drift = None
-    if rates:
-        batches = getattr(module, "batches", None)
+    if sweep is not None:
         with progress(console(stderr=True), "sweeping", None) as advance:
-            drift = measure_drift(
-                build, batches, loss=getattr(module, "loss", None) if batches else None,
-                policy=policy, **sizes, optimizer=optimizer, rate=rate, steps=rates, record=record,
-                progress=lambda done, of: advance(of),
-            )  # fmt: skip
+            drift = sweep.run(lambda done, of: advance(of))
     if html is not None:
         write_whole(html, lambda p: found.to_html(p, drift, target=target))
     if as_json:
-        sweep = {} if drift is None else {"rates": drift.to_dict()}
-        print(finite_json(found.to_dict() | sweep))
+        more = {} if drift is None else {"rates": drift.to_dict()}
+        print(finite_json(found.to_dict() | more))
     else:
         print(found, *filter(None, [drift]), sep="\n\n")
     if not found.passed or (drift is not None and not drift.passed):

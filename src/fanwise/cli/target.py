@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from fanwise.cli.beside import modules_beside
 from fanwise.cli.options import inputs_from
 from fanwise.errors import ArgumentError, ModelError, TargetError, with_article
 
@@ -37,11 +38,11 @@ def load_module(target: str) -> ModuleType:
             assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             sys.modules.setdefault(path.stem, module)
-            sys.path.insert(0, str(path.parent))
-            spec.loader.exec_module(module)
+            with modules_beside(path.parent):
+                spec.loader.exec_module(module)
         else:
-            sys.path.insert(0, "")
-            module = importlib.import_module(place)
+            with modules_beside(Path.cwd(), place.partition(".")[0]):
+                module = importlib.import_module(place)
     except TargetError:
         raise
     except (Exception, SystemExit) as error:  # whatever a user's file raises

@@ -27,6 +27,7 @@ class BestRate:
         loss: that least mean final loss, of a rate that was run.
         losses: (rate, mean final loss) of each rate that was run, rising; infinite where a run
             broke off.
+        at_edge: whether a rate beside it wasn't run, so that the best may lie further out.
     """
 
     width: int
@@ -34,6 +35,7 @@ class BestRate:
     rate: float | None
     loss: float
     losses: tuple[tuple[float, float], ...]
+    at_edge: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class RateDrift:
     def octaves(self, axis: Axis) -> float | None:
         """Return log₂ of the largest best rate over the least, along one axis from the base.
 
-        None where only one size was run, infinite where one trains at no rate.
+        None where only one size was run, infinite where one trains at no rate; no less than this
+        where one is at the sweep's edge.
         """
         along = self.along(axis)
         if len(along) < 2:
@@ -71,22 +74,39 @@ class RateDrift:
         rates = [b.rate for b in along if b.rate is not None]
         return math.log2(max(rates) / min(rates)) if len(rates) == len(along) else math.inf
 
+    def at_edge(self, axis: Axis) -> bool:
+        """Return whether the best rate of a size of this axis is at the sweep's edge."""
+        return any(best.at_edge for best in self.along(axis))
+
+    def moved(self, axis: Axis) -> str:
+        """Return how far the best rate moves along an axis, in words; empty for one size alone."""
+        octaves = self.octaves(axis)
+        if octaves is None:
+            return ""
+        words = f"moves by {octaves:.2f} octaves in {axis}"
+        if self.at_edge(axis):
+            words += " at least: the best of a size is at the sweep's edge; begin at another rate"
+        return words
+
+    def holds(self, axis: Axis) -> bool:
+        """Return whether the best rate is known to move by no more than an octave in an axis."""
+        octaves = self.octaves(axis)
+        return octaves is None or (octaves <= MAX_DRIFT and not self.at_edge(axis))
+
     @property
     def passed(self) -> bool:
         """Whether the best rate moves by no more than an octave, in width and in depth."""
-        return all((self.octaves(axis) or 0.0) <= MAX_DRIFT for axis in Axis)
+        return all(self.holds(axis) for axis in Axis)
 
     def __str__(self) -> str:
         """Return a line a shape, then the drift of each axis."""
         lines = [f"{self.policy}, {self.optimizer}: the best rate after {self.steps} steps"]
         for b in self.best:
             found = "trains at no rate" if b.rate is None else f"2^{math.log2(b.rate):+.2f}"
-            lines.append(f"width {b.width}, depth {b.depth}: {found}, loss {b.loss:.4g}")
-        for axis in Axis:
-            drift = self.octaves(axis)
-            if drift is not None:
-                mark = "✓" if drift <= MAX_DRIFT else "✗"
-                lines.append(f"{mark} in {axis} it moves by {drift:.2f} octaves")
+            edge = ", at the sweep's edge" if b.at_edge else ""
+            lines.append(f"width {b.width}, depth {b.depth}: {found}{edge}, loss {b.loss:.4g}")
+        for axis in filter(self.moved, Axis):
+            lines.append(f"{'✓' if self.holds(axis) else '✗'} it {self.moved(axis)}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,4 +135,5 @@ def best_rate(shape: tuple[int, int], trials: Mapping[Setting, Trial], base: flo
     bend = before - 2.0 * least + after
     offset = 0.5 * (before - after) / bend if math.isfinite(bend) and bend > 0.0 else 0.0
     rate = base * 2.0 ** (power + max(-0.5, min(offset, 0.5)))
-    return BestRate(*shape, rate, least, losses)
+    at_edge = not {power - 1, power + 1} <= means.keys()
+    return BestRate(*shape, rate, least, losses, at_edge)

@@ -17,7 +17,8 @@ from typing import Any
 from fanwise.comparing.verdicts import STUDENT
 
 LIMIT = 0.35
-"""Exponents beyond it fail: where theory has a layer blow up or come to a halt they are ½ or 1.
+"""Exponents beyond it fail, of an rms above it alone: a start that shrinks may be a policy's own,
+as the logits' of μP. Where theory has a layer blow up or come to a halt they are ½ or 1.
 
 A right parametrization is off by up to 0.3 between small shapes: the branches of CompleteP's base
 are as large as its stream, say, and those of a deep model small beside it.
@@ -96,7 +97,7 @@ class Exponents:
         axis: which.
         layer, step: as in `Reading`.
         size: of the rms; None where it is 0.
-        change: of the change; None where nothing changes, as at step 0.
+        change: of the change; None where it is 0 at a size, as at step 0.
         problem: why it fails, in words; empty where it passes or isn't judged.
         judged: whether it is: the start and the last step are. Not so in depth the layers of
             blocks, since the first block sees no other's branch, and that share of the blocks goes
@@ -139,7 +140,7 @@ class TransferCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether no layer that is judged blows up or comes to a halt."""
+        """Whether no layer that is judged blows up, comes to a halt, or stays as it was."""
         return not self.problems
 
     @property
@@ -198,13 +199,25 @@ def judge_readings(axis: Axis, runs: Sequence[tuple[int, Sequence[Reading]]]) ->
         judged = judged and step in (0, last)
         size = fit_power((n, reading.rms) for n, reading in pairs)
         change = fit_power((n, reading.change) for n, reading in pairs)
-        problem = _problem(axis, size, change) if judged else ""
         points = tuple((n, reading.rms, reading.change) for n, reading in pairs)
+        problem = _problem(axis, size, change, points) if judged else ""
         found.append(Exponents(axis, layer, step, size, change, problem, judged, points))
     return found
 
 
-def _problem(axis: Axis, size: Power | None, change: Power | None) -> str:
+def _problem(
+    axis: Axis,
+    size: Power | None,
+    change: Power | None,
+    points: Sequence[tuple[int, float, float]],
+) -> str:
+    """Return what is wrong with a layer: that it grows, or how its change goes with the size.
+
+    One that changes at no size is frozen: that is the same at every one.
+    """
+    still = sorted({n for n, _, changed in points if not changed})
+    if still and any(changed for _, _, changed in points):
+        return f"doesn't change at {axis} {', '.join(map(str, still))},"
     if size is not None and size.exponent > LIMIT:
         return f"grows as {axis}^{size}"
     if change is not None and change.exponent > LIMIT:

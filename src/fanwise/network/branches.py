@@ -242,7 +242,7 @@ def structure_of(
         attention_parts(graph),
         dict(parameters),
         beginnings=tuple(beginnings),
-        ends=ends_of(graph, parameters, frozenset(k for b in branches for k in b.kernels)),
+        ends=ends_of(graph, parameters, frozenset(k for b in branches for k in b.kernels), logits),
         hypersphere=hypersphere_of(graph),
     )
 

@@ -27,27 +27,35 @@ class Ends(NamedTuple):
         inputs: of kernels that the input feeds, through norms and the like at most, and of the
             scales and shifts before them.
         outputs: of kernels outside residual branches that nothing but pointwise functions, means
-            or a loss follows, and of the scales and shifts after them. A normalization counts as
-            another layer, since it undoes their size.
+            or a loss follows, and of the scales and shifts after them and after kernels that make
+            a softmax's logits, as routers do. A normalization counts as another layer, since it
+            undoes their size.
     """
 
     inputs: frozenset[str] = frozenset()
     outputs: frozenset[str] = frozenset()
 
 
-def ends_of(graph: Graph, parameters: Mapping[int, str], inside: frozenset[int]) -> Ends:
+def ends_of(
+    graph: Graph,
+    parameters: Mapping[int, str],
+    inside: frozenset[int],
+    logits: Collection[int] = (),
+) -> Ends:
     """Return the two ends of a graph.
 
     Args:
         graph: of the model.
         parameters: the parameter of each contraction; one with several must be at an end in all.
         inside: contractions within residual branches, which are no outputs.
+        logits: contractions whose output a softmax takes.
     """
     before, after = _from_input(graph), _to_output(graph)
     kernels = {i: node.step for i, node in enumerate(graph.nodes) if isinstance(node.step, Kernel)}
     fed = {i for i in kernels if graph.nodes[i].inputs[0] in before}
     last = {i for i, kernel in kernels.items() if i in after and kernel.contraction not in inside}
     beyond = {i for i in after if last.issuperset(graph.last_kernels(i))}
+    beyond |= _made_by(graph, {i for i, kernel in kernels.items() if kernel.contraction in logits})
     return Ends(
         _everywhere(kernels, fed, parameters) | _vectors(graph, before),
         _everywhere(kernels, last, parameters) | _vectors(graph, beyond),
@@ -86,6 +94,13 @@ def _to_output(graph: Graph) -> set[int]:
         if (after or i in outputs) and all(j in found for j in after):
             found.add(i)
     return found
+
+
+def _made_by(graph: Graph, kernels: Collection[int]) -> set[int]:
+    """Return the scales and shifts of what these kernels, and no others, put out."""
+    vectors = (i for i, node in enumerate(graph.nodes) if isinstance(node.step, Scale | Shift))
+    last = {i: set(graph.last_kernels(i)) for i in vectors} if kernels else {}
+    return {i for i, found in last.items() if found and found <= set(kernels)}
 
 
 def _everywhere(

@@ -9,7 +9,7 @@ from fanwise.errors import ArgumentError
 from fanwise.network.branches import Addend, ResidualStructure
 from fanwise.policies.base import Change, Changes, Uses, check_branches
 from fanwise.policies.corrections import Correction, Corrections
-from fanwise.policies.scaling import Residual, residual_factors
+from fanwise.policies.residual import Residual, differ, residual_factors
 from fanwise.schemes.distributions import Constant
 
 AS_IT_IS = Corrections(Correction(), Correction(), adafactor=Correction())
@@ -31,9 +31,11 @@ class Admin:
     branch of another input adds is taken relative to it, since the norm undoes the size of both.
 
     A model with a parameter of its own in ω's place, one that multiplies the stream before the sum,
-    gets it set. In any other 1/ω_i moves into the branch's last kernels, which is exact at the
-    start, since norm(ω·x + f) = norm(x + f/ω) but for the norm's ε, and goes on as if ω were kept:
-    `plan.parameter_groups` has the rates for that. In the paper ω is trained.
+    gets it set, unless sums that share it ask for several. In any other 1/ω_i moves into the
+    branch's last kernels, which is exact at the start, since norm(ω·x + f) = norm(x + f/ω) but for
+    the norm's ε, and goes on as if ω were kept: `plan.parameter_groups` has the rates for that. In
+    the paper ω is trained. Where layers are shared, as ALBERT's, no kernel can hold several 1/ω_i:
+    the plan says by which ω the model's code must multiply.
 
     Args:
         variances: of what each branch adds over that of what it is applied to, in execution order,
@@ -57,8 +59,13 @@ class Admin:
                 f"model's isn't after the branch of {name!r}. Use policy='auto'."
             )
         omegas = self._omegas(structure)
+        asked: dict[str, set[float]] = {}
+        for branch, omega in zip(structure.branches, omegas, strict=True):
+            if branch.skip_scale is not None:
+                asked.setdefault(branch.skip_scale.parameter, set()).add(omega)
+        held = {name for name, values in asked.items() if not differ(values)}
         factors = [
-            1.0 if branch.skip_scale is not None else 1.0 / omega
+            1.0 if branch.skip_scale and branch.skip_scale.parameter in held else 1.0 / omega
             for branch, omega in zip(structure.branches, omegas, strict=True)
         ]
         residual = residual_factors(structure, uses, factors)
@@ -72,10 +79,10 @@ class Admin:
         }
         for branch, omega in zip(structure.branches, omegas, strict=True):
             if branch.skip_scale is not None:
-                times, plus = branch.skip_scale.affine
-                reason = f"ω = {omega:.3g}, on the stream before the sum (Admin)"
-                scheme = Constant((omega - plus) / times)
-                changes[branch.skip_scale.parameter] = Change(reason, scheme=scheme)
+                name, (times, plus) = branch.skip_scale.parameter, branch.skip_scale.affine
+                value = omega if name in held else 1.0  # sums that share it ask for several
+                reason = f"ω = {value:.3g}, on the stream before the sum (Admin)"
+                changes[name] = Change(reason, scheme=Constant((value - plus) / times))
         return changes, _said(omegas, residual)
 
     def _omegas(self, structure: ResidualStructure) -> list[float]:
@@ -140,6 +147,6 @@ def _said(omegas: list[float], residual: Residual) -> str:
         n = len(residual.must)
         words += (
             f". The model's code must multiply the stream by ω before {n} sum{'s' * (n > 1)}: "
-            f"{', '.join(f'{1.0 / factor:.3g}' for factor in residual.must.values())}"
+            f"{', '.join(f'{1.0 / factor:.3g}' for _, factor in residual.must)}"
         )
     return f"{words}."

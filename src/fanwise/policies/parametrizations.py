@@ -17,12 +17,12 @@ from fanwise.network.uses import Role, Use
 from fanwise.policies.base import Change, Changes, Uses, check_branches
 from fanwise.policies.bases import Base, Planned, check_positive
 from fanwise.policies.corrections import Correction, Corrections
+from fanwise.policies.residual import residual_factors
 from fanwise.policies.scaling import (
     Scaling,
     homes_of,
     kept,
     moment,
-    residual_factors,
     said,
     with_factor_moved,
 )
@@ -77,7 +77,7 @@ class MuP:
         changes = {name: self._change(model, name, use) for name, use in uses.items()}
         return changes, (
             f"mup: a learning rate found at width {self.base:g} holds: "
-            f"optimize plan.parameter_groups(model, lr).{model.demands({})}"
+            f"optimize plan.parameter_groups(model, lr).{model.demands(())}"
         )
 
     def _change(self, model: Scaling, name: str, use: Use) -> Change:
@@ -280,7 +280,7 @@ class Spectral:
             "spectral: kernels of a spectral norm that goes as √(fan_out/fan_in); optimize "
             "plan.parameter_groups(model, lr, optimizer='muon'), and what that leaves by "
             "plan.parameter_groups(model, lr, optimizer='adamw', without='muon')."
-            + model.demands({}, attention=False)
+            + model.demands((), attention=False)
         )
 
     def _kernel(self, model: Scaling, name: str, use: Use, fan_in: float, fan_out: float) -> Change:

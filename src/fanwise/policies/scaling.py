@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
-from typing import NamedTuple
 
 from fanwise.errors import ArgumentError
 from fanwise.network.branches import Branch, ResidualStructure
@@ -16,13 +13,12 @@ from fanwise.network.uses import NeighbourKind, Role, Use
 from fanwise.policies.base import Change, Uses
 from fanwise.policies.bases import Base, is_input, is_output, shape_of
 from fanwise.policies.corrections import Correction, Corrections
+from fanwise.policies.residual import SAME_FACTOR, listed
 from fanwise.schemes import Scheme, VarianceScaling
 from fanwise.schemes.distributions import Normal
 
 SMALL_EMBEDDING = 0.02
 """Std of embeddings with which no stream begins, such as learned positions: Radford et al. 2019."""
-SAME_FACTOR = 1e-3
-"""A model's own factor this close, relative, to what is asked for is that."""
 ATTENTION = "divide attention's scores by d, not √d, if heads are wider than the base's"
 """Of heads that are as wide as the base's, as where a wider model has more of them, nothing."""
 
@@ -81,20 +77,14 @@ class Scaling:
     def narrow(self, name: str) -> Correction | None:
         """Return SGD's correction for what only has a fan_out: m_N times the rate.
 
-        That of what the output adds, and of a norm of the input, has no width: its rate stays. None
-        where the model's width isn't known.
+        That of what an output or a router adds, and of a norm of the input, has no width: its rate
+        stays. None where the model's width isn't known.
         """
         if self.known_width is None:
             return None
         ends = self.structure.ends
         at_end = self.uses[name].fans is None and name in ends.inputs | ends.outputs
-        finite = at_end or prod(self.uses[name].view) in self._outputs
-        return Correction().times(1.0 if finite else self.known_width)
-
-    @cached_property
-    def _outputs(self) -> set[float]:
-        """The fan_outs of outputs: so many entries have the biases of routers."""
-        return {u.fans.fan_out for n, u in self.uses.items() if u.fans and self.is_output(n)}
+        return Correction().times(1.0 if at_end else self.known_width)
 
     def embedding(self, name: str, std: float | None = None) -> Scheme | None:
         """Return an embedding's scheme, of one size at every width; None for no embedding.
@@ -145,20 +135,20 @@ class Scaling:
         tied = any(use.tied for use in self.uses.values())
         return 1.0 / self.known_width if tied and self.known_width else 1.0
 
-    def demands(self, branches: Mapping[str, float], attention: bool = True) -> str:
+    def demands(self, branches: Sequence[tuple[str, float]], attention: bool = True) -> str:
         """Return what the model's code must do, in a sentence; empty for nothing.
 
         Args:
-            branches: factors that branches lack, each by the kernel that the branch ends in.
+            branches: those that lack a factor: (the kernel that one ends in, its factor).
             attention: whether the policy says anything of its scores.
         """
         n = len(branches)
         count = f"{n} branch{'es' * (n > 1)}"
         demands = []
         if branches:
-            first = next(iter(branches))
+            first = branches[0][0]
             where = f"the first ends in {first!r}" if n > 1 else f"that ends in {first!r}"
-            demands.append(f"multiply {count} by {listed(branches.values())} ({where})")
+            demands.append(f"multiply {count} by {listed(f for _, f in branches)} ({where})")
         if not math.isclose(self.tied_factor, 1.0):
             demands.append(
                 f"multiply the logits by {self.tied_factor:.3g}, since the output is tied"
@@ -208,76 +198,3 @@ def homes_of(structure: ResidualStructure) -> dict[str, Branch]:
         for name in branch.parameters:
             homes.setdefault(name, branch)
     return homes
-
-
-class Residual(NamedTuple):
-    """Factors on residual branches, by what becomes of each.
-
-    Attributes:
-        moved: into parameters, by name.
-        must: that the model's code must apply, by the kernel that the branch ends in.
-        done: that it applies already.
-    """
-
-    moved: dict[str, float]
-    must: dict[str, float]
-    done: list[float]
-
-    @property
-    def words(self) -> str:
-        """What is said of those that are no demand, sentences; empty for none."""
-        words = ""
-        if self.moved:
-            words += (
-                f" Branches are multiplied by {listed([*self.moved.values()])}: in their last "
-                "kernels, with the learning rate that makes the steps the same, so that the "
-                "model's code needn't."
-            )
-        if self.done:
-            words += f" The model's code multiplies branches by {listed(self.done)}, as it should."
-        return words
-
-
-def residual_factors(
-    structure: ResidualStructure, uses: Uses, factors: Sequence[float]
-) -> Residual:
-    """Return where the factor of each branch goes.
-
-    Args:
-        structure: of the model.
-        uses: of its parameters.
-        factors: one a branch.
-    """
-    found = Residual({}, {}, [])
-    able = movable(structure, uses)
-    for branch, factor in zip(structure.branches, factors, strict=True):
-        if math.isclose(factor, 1.0):
-            continue
-        if math.isclose(branch.factor, factor, rel_tol=SAME_FACTOR):
-            found.done.append(factor)
-        elif branch in able:
-            names = [structure.parameters[contraction] for contraction, _ in branch.last]
-            found.moved.update(dict.fromkeys([*names, *(branch.shifts or ())], factor))
-        else:
-            found.must[structure.parameters[branch.kernels[-1]]] = factor
-    return found
-
-
-def movable(structure: ResidualStructure, uses: Uses) -> list[Branch]:
-    """Return the branches whose last kernels can hold a factor that is then one on the branch."""
-    calls = Counter(structure.parameters.values())
-    last = Counter(structure.parameters[c] for b in structure.branches for c, _ in b.last)
-    found = []
-    for branch in structure.branches:
-        names = [structure.parameters[contraction] for contraction, _ in branch.last]
-        whole = all(part is None for _, part in branch.last)
-        alone = all(name in uses and calls[name] == last[name] for name in names)
-        shifts = branch.shifts
-        if names and whole and alone and shifts is not None and all(s in uses for s in shifts):
-            found.append(branch)
-    return found
-
-
-def listed(factors: Iterable[float]) -> str:
-    """Return factors in words, each once."""
-    return " and ".join(sorted({f"{factor:.3g}" for factor in factors}))

@@ -10,12 +10,12 @@ from fanwise.network.branches import ResidualStructure
 from fanwise.network.uses import Use
 from fanwise.policies.base import Change, Changes, Uses, check_branches
 from fanwise.policies.corrections import Correction, Corrections
+from fanwise.policies.residual import residual_factors
 from fanwise.policies.scaling import (
     Scaling,
     homes_of,
     kept,
     moment,
-    residual_factors,
     said,
     with_factor_moved,
 )

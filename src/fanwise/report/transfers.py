@@ -8,6 +8,7 @@ from html import escape
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from fanwise.comparing.drift import MAX_DRIFT
 from fanwise.comparing.transfer import LIMIT, Axis
 from fanwise.report.html import filled
 from fanwise.report.html_tables import TableCell, controls, name_code, table
@@ -28,8 +29,9 @@ FOOTER = (
     "fitted by least squares of logarithms."
 )
 THEORY = (
-    "Relative to the first size. Theory has each line level (dashed); a layer passes inside the "
-    f"shaded wedge, between powers of ±{LIMIT:g}. The numbers are the fitted powers."
+    "Relative to the first size; dashed is level. Where hyperparameters carry over, nothing grows "
+    f"and no change falls. The shaded wedge is that of powers up to ±{LIMIT:g}: an rms fails above "
+    "it, a change after the last step above or below. The numbers are the fitted powers."
 )
 
 
@@ -62,7 +64,11 @@ def _headline(check: TransferCheck, drift: RateDrift | None, axes: Sequence[Axis
     if not check.passed:
         return f"Under policy {check.policy} layers don't carry over in {along}."
     if drift is not None and not drift.passed:
-        return f"Under policy {check.policy} the best learning rate moves with {along}."
+        moving = [axis for axis in Axis if (drift.octaves(axis) or 0.0) > MAX_DRIFT]
+        if moving:
+            where = " and ".join(moving)
+            return f"Under policy {check.policy} the best learning rate moves with {where}."
+        return f"Under policy {check.policy} the best learning rate isn't found at every size."
     return f"Under policy {check.policy} layers are alike at every {along}."
 
 
@@ -77,9 +83,7 @@ def _verdicts(check: TransferCheck, drift: RateDrift | None) -> str:
         items = "\n".join(f"<li>{escape(problem)}</li>" for problem in check.problems)
         parts.insert(0, f"<ol>\n{items}\n</ol>")
     for axis in Axis:
-        octaves = None if drift is None else drift.octaves(axis)
-        if octaves is not None:
-            text = f"moves by {octaves:.2f} octaves in {axis}"
+        if drift is not None and (text := drift.moved(axis)):
             parts.append(f'<p><span class="label">The best rate</span>{escape(text)}.</p>')
     return "\n".join(parts)
 
@@ -200,9 +204,10 @@ def _rates_section(drift: RateDrift) -> str:
         octaves = drift.octaves(axis)
         if octaves is None:
             continue
+        least = " at least" if drift.at_edge(axis) else ""
         figures.append(
             f"<figure><figcaption><h3>By {axis}</h3>the best rate moves by {octaves:.2f} octaves"
-            f"</figcaption>{_rates_chart(axis, drift.along(axis))}</figure>"
+            f"{least}</figcaption>{_rates_chart(axis, drift.along(axis))}</figure>"
         )
     return (
         '<section aria-labelledby="rates-h"><h2 id="rates-h">The best learning rate</h2>\n'

@@ -228,7 +228,7 @@ ERRORS = [
     ({"starts": ("own", "own")}, ArgumentError, r"pass two at least, each once\."),
     ({"starts": "own"}, ArgumentError, r"pass the names of two at least"),
     ({"starts": ("own", "gtp2")}, ArgumentError, r"there is no start 'gtp2': pass 'own'"),
-    ({"optimizer": "adm"}, ArgumentError, r"no optimizer 'adm': pass one of adamw, sgd"),
+    ({"optimizer": "adm"}, ArgumentError, r"no optimizer 'adm': pass one of adamw, adam, sgd"),
     ({"optimizer": torch.optim.SGD}, ArgumentError, r"a function such as lambda"),
     ({"optimizer": lambda p, r: None}, ArgumentError, r"rate: say where the sweep begins"),
     ({"rate": -1.0}, ArgumentError, r"rate must be positive, got -1\.0"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from support.frameworks import require
 
@@ -10,6 +12,7 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
+from fanwise import policies, schemes  # noqa: E402
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
 
 X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
@@ -25,6 +28,23 @@ def build(width, depth):
 def sweep(policy, **how):
     how = {"loss": nn.functional.mse_loss, "steps": 8, **SHAPES, **how}
     return fwt.measure_drift(build, how.pop("batches", BATCHES), policy=policy, **how)
+
+
+class Small:
+    """A policy whose draws and rates are the same at every size."""
+
+    def changes(self, structure, uses):
+        return {n: policies.Change("small", scheme=schemes.Normal(0.02)) for n in uses}, "small"
+
+
+def test_runs_of_one_width_are_not_those_of_another(tmp_path):
+    """Nor those of a sweep of other shapes with one record."""
+    how = {"steps": 2, "record": tmp_path / "runs.jsonl"}
+    narrow = sweep(Small(), widths=(4, 8, 16), **how)
+    assert len({best.losses for best in narrow.best}) == 3
+    assert sweep(Small(), widths=(16, 32, 64), **how) == sweep(
+        Small(), widths=(16, 32, 64), steps=2
+    )
 
 
 @pytest.mark.slow
@@ -46,6 +66,15 @@ def test_a_sweep_goes_on_from_its_record(tmp_path):
     assert len(rest) == len(runs) - 4
 
 
+def test_adam_is_swept_as_adamw_without_its_weight_decay():
+    found = {name: sweep("mup", optimizer=name, steps=3) for name in ("adam", "adamw")}
+    losses = {name: [best.losses for best in drift.best] for name, drift in found.items()}
+    assert losses["adam"] != losses["adamw"]
+    for one, other in zip(losses["adam"], losses["adamw"], strict=True):
+        both = {rate: loss for rate, loss in one if rate < 0.1}
+        assert both == pytest.approx({r: loss for r, loss in other if r in both}, rel=0.02)
+
+
 def test_without_batches_it_trains_on_what_build_returns():
     torch.manual_seed(3)
     expected = torch.rand(2)
@@ -56,8 +85,10 @@ def test_without_batches_it_trains_on_what_build_returns():
 
 
 def test_misuse():
-    with pytest.raises(ArgumentError, match="optimizer 'lion': pass one of adamw, sgd"):
+    with pytest.raises(ArgumentError, match="optimizer 'lion': pass one of adamw, adam, sgd"):
         sweep("mup", optimizer="lion")
+    with pytest.raises(ArgumentError, match="rate=inf: all are positive"):
+        sweep("mup", rate=math.inf)
     with pytest.raises(ArgumentError, match="isn't for sgd"):
         fwt.measure_drift(residual, policy="completep", optimizer="sgd", **SHAPES)
     with pytest.raises(ArgumentError, match="steps=0, seeds=1"):

@@ -17,7 +17,7 @@ import fanwise.torch as fwt  # noqa: E402
 from fanwise import policies  # noqa: E402
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
 from fanwise.policies import parametrizations  # noqa: E402
-from fanwise.policies.scaling import Residual  # noqa: E402
+from fanwise.policies.residual import Residual  # noqa: E402
 
 CLASSES = 8
 X = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
@@ -112,7 +112,7 @@ def test_one_rate_that_isn_t_scaled_is_named():
 
 def test_what_the_code_multiplies_counts(monkeypatch):
     """Branches that the code multiplies by 1 whatever the depth, and a plan that thinks it does."""
-    nothing = Residual({}, {}, [])
+    nothing = Residual({}, [], [])
     monkeypatch.setattr(parametrizations, "residual_factors", lambda *_: nothing)
     found = check(policies.CompleteP(32, 2), depths=DEPTHS, seeds=1)
     assert any(text.startswith("residual stream grows as depth") for text in found.problems)

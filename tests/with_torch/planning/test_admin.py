@@ -149,6 +149,34 @@ def test_1_over_omega_in_the_kernels_is_omega_on_the_stream(how):
     assert torch.allclose(*outputs, atol=1e-9)
 
 
+@pytest.mark.parametrize("omega", [False, True])
+def test_a_layer_that_several_sums_share_holds_no_factor_of_one_of_them(omega):
+    """ALBERT's: all that the sums ask for is said, and the layer is drawn as by its own use."""
+
+    def forward(self, x):
+        for _ in range(DEPTH):
+            stream = x * self.omega if omega else x
+            x = self.norm(stream + self.down(torch.relu(self.up(x))))
+        return self.head(x)
+
+    parts = {"omega": torch.ones(WIDTH)} if omega else {}
+    model = Function(
+        forward,
+        up=nn.Linear(WIDTH, WIDTH),
+        down=nn.Linear(WIDTH, WIDTH),
+        norm=nn.LayerNorm(WIDTH, eps=1e-12),
+        head=nn.Linear(WIDTH, 3),
+        **parts,
+    )
+    plan = fwt.plan(model, tokens(), policy=policies.Admin(variances=(3.0, 5.0, 7.0, 9.0)))
+    said = "The model's code must multiply the stream by ω before 3 sums: 2, 3, 4."
+    assert plan.policy.endswith(said)
+    for name in ("down.weight", "down.bias"):
+        assert plan[name].draws == fwt.plan(model, tokens(), policy="none")[name].draws
+    if omega:
+        assert plan["omega"].draws[0].value == 1.0
+
+
 def test_measured_variances_are_taken_as_they_are():
     plan = fwt.plan(Post(True), tokens(), policy=policies.Admin(variances=(3.0, 5.0, 7.0, 9.0)))
     omegas = [plan[f"omegas.{i}"].draws[0].value for i in range(DEPTH)]

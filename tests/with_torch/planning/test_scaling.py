@@ -66,6 +66,32 @@ def test_a_norm_of_the_input_leaves_the_first_kernel_an_input(norm):
         assert plan[name].corrections.sgd.rate == 1.0  # six entries at every width
 
 
+@pytest.mark.parametrize("experts", [4, WIDTH])
+@pytest.mark.parametrize("policy", [policies.MuP(BASE), policies.Spectral(BASE)])
+def test_what_has_no_width_is_known_by_its_place_and_not_by_its_length(policy, experts):
+    """As many classes, or experts, as the stream has units: the stream's vectors grow with it."""
+
+    def forward(self, x):
+        x = self.norm(self.first(x))
+        gates = self.router(x).softmax(-1)[..., :1]
+        return self.head(x + self.down(torch.relu(self.up(x))) * gates)
+
+    model = Function(
+        forward,
+        first=nn.Linear(6, WIDTH),
+        norm=nn.LayerNorm(WIDTH),
+        router=nn.Linear(WIDTH, experts),
+        up=nn.Linear(WIDTH, WIDTH),
+        down=nn.Linear(WIDTH, WIDTH),
+        head=nn.Linear(WIDTH, WIDTH),
+    )
+    plan = fwt.plan(model, X, policy=policy)
+    vectors = [row.name for row in plan.rows if len(row.shape) == 1]
+    rates = {name: plan[name].corrections.sgd.rate for name in vectors}
+    finite = {"router.bias", "head.bias"}
+    assert rates == {name: 1.0 if name in finite else M_N for name in vectors}
+
+
 def test_a_norm_after_the_last_kernel_leaves_it_hidden():
     """It undoes an output's size."""
 

@@ -61,8 +61,9 @@ def compare(
             module's `reset_parameters`; ``"init_"``: `fanwise.torch.init_`; the name of a policy;
             or a mapping from names to functions of (model, inputs, seed) that initialize it in
             place, None for a start known by name.
-        optimizer: ``"adamw"``, ``"sgd"`` (momentum 0.9), or a function of (parameters, rate).
-        rate: where the sweep begins: 0.001 for AdamW, 0.03 for SGD.
+        optimizer: ``"adamw"``, ``"adam"``, ``"sgd"`` (momentum 0.9), or a function of (parameters,
+            rate).
+        rate: where the sweep begins: 0.001 for AdamW and Adam, 0.03 for SGD.
         steps: of each trial; by default the number of batches.
         seeds: trials of each start at its best rate; their seeds are 0, 1, …
         record: a file to which each trial is written; a comparison that was interrupted goes on
@@ -151,7 +152,7 @@ def _optimizer(optimizer: str | MakeOptimizer, rate: float | None) -> tuple[Make
     elif not callable(optimizer) or isinstance(optimizer, type):
         raise ArgumentError(
             "optimizer: pass a name, or a function such as "
-            "lambda parameters, rate: torch.optim.Adam(parameters, lr=rate)."
+            "lambda parameters, rate: torch.optim.RAdam(parameters, lr=rate)."
         )
     elif rate is None:
         raise ArgumentError("rate: say where the sweep begins, for an optimizer of your own.")

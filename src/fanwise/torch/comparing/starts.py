@@ -33,19 +33,25 @@ class Start:
         initialize: what is done to a model as `build` returns it; None for nothing.
         plan: what is drawn, where that is planned.
         reason: why the start doesn't fit the model; empty where it does.
+        sized: whether models of several sizes share a record, so that a plan's digest holds the
+            parameters' shapes; draws alone may be those of every size.
     """
 
     name: str
     initialize: Initialize | None = None
     plan: Plan | None = None
     reason: str = ""
+    sized: bool = False
 
     @property
     def drawn(self) -> str:
         """The `Trial.start` of its trials: a digest of what its plan draws, else its name."""
         if self.plan is None:
             return self.name
-        rows = [(row.name, row.draws, row.corrections) for row in self.plan.rows]
+        rows = [
+            (row.name, row.draws, row.corrections, *([row.shape] if self.sized else []))
+            for row in self.plan.rows
+        ]
         return "plan " + blake2b(repr(rows).encode(), digest_size=8).hexdigest()
 
     def applied(self, model: nn.Module, inputs: Inputs, seed: int) -> None:

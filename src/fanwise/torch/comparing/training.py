@@ -21,12 +21,21 @@ def adamw(parameters: Any, rate: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=rate)
 
 
+def adam(parameters: Any, rate: float) -> torch.optim.Optimizer:
+    """Return Adam as PyTorch sets it."""
+    return torch.optim.Adam(parameters, lr=rate)
+
+
 def sgd(parameters: Any, rate: float) -> torch.optim.Optimizer:
     """Return SGD with momentum 0.9."""
     return torch.optim.SGD(parameters, lr=rate, momentum=0.9)
 
 
-OPTIMIZERS: dict[str, tuple[MakeOptimizer, float]] = {"adamw": (adamw, 1e-3), "sgd": (sgd, 0.03)}
+OPTIMIZERS: dict[str, tuple[MakeOptimizer, float]] = {
+    "adamw": (adamw, 1e-3),
+    "adam": (adam, 1e-3),
+    "sgd": (sgd, 0.03),
+}
 """By name, each with the learning rate that its sweep begins at."""
 
 

@@ -101,14 +101,16 @@ def transfer(
 
     The widths are taken at the first depth, the depths at the first width. Each model is planned
     and drawn by the policy, and trained on its one batch with the rates that the policy gives. A
-    layer fails where its rms or its change grows with the size, or where its change comes to a halt
-    (`fanwise.comparing.transfer.LIMIT`). The random state is as before.
+    layer fails where its rms or its change grows with the size, where its change comes to a halt
+    (`fanwise.comparing.transfer.LIMIT`), or where it changes at some sizes alone. The random state
+    is as before.
 
     Args:
         build: from ``width=`` and ``depth=`` to a new (model, inputs), or (model, inputs, loss),
             the loss a function of the output. Without one, the output itself where it is one
             number, else its mean square distance to normal numbers.
-        policy: a name, whose base is then the first shape; or a value, with its own.
+        policy: a name, whose base is then the width of the stream and the number of its branches
+            that are traced at the first shape; or a value, with its own.
         widths: three or more, a factor 4 between the first and the last; or one.
         depths: likewise.
         optimizer: ``"adamw"`` or ``"adam"``.
