@@ -81,7 +81,8 @@ def test_torchs_format(target, tmp_path):
         (
             "out",
             "parameters on the meta device have no values, so what the model's code sets on "
-            "purpose in 0.weight, 1.weight, 1.bias and 2 more couldn't be looked at, and isn't kept.",
+            "purpose in 0.weight, 1.weight, 1.bias and 2 more couldn't be looked at, and isn't "
+            "kept.",
         ),
         (
             "w.safetensors",
