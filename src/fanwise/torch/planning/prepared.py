@@ -16,7 +16,7 @@ from fanwise.planning.progress import Progress, interrupted
 from fanwise.planning.rows import Row
 from fanwise.planning.streams import check_streams
 from fanwise.torch.materialized import check_materialized
-from fanwise.torch.planning.buffers import check_buffers, fill_buffers
+from fanwise.torch.planning.buffers import check_buffers, filled_buffers
 from fanwise.torch.planning.held import remember_drawn
 from fanwise.torch.planning.rows import check_fits, fills
 from fanwise.torch.wrappers import without_wrappers
@@ -32,7 +32,7 @@ class Prepared:
 
     Raises:
         ModelError: the model's parameters aren't those of the plan, or are elsewhere; a buffer is
-            on meta.
+            on meta, or nobody knows how to fill it.
         ArgumentError: a seed outside [0, 2⁶⁴), a parameter that can't be written, two parameters
             that map to one stream, or a prefix or name that the plan doesn't have.
     """
@@ -49,7 +49,7 @@ class Prepared:
         prefix: str = "",
         only: Only | None = None,
     ) -> None:
-        self.plan, self.model, self.prefix, self.seed = plan, model, prefix, check_seed(seed)
+        self.plan, self.seed = plan, check_seed(seed)
         check_names(names)
         if only is not None and not isinstance(only, str | Mapping):
             only = tuple(only)
@@ -63,8 +63,10 @@ class Prepared:
             wanted = {row.name for row in self.rows} | {*named_by(parameters, prefix, only)}
             self.parameters = {name: p for name, p in parameters.items() if name in wanted}
             check_fits(plan, self.rows, self.parameters, prefix)
-            self.buffers = [] if buffers_filled else named_by(plan.buffers, prefix, only)
-            check_buffers(plain, [name.removeprefix(prefix) for name in self.buffers])
+            empty = [] if buffers_filled else named_by(plan.buffers, prefix, only)
+            own = [name.removeprefix(prefix) for name in empty]
+            check_buffers(plain, own)
+            self.buffers = [*filled_buffers(plain, own).values()]
         self.streams = [names(row.like or row.name) for row in self.rows]
         check_streams(zip(self.rows, self.streams, strict=True), ALIKE_REMEDY)
         self.fills = [
@@ -88,19 +90,9 @@ class Prepared:
         }
 
     def draw(self, progress: Progress) -> None:
-        """Fill the buffers, then the parameters.
-
-        Raises:
-            ModelError: a buffer that nobody knows how to fill.
-        """
-        if self.buffers:
-            whole = [row.name for row, region in self.parts if row.draws and not region]
-            with without_wrappers(self.model) as plain:
-                fill_buffers(
-                    plain,
-                    [name.removeprefix(self.prefix) for name in self.buffers],
-                    [name.removeprefix(self.prefix) for name in whole],
-                )
+        """Fill the buffers, then the parameters."""
+        for buffer in self.buffers:
+            buffer.write()
         done = 0
         try:
             for part, fill_calls in zip(self.parts, self.fills, strict=True):
