@@ -53,14 +53,20 @@ class Prepared:
         check_names(names)
         if only is not None and not isinstance(only, str | Mapping):
             only = tuple(only)
-        with without_wrappers(model) as plain:
+        every = (*(row.name for row in plan.rows), *dict(plan.tied), *plan.buffers)
+        named = named_by(every, prefix, only)
+
+        def needed(module: str) -> bool:
+            return any(name.startswith(f"{prefix}{module}.") for name in named)
+
+        with without_wrappers(model, needed) as plain:
             parameters = {prefix + name: p for name, p in plain.named_parameters()}
             aliases = [prefix + name for name, _ in plain.named_parameters(remove_duplicate=False)]
             buffers = [prefix + name for name, _ in plain.named_buffers(remove_duplicate=False)]
-            check_materialized(plain)
             self.parts = parts_of(_rows_here(plan, parameters), prefix, only, (*aliases, *buffers))
             self.rows = [part.row for part in self.parts]
             wanted = {row.name for row in self.rows} | {*named_by(parameters, prefix, only)}
+            check_materialized(plain, {name.removeprefix(prefix) for name in wanted})
             self.parameters = {name: p for name, p in parameters.items() if name in wanted}
             check_fits(plan, self.rows, self.parameters, prefix)
             empty = [] if buffers_filled else named_by(plan.buffers, prefix, only)
