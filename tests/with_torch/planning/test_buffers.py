@@ -167,6 +167,55 @@ def test_a_module_that_reads_parameters_for_its_buffer():
     assert model.inv.tolist() == [1.0] * 4
 
 
+class Turned(nn.Module):
+    """A norm, and a module that has buffers alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.norm, self.turn = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Module()
+        self.turn.register_buffer("angles", torch.arange(4.0), persistent=False)
+        self.turn.reset_parameters = lambda: self.turn.angles.copy_(torch.arange(4.0))
+
+    def forward(self, x):
+        return self.norm(self.fc(x + self.turn.angles))
+
+
+@pytest.mark.parametrize(
+    ("only", "left"),
+    [
+        (["*.weight", "*.bias"], "'norm.running_mean' and 3 more"),
+        (["*.weight", "*.bias", "norm.*"], "'turn.angles'"),
+        (["fc.*"], "'turn.angles'"),  # the norm has been loaded, or is drawn by another call
+        (["fc.*", "turn.*"], ""),
+        ({"norm.weight": slice(2, None), "norm.bias": slice(2, None)}, ""),
+        (["*"], ""),
+        (["turn.angles"], ""),
+        (None, ""),
+    ],
+)
+def test_buffers_that_only_leaves_empty_are_named(only, left, recwarn):
+    model = on_meta(Turned)
+    plan = fwt.plan(model, X)
+    plan.apply(emptied(model), seed=0, only=only)
+    assert len(recwarn) == bool(left)
+    if left:
+        assert str(recwarn[0].message).startswith(
+            f"the buffer {left} had no values when this was planned, and only= doesn't name it: "
+        )
+        assert recwarn[0].filename == __file__
+    recwarn.clear()
+    model = on_meta(Turned).to_empty(device="cpu")
+    for name, module in model.named_modules():  # one module after another
+        held = (module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+        prefix = f"{name}." if name else ""
+        own = [prefix + n for tensors in held for n, _ in tensors]
+        if own:
+            plan.apply(module, seed=0, prefix=prefix, only=own)
+    plan.apply(model, seed=0, only=["*.weight", "*.bias"], buffers_filled=True)
+    assert not recwarn
+    assert model.turn.angles.tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Llama", "Bert", "ResNet"])
 def test_transformers_fills_its_own(kind):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,6 +24,12 @@ def empty_buffers(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, buffer in model.named_buffers() if buffer.is_meta)
 
 
+def named(buffers: Sequence[str]) -> str:
+    """Return buffers as a sentence's subject: the first, and how many more."""
+    more = f" and {len(buffers) - 1} more" if len(buffers) > 1 else ""
+    return f"the buffer {buffers[0]!r}{more}"
+
+
 def check_buffers(model: nn.Module, names: Sequence[str]) -> None:
     """Raise `ModelError` where a model lacks one of these buffers, or has it on meta."""
     buffers = dict(model.named_buffers())
@@ -34,6 +40,37 @@ def check_buffers(model: nn.Module, names: Sequence[str]) -> None:
             )
         if buffers[name].is_meta:
             raise ModelError(f"{name!r} is on the meta device: model.to_empty(device=...) first.")
+
+
+LEFT_EMPTY = (
+    "{named} had no values when this was planned, and only= doesn't name it: it is left as it is, "
+    "after to_empty as whatever the memory held. Name it too, as in only=[name for name, _ in "
+    "(*model.named_parameters(), *model.named_buffers())], or say that it is filled, "
+    "buffers_filled=True."
+)
+
+
+def left_empty(
+    model: nn.Module, empty: Collection[str], drawn: Collection[Tensor]
+) -> tuple[str, ...]:
+    """Return which of these buffers have nobody to fill them.
+
+    Those of a module whose own parameters, if any, are all drawn: one whose parameters stay has
+    been loaded, or is drawn by another call. A buffer on meta waits for its memory.
+
+    Args:
+        model: without its wrappers.
+        empty: names of buffers that nobody has filled, nor says to be.
+        drawn: the parameters that are drawn whole.
+    """
+    buffers, whole = dict(model.named_buffers()), {id(parameter) for parameter in drawn}
+    return tuple(
+        name
+        for name in empty
+        if name in buffers and not buffers[name].is_meta
+        for owner in [model.get_submodule(name.rpartition(".")[0])]
+        if whole.issuperset(map(id, owner.parameters(recurse=False)))
+    )
 
 
 class Filled(NamedTuple):
@@ -79,9 +116,8 @@ def filled_buffers(
         found |= {mine[own]: Filled(modules[prefix], own, value) for own, value in values.items()}
     left = [name for name in names if name not in found]
     if left:
-        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         raise ModelError(
-            f"the buffer {left[0]!r}{more} had no values when this was planned, and no module says "
+            f"{named(left)} had no values when this was planned, and no module says "
             f"how to fill it: {remedy}"
         ) from why
     return found

@@ -16,7 +16,7 @@ from fanwise.planning.progress import Progress, interrupted
 from fanwise.planning.rows import Row
 from fanwise.planning.streams import check_streams
 from fanwise.torch.materialized import check_materialized
-from fanwise.torch.planning.buffers import check_buffers, filled_buffers
+from fanwise.torch.planning.buffers import check_buffers, filled_buffers, left_empty
 from fanwise.torch.planning.held import remember_drawn
 from fanwise.torch.planning.rows import check_fits, fills
 from fanwise.torch.wrappers import without_wrappers
@@ -29,6 +29,9 @@ ALIKE_REMEDY = (
 
 class Prepared:
     """A plan, or a part of it, and the memory that it is drawn into; see `Plan.apply`.
+
+    Attributes:
+        left_empty: buffers of what is drawn that nobody fills, since `only` doesn't name them.
 
     Raises:
         ModelError: the model's parameters aren't those of the plan, or are elsewhere; a buffer is
@@ -73,6 +76,10 @@ class Prepared:
             own = [name.removeprefix(prefix) for name in empty]
             check_buffers(plain, own)
             self.buffers = [*filled_buffers(plain, own).values()]
+            whole = [self.parameters[row.name] for row, region in self.parts if region is None]
+            others = [] if buffers_filled or not whole else named_by(plan.buffers, prefix)
+            rest = [name.removeprefix(prefix) for name in others if name not in empty]
+            self.left_empty = [prefix + name for name in left_empty(plain, rest, whole)]
         self.streams = [names(row.like or row.name) for row in self.rows]
         check_streams(zip(self.rows, self.streams, strict=True), ALIKE_REMEDY)
         self.fills = [
