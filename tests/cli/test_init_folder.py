@@ -19,6 +19,11 @@ def build():
     net = nn.Sequential(nn.Embedding(50, 32), nn.Linear(32, 32), nn.GELU(), nn.Linear(32, 50))
     return net, torch.randint(0, 50, (4, 8))
 
+def designed():
+    net, ids = build()
+    nn.init.zeros_(net[1].weight)
+    return net, ids
+
 def reads_values():
     return nn.Linear(4, int(torch.randint(2, 9, ()))), torch.randn(2, 4)
 """
@@ -52,9 +57,9 @@ def test_a_folder_of_shards(target, tmp_path):
 
 def test_another_type(target, tmp_path):
     found = run(f"{target}:build", "-o", "out", "--dtype", "bfloat16", "--json")
-    assert json.loads(found.output)["parameters"] == 5
+    assert json.loads(found.stdout)["parameters"] == 5
     found = run(f"{target}:build", "-o", "again", "--dtype", "bfloat16")
-    assert found.output.endswith("5 parameters, seed 0, written to again: 1 file\n")
+    assert found.stdout.endswith("5 parameters, seed 0, written to again: 1 file\n")
     values = load_file(tmp_path / "out" / "model.safetensors")
     assert {value.dtype for value in values.values()} == {torch.bfloat16}
 
@@ -68,6 +73,28 @@ def test_torchs_format(target, tmp_path):
     with pytest.warns(UserWarning, match="torch.distributed is disabled"):
         dcp.load(model.state_dict(), checkpoint_id=tmp_path / "out")
     assert all(map(torch.equal, model.parameters(), expected.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("output", "remark"),
+    [
+        (
+            "out",
+            "parameters on the meta device have no values, so what the model's code sets on "
+            "purpose in 0.weight, 1.weight, 1.bias and 2 more couldn't be looked at, and isn't "
+            "kept.",
+        ),
+        (
+            "w.safetensors",
+            "1.weight is zeros in the model's code, and cuts the output off from the input: it is "
+            "drawn.",
+        ),
+    ],
+)
+def test_what_the_plan_finds_is_said_before_it_is_drawn(target, tmp_path, output, remark):
+    found = run(f"{target}:designed", "-o", output, "--json")
+    assert json.loads(found.stdout)["parameters"] > 0
+    assert found.stderr.splitlines() == [remark]
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def main(rank, ranks, store):
     whole = plan.apply(Model(), seed=3)
     model = fully_shard(stage_of(model, stage), mesh=mesh["data"]).to_empty(device="cpu")
     own = [name for name, _ in model.named_parameters()]
-    with pytest.raises(ModelError, match=r"only=\[name for name, _ in model\.named_parameters"):
+    with pytest.raises(ModelError, match=r"only=\[name for name, _ in \(\*model\.named_parameters"):
         plan.apply(model, seed=3)
     plan.apply(
         model, seed=3, only=own

@@ -73,6 +73,43 @@ def test_gathered_parameters_are_drawn():
     assert all(map(torch.equal, model.parameters(), whole.parameters()))
 
 
+class Vision(nn.Module):
+    """Parameters of its own beside modules with theirs, as a ViT's token."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, x):
+        x = torch.cat([self.token.expand(len(x), 1, 8), x], 1)
+        return self.norm(x + self.attention(x, x, x, need_weights=False)[0])
+
+
+def test_one_module_after_another_is_gathered():
+    """DeepSpeed's recipe, docs/do/trainers.md: what isn't gathered is empty, and not asked for."""
+    x = torch.randn(4, 2, 8)
+    plan, model = fwt.plan(Vision(), x, keep="nothing"), Vision()
+    whole = plan.apply(Vision(), seed=0)
+    stored = {}
+    for i, parameter in enumerate(model.parameters()):
+        parameter.ds_id, parameter.ds_shape = i, parameter.shape
+        stored[parameter], parameter.data = torch.zeros_like(parameter.data), torch.empty(0)
+    for name, module in model.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        prefix = f"{name}." if name else ""
+        for parameter in own.values():
+            parameter.data = stored[parameter]
+        plan.apply(module, seed=0, prefix=prefix, only=[prefix + n for n in own])
+        for parameter in own.values():
+            parameter.data = torch.empty(0)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(stored[parameter], whole.get_parameter(name)), name
+    with pytest.raises(ModelError, match=r"'attention\.out_proj\.bias'.*is partitioned"):
+        plan.apply(model, seed=0, only=["attention.out_proj.bias"])
+
+
 def test_hooks_that_offload_nothing_are_no_matter():
     model = build()
     for module in model.modules():

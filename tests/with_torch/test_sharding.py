@@ -103,6 +103,7 @@ def test_a_partial_placement_is_refused():
         ("agreement_suite.py", 2, "where one fails, all do\n"),
         ("agreement_suite.py", 4, "where one fails, all do\n"),
         ("pipeline_suite.py", 4, "every stage is the whole's\n"),
+        ("fsdp1_suite.py", 2, "FSDP1's are the whole's\n"),
         ("measuring/ranks_suite.py", 2, "every signal is one process's\n"),
         ("measuring/ranks_suite.py", 4, "every signal is one process's\n"),
     ],

@@ -154,17 +154,45 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     assert not list(part.glob("*.half"))
     finished = {file: file.stat().st_mtime_ns for file in part.glob("*.safetensors")}
     assert finished
+    state = part / folder.STATE
+    written = state.stat().st_mtime_ns
     with pytest.raises(TargetError, match="another unfinished checkpoint"):
         fwt.write_checkpoint(plan, model, tmp_path / "m", seed=8, shard_size="100KB")
     steps = []
     fwt.write_checkpoint(
-        plan, model, tmp_path / "m", **how, progress=lambda *step: steps.append(step)
-    )
+        plan, model, tmp_path / "m", **how,
+        progress=lambda *step: steps.append((*step, state.stat().st_mtime_ns)),
+    )  # fmt: skip
+    assert {when for *_, when in steps} == {written}  # it says what was begun, and stays
+    steps = [step[:2] for step in steps]
     assert steps[-1] == (steps[0][1], steps[0][1])
     for file in (tmp_path / "whole").iterdir():
         assert (tmp_path / "m" / file.name).read_bytes() == file.read_bytes()
     for file, when in finished.items():  # which weren't drawn again
         assert (tmp_path / "m" / file.name).stat().st_mtime_ns == when
+
+
+@pytest.mark.parametrize("form", ["safetensors", "dcp"])
+def test_all_of_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, form):
+    config = transformers.LlamaConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+        num_attention_heads=4,
+    )  # fmt: skip
+    model = meta(lambda: transformers.LlamaForCausalLM(config))
+    synced, fsync = {}, os.fsync
+
+    def note(number):
+        if not (tmp_path / "m").exists():
+            synced[os.fstat(number).st_ino] = os.fstat(number).st_size
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", note)
+    how = {"shard_size": "10KB"} if form == "safetensors" else {}
+    plan = fwt.plan(model, torch.arange(8)[None])
+    files = fwt.write_checkpoint(plan, model, tmp_path / "m", seed=0, format=form, **how)
+    assert len(files) > 1
+    for file in files:
+        assert synced.get(file.stat().st_ino) == file.stat().st_size, file.name
 
 
 def layers():

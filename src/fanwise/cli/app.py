@@ -136,9 +136,7 @@ def init(
         )
     check_writable(output)
     model = load_model(target, input, framework)
-    from rich.markup import escape
-
-    from fanwise.cli.console import console
+    from fanwise.cli.console import console, show_remarks
     from fanwise.cli.progress import progress
     from fanwise.planning.designs import check_keep
 
@@ -148,8 +146,7 @@ def init(
         planned = read_plan(saved, model)
     else:
         planned = model.plan(policy=policy, rules=rules_from(rule), keep=check_keep(keep))
-    if planned.note:
-        console(stderr=True).print(escape(planned.note))
+    show_remarks(planned)
     with progress(console(stderr=True), "drawing", len(planned.rows)) as advance:
         model.draw(planned, seed, lambda *_: advance())
     notes = {"fanwise": fanwise.__version__, "fanwise_seed": str(seed)}
@@ -174,8 +171,8 @@ def _init_folder(
 ) -> None:
     """Draw a PyTorch model of a TARGET to a folder, in the format that is wanted."""
     check_folder(folder)
-    from fanwise.cli.console import console
-    from fanwise.cli.models import TorchTarget
+    from fanwise.cli.console import console, show_remarks
+    from fanwise.cli.models import TorchTarget, float_type
     from fanwise.cli.progress import progress
 
     if how.pop("saved") is not None:
@@ -186,9 +183,13 @@ def _init_folder(
             f"a folder of shards is for PyTorch's models, and {target} is one of "
             f"{model.framework}: write a file, -o {folder}.safetensors."
         )
+    wanted["dtype"] = float_type(dtype)
+    planned = model.plan_without_memory(**how)
+    show_remarks(planned)
     with progress(console(stderr=True), "drawing", None) as advance:
         wanted["progress"] = lambda _, of: advance(of)
-        drawn, files = model.write(folder, seed, dtype, how, wanted)
+        files = model.write(planned, folder, seed, **wanted)
+    drawn = sum(1 for row in planned.rows if row.draws)
     if as_json:
         print(json.dumps({"output": str(folder), "seed": seed, "parameters": drawn}))
     else:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from fanwise.planning.plan import Plan
 
 PIPE_WIDTH = 200
 """Columns of a table that isn't printed on a terminal, where COLUMNS doesn't say."""
@@ -40,3 +44,10 @@ def show(renderable: RenderableType) -> None:
 def show_error(message: str) -> None:
     """Print why the command failed, on standard error."""
     console(stderr=True).print(f"[bold red]fanwise:[/] {escape(message)}", soft_wrap=True)
+
+
+def show_remarks(plan: Plan) -> None:
+    """Print what a plan says of the model, before it is drawn, on standard error."""
+    output = console(stderr=True)
+    for remark in filter(None, (plan.note, *plan.findings)):
+        output.print(escape(remark), soft_wrap=True)

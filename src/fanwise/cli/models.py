@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fanwise.errors import ArgumentError
 
 if TYPE_CHECKING:
+    import torch
+
     from fanwise.planning.plan import Plan
     from fanwise.report.shown import ShownSignal
 
@@ -68,33 +70,10 @@ class TorchTarget(TargetModel):
 
         save_model(self.model, str(path), metadata=notes)
 
-    def write(
-        self,
-        folder: Path,
-        seed: int,
-        dtype: str | None,
-        how: dict[str, Any],
-        wanted: dict[str, Any],
-    ) -> tuple[int, list[Path]]:
-        """Plan a model that has no memory, and draw it to disk.
-
-        Args:
-            folder: that of a checkpoint.
-            seed: of the draw.
-            dtype: the name of its floats' type; None for each one's own.
-            how: arguments of `plan`.
-            wanted: arguments of `write_checkpoint`.
-
-        Returns:
-            How many parameters are drawn, and the files.
-
-        Raises:
-            ArgumentError: an unknown type.
-        """
+    def plan_without_memory(self, **how: Any) -> Plan:
+        """Return the plan of a model on the meta device: inputs that are there too get values."""
         import torch
         from torch.utils._pytree import tree_map_only
-
-        from fanwise.torch.writing.checkpoint import write_checkpoint
 
         def with_values(given: torch.Tensor) -> torch.Tensor:
             if not given.is_meta:
@@ -103,13 +82,35 @@ class TorchTarget(TargetModel):
                 return torch.randn(given.shape, dtype=given.dtype)
             return torch.randint(0, 2, given.shape).to(given.dtype)
 
-        kind = None if dtype is None else getattr(torch, dtype, None)
-        if dtype is not None and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
-            raise ArgumentError(f"--dtype {dtype!r}: write bfloat16, float16, float32 or float64.")
         self.inputs = tree_map_only(torch.Tensor, with_values, self.inputs)
-        planned: Any = self.plan(**how)
-        files = write_checkpoint(planned, self.model, folder, seed=seed, dtype=kind, **wanted)
-        return sum(1 for row in planned.rows if row.draws), files
+        return self.plan(**how)
+
+    def write(self, planned: Any, folder: Path, seed: int, **wanted: Any) -> list[Path]:
+        """Draw a model that has no memory to disk and return the files.
+
+        Args:
+            planned: the model's plan.
+            folder: that of a checkpoint.
+            seed: of the draw.
+            wanted: arguments of `write_checkpoint`.
+        """
+        from fanwise.torch.writing.checkpoint import write_checkpoint
+
+        return write_checkpoint(planned, self.model, folder, seed=seed, **wanted)
+
+
+def float_type(name: str | None) -> torch.dtype | None:
+    """Return PyTorch's floating-point type of a name; None where none is given.
+
+    Raises:
+        ArgumentError: an unknown type.
+    """
+    import torch
+
+    kind = None if name is None else getattr(torch, name, None)
+    if name is not None and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+        raise ArgumentError(f"--dtype {name!r}: write bfloat16, float16, float32 or float64.")
+    return kind
 
 
 class KerasTarget(TargetModel):

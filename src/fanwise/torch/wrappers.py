@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
@@ -37,20 +37,47 @@ def inner_of(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def without_wrappers(model: nn.Module) -> Iterator[nn.Module]:
+def without_wrappers(
+    model: nn.Module, needed: Callable[[str], bool] = lambda _: True
+) -> Iterator[nn.Module]:
     """Give the model as it is without wrappers, at any depth; they are back afterwards.
 
     So names are those of the plain model, and wrapping changes no stream; nothing is compiled and
     no gradient is exchanged while it is looked at.
+
+    Args:
+        model: with or without wrappers.
+        needed: of a module's name in the plain model, whether its weights are looked at. One that
+            isn't may be in FSDP1, and stays there.
+
+    Raises:
+        ModelError: FSDP1, whose flat parameters hold no single weight.
     """
     swapped = []
+    seen = set()
+
+    def unwrap(module: nn.Module, prefix: str) -> None:
+        if module in seen:
+            return
+        seen.add(module)
+        for name, child in list(module._modules.items()):
+            if child is None:
+                continue
+            try:
+                inner = inner_of(child)
+            except ModelError:
+                if needed(prefix + name):
+                    raise
+                continue
+            if inner is not child:
+                swapped.append((module, name, child))
+                module._modules[name] = inner
+            unwrap(inner, f"{prefix}{name}.")
+
     try:
-        for module in list(model.modules()):
-            for name, child in list(module._modules.items()):
-                if child is not None and (inner := inner_of(child)) is not child:
-                    swapped.append((module, name, child))
-                    module._modules[name] = inner
-        yield inner_of(model)
+        plain = inner_of(model)
+        unwrap(plain, "")
+        yield plain
     finally:
         for module, name, child in reversed(swapped):
             module._modules[name] = child

@@ -95,6 +95,127 @@ def test_a_buffer_still_on_meta():
         plan.apply(model, seed=0)
 
 
+class Table(nn.Module):
+    """A module whose own method writes its parameter, and one of its two buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+        self.register_buffer("inv", torch.arange(1.0, 5.0))
+        self.register_buffer("more", torch.arange(4.0))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        nn.init.zeros_(self.weight)
+        self.inv.copy_(torch.arange(1.0, 5.0))
+
+    def forward(self, x):
+        return x @ self.weight / self.inv + self.more
+
+
+def test_a_draw_that_fails_leaves_the_model_as_it_was():
+    plan = fwt.plan(on_meta(Table), X, keep="nothing")
+    model = nn.ModuleDict({"wrapped": Table()})["wrapped"]
+    model.inv.fill_(3.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ModelError, match="'more' had no values"):
+        plan.apply(model, seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    plan.apply(model, seed=0, buffers_filled=True)
+    assert torch.equal(model.inv, before["inv"])
+    assert not torch.equal(model.weight, before["weight"])
+
+
+def test_a_buffer_alone_is_filled():
+    """Its module's method writes the parameter too, which isn't drawn, and another buffer."""
+    plan = fwt.plan(on_meta(Table), X, keep="nothing")
+    model = Table()
+    for tensor in model.state_dict().values():
+        tensor.fill_(3.0)
+    plan.apply(model, seed=0, only=["inv"])
+    assert model.inv.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert {*model.weight.flatten().tolist(), *model.more.tolist()} == {3.0}
+
+
+class Counted(nn.Module):
+    """A module that gives its buffer values of a parameter, or a buffer of another size."""
+
+    def __init__(self, reads):
+        super().__init__()
+        self.weight, self.reads = nn.Parameter(torch.ones(4)), reads
+        self.register_buffer("inv", torch.ones(4))
+
+    def reset_parameters(self):
+        value = self.weight.sum().item() if self.reads else 2.0
+        self.inv = torch.full((5,), value)
+
+    def forward(self, x):
+        return x * self.weight * self.inv.sum()
+
+
+def test_a_buffer_that_a_module_makes_anew():
+    plan, model = fwt.plan(on_meta(lambda: Counted(False)), X, keep="nothing"), Counted(False)
+    plan.apply(model, seed=0)
+    assert model.inv.tolist() == [2.0] * 5
+
+
+def test_a_module_that_reads_parameters_for_its_buffer():
+    plan, model = fwt.plan(on_meta(lambda: Counted(True)), X, keep="nothing"), Counted(True)
+    with pytest.raises(ModelError, match="'inv' had no values") as error:
+        plan.apply(model, seed=0)
+    assert isinstance(error.value.__cause__, RuntimeError)
+    assert model.inv.tolist() == [1.0] * 4
+
+
+class Turned(nn.Module):
+    """A norm, and a module that has buffers alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.norm, self.turn = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Module()
+        self.turn.register_buffer("angles", torch.arange(4.0), persistent=False)
+        self.turn.reset_parameters = lambda: self.turn.angles.copy_(torch.arange(4.0))
+
+    def forward(self, x):
+        return self.norm(self.fc(x + self.turn.angles))
+
+
+@pytest.mark.parametrize(
+    ("only", "left"),
+    [
+        (["*.weight", "*.bias"], "'norm.running_mean' and 3 more"),
+        (["*.weight", "*.bias", "norm.*"], "'turn.angles'"),
+        (["fc.*"], "'turn.angles'"),  # the norm has been loaded, or is drawn by another call
+        (["fc.*", "turn.*"], ""),
+        ({"norm.weight": slice(2, None), "norm.bias": slice(2, None)}, ""),
+        (["*"], ""),
+        (["turn.angles"], ""),
+        (None, ""),
+    ],
+)
+def test_buffers_that_only_leaves_empty_are_named(only, left, recwarn):
+    model = on_meta(Turned)
+    plan = fwt.plan(model, X)
+    plan.apply(emptied(model), seed=0, only=only)
+    assert len(recwarn) == bool(left)
+    if left:
+        assert str(recwarn[0].message).startswith(
+            f"the buffer {left} had no values when this was planned, and only= doesn't name it: "
+        )
+        assert recwarn[0].filename == __file__
+    recwarn.clear()
+    model = on_meta(Turned).to_empty(device="cpu")
+    for name, module in model.named_modules():  # one module after another
+        held = (module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+        prefix = f"{name}." if name else ""
+        own = [prefix + n for tensors in held for n, _ in tensors]
+        if own:
+            plan.apply(module, seed=0, prefix=prefix, only=own)
+    plan.apply(model, seed=0, only=["*.weight", "*.bias"], buffers_filled=True)
+    assert not recwarn
+    assert model.turn.angles.tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Llama", "Bert", "ResNet"])
 def test_transformers_fills_its_own(kind):

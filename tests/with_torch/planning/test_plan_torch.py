@@ -638,7 +638,8 @@ def test_a_plan_for_another_model():
     plan = fwt.plan(chain(3, 4))
     assert refused(plan, chain(2, 4)) == (
         "the plan has '4.weight', and the model has no such parameter. Is it a stage of the plan's "
-        "model? Then draw what it has, only=[name for name, _ in model.named_parameters()]."
+        "model? Then draw what it has, only=[name for name, _ in (*model.named_parameters(), "
+        "*model.named_buffers())]."
     )
     assert refused(plan, chain(4, 4)) == "the plan has no row for '6.weight': plan this model anew."
     wide = chain(3, 4)

@@ -23,6 +23,13 @@ needs_tested = pytest.mark.skipif(not TESTED, reason="this PyTorch's own mode is
 IMAGE, SEQUENCE, WIDE = (2, 6, 8, 8), (3, 5, 8), (4, 8)
 CHANNELS_LAST = torch.channels_last
 
+
+def grouped(a, b, ends=(2, 5)):
+    """Return the products of two groups of experts; `ends` are those of the first five rows."""
+    ends = None if ends is None else torch.tensor(ends, dtype=torch.int32)
+    return torch._grouped_mm(a, b, offs=ends)
+
+
 OPERATIONS = {
     "add": lambda x: x + x.transpose(-1, -2),
     "broadcast": lambda x: x[:, :, :1] * x[:1],
@@ -101,6 +108,11 @@ OPERATIONS = {
     "copied into": lambda x: x.clone().copy_(x[:, :1]),
     "borders": lambda x: [F.pad(x, (1, 2, 0, 3)), F.pad(x.transpose(2, 3), (1, -2))],
     "places": lambda x: [x.argmax(1), x.argmin(), x.logsumexp((1, 2)), x.cumprod(1)],
+    "groups of rows": lambda x: grouped(x[0, 0], x[0, :2, :, :6].mT.contiguous().mT),
+    "groups of columns": lambda x: grouped(x[0, :2], x[0, 0, :5].mT),
+    "groups of terms": lambda x: grouped(x[0, 0].mT, x[0, 1, :5].repeat(1, 2)[:, :8].mT),
+    "a group each": lambda x: grouped(x[0], x[0].bfloat16().float(), None).bfloat16(),
+    "groups of halves": lambda x: grouped(x[0, 0].bfloat16(), x[0, :2, :3].bfloat16().mT),
     "nothing left": lambda x: x[:0].sum(0) + x[:0].mean(),
 }
 

@@ -349,3 +349,22 @@ def test_grouped_mm_of_experts():
     )
     row = {r.name: r for r in fwt.plan(model, randn(8, 16).to(torch.bfloat16)).rows}["weight"]
     assert (row.layout, row.fan_in, row.fan_out) == ("BIO", 16, 8)
+
+
+def test_experts_of_transformers_on_meta():
+    """In float32, which PyTorch's own kernel for the meta device refuses."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.MixtralConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, num_local_experts=4, num_experts_per_tok=2,
+    )  # fmt: skip
+
+    def planned(device):
+        with torch.device(device):
+            model = transformers.MixtralForCausalLM(config)
+        return fwt.plan(model, torch.arange(8)[None], keep="nothing")
+
+    found, real = planned("meta"), planned("cpu")
+    assert found.rows == real.rows
+    assert (found.note, found.policy) == (real.note, real.policy)
+    assert found["model.layers.0.mlp.experts.down_proj"].fan_in == 24

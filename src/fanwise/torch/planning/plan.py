@@ -30,7 +30,7 @@ from fanwise.policies import Changes, Policy
 from fanwise.report.shown import ShownPlan
 from fanwise.torch.materialized import check_materialized
 from fanwise.torch.memory import TORCH_DTYPES
-from fanwise.torch.planning.buffers import empty_buffers
+from fanwise.torch.planning.buffers import LEFT_EMPTY, empty_buffers, named
 from fanwise.torch.planning.copies import copied_kernels, frozen_copies
 from fanwise.torch.planning.groups import parameter_groups
 from fanwise.torch.planning.held import drawn_before, padding_rows, values_of
@@ -92,7 +92,8 @@ class Plan(ShownPlan):
             only: what is drawn, the rest being left as it is: names of the plan, or globs, such as
                 the keys that a checkpoint lacks; a mapping gives each parameter's region, one slice
                 an axis, or one of the first, such as an embedding's new rows: ``{"wte.weight":
-                slice(50257, None)}``. Buffers are filled where they are named too.
+                slice(50257, None)}``. Buffers are filled where they are named too; a warning says
+                which aren't, of modules that are drawn.
 
         Raises:
             ModelError: ranks that share parameters come with different seeds or plans, or another
@@ -115,6 +116,8 @@ class Plan(ShownPlan):
             )
 
         prepared = agreed(model, prepare, Prepared.terms) if check_ranks else prepare()
+        if left := prepared.left_empty:
+            warnings.warn(LEFT_EMPTY.format(named=named(left)), stacklevel=2)
         prepared.draw(progress)
         return model
 

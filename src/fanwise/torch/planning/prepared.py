@@ -16,7 +16,7 @@ from fanwise.planning.progress import Progress, interrupted
 from fanwise.planning.rows import Row
 from fanwise.planning.streams import check_streams
 from fanwise.torch.materialized import check_materialized
-from fanwise.torch.planning.buffers import check_buffers, fill_buffers
+from fanwise.torch.planning.buffers import check_buffers, filled_buffers, left_empty
 from fanwise.torch.planning.held import remember_drawn
 from fanwise.torch.planning.rows import check_fits, fills
 from fanwise.torch.wrappers import without_wrappers
@@ -30,9 +30,12 @@ ALIKE_REMEDY = (
 class Prepared:
     """A plan, or a part of it, and the memory that it is drawn into; see `Plan.apply`.
 
+    Attributes:
+        left_empty: buffers of what is drawn that nobody fills, since `only` doesn't name them.
+
     Raises:
         ModelError: the model's parameters aren't those of the plan, or are elsewhere; a buffer is
-            on meta.
+            on meta, or nobody knows how to fill it.
         ArgumentError: a seed outside [0, 2⁶⁴), a parameter that can't be written, two parameters
             that map to one stream, or a prefix or name that the plan doesn't have.
     """
@@ -49,22 +52,34 @@ class Prepared:
         prefix: str = "",
         only: Only | None = None,
     ) -> None:
-        self.plan, self.model, self.prefix, self.seed = plan, model, prefix, check_seed(seed)
+        self.plan, self.seed = plan, check_seed(seed)
         check_names(names)
         if only is not None and not isinstance(only, str | Mapping):
             only = tuple(only)
-        with without_wrappers(model) as plain:
+        every = (*(row.name for row in plan.rows), *dict(plan.tied), *plan.buffers)
+        named = named_by(every, prefix, only)
+
+        def needed(module: str) -> bool:
+            return any(name.startswith(f"{prefix}{module}.") for name in named)
+
+        with without_wrappers(model, needed) as plain:
             parameters = {prefix + name: p for name, p in plain.named_parameters()}
             aliases = [prefix + name for name, _ in plain.named_parameters(remove_duplicate=False)]
             buffers = [prefix + name for name, _ in plain.named_buffers(remove_duplicate=False)]
-            check_materialized(plain)
             self.parts = parts_of(_rows_here(plan, parameters), prefix, only, (*aliases, *buffers))
             self.rows = [part.row for part in self.parts]
             wanted = {row.name for row in self.rows} | {*named_by(parameters, prefix, only)}
+            check_materialized(plain, {name.removeprefix(prefix) for name in wanted})
             self.parameters = {name: p for name, p in parameters.items() if name in wanted}
             check_fits(plan, self.rows, self.parameters, prefix)
-            self.buffers = [] if buffers_filled else named_by(plan.buffers, prefix, only)
-            check_buffers(plain, [name.removeprefix(prefix) for name in self.buffers])
+            empty = [] if buffers_filled else named_by(plan.buffers, prefix, only)
+            own = [name.removeprefix(prefix) for name in empty]
+            check_buffers(plain, own)
+            self.buffers = [*filled_buffers(plain, own).values()]
+            whole = [self.parameters[row.name] for row, region in self.parts if region is None]
+            others = [] if buffers_filled or not whole else named_by(plan.buffers, prefix)
+            rest = [name.removeprefix(prefix) for name in others if name not in empty]
+            self.left_empty = [prefix + name for name in left_empty(plain, rest, whole)]
         self.streams = [names(row.like or row.name) for row in self.rows]
         check_streams(zip(self.rows, self.streams, strict=True), ALIKE_REMEDY)
         self.fills = [
@@ -88,19 +103,9 @@ class Prepared:
         }
 
     def draw(self, progress: Progress) -> None:
-        """Fill the buffers, then the parameters.
-
-        Raises:
-            ModelError: a buffer that nobody knows how to fill.
-        """
-        if self.buffers:
-            whole = [row.name for row, region in self.parts if row.draws and not region]
-            with without_wrappers(self.model) as plain:
-                fill_buffers(
-                    plain,
-                    [name.removeprefix(self.prefix) for name in self.buffers],
-                    [name.removeprefix(self.prefix) for name in whole],
-                )
+        """Fill the buffers, then the parameters."""
+        for buffer in self.buffers:
+            buffer.write()
         done = 0
         try:
             for part, fill_calls in zip(self.parts, self.fills, strict=True):

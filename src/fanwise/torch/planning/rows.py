@@ -74,7 +74,7 @@ def _part_hint(plan: Plan, parameters: Mapping[str, torch.Tensor]) -> str:
     if fits(""):
         return (
             " Is it a stage of the plan's model? Then draw what it has, "
-            "only=[name for name, _ in model.named_parameters()]."
+            "only=[name for name, _ in (*model.named_parameters(), *model.named_buffers())]."
         )
     first = f".{next(iter(parameters))}"
     prefixes = [name[: 1 - len(first)] for name in shapes if name.endswith(first)]

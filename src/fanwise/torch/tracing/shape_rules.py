@@ -281,6 +281,31 @@ def _sum_and_product(func: Any, args: Any, kwargs: Any) -> Any:
     return _new(shape, a.dtype)
 
 
+def _grouped_product(func: Any, args: Any, kwargs: Any) -> Any:
+    """Products of groups of rows, of columns, or of terms, as a mixture of experts has them.
+
+    PyTorch's kernel for the meta device takes bfloat16 alone, those of processors other types too.
+    """
+    a, b = args[:2]
+    ends, bias, dtype = (_argument(func, n, args, kwargs) for n in ("offs", "bias", "out_dtype"))
+    flat = a.dim(), b.dim()
+    fits = set(flat) <= {2, 3} and a.dtype == b.dtype and a.shape[-1] == b.shape[-2]
+    if not fits or bias is not None or dtype not in (None, a.dtype):
+        return NotImplemented
+    groups = [t.shape[0] for t in (a, b) if t.dim() == 3]
+    if (ends is None) != (flat == (3, 3)) or (ends is not None and ends.dim() != 1):
+        return NotImplemented
+    groups += [] if ends is None else [ends.shape[0]]
+    if len(set(groups)) != 1:
+        return NotImplemented
+    matrix = a.shape[-2], b.shape[-1]
+    entries = 16 // a.element_size()  # a row begins at a multiple of 16 bytes
+    step = -(-matrix[1] // entries) * entries
+    if flat in ((2, 3), (3, 2)):
+        return _new(matrix, a.dtype, (step, 1))
+    return _new((groups[0], *matrix), a.dtype, (matrix[0] * step, step, 1))
+
+
 def _layer_norm(func: Any, args: Any, kwargs: Any) -> Any:
     """A layer norm: its output, and the mean and 1/σ of each position."""
     x, over, *learned = args[:4]
@@ -540,6 +565,7 @@ RULES: dict[Any, ShapeRule] = {
     **dict.fromkeys(ARANGE, _counted),
     aten.mm.default: _product,
     aten.bmm.default: _product,
+    aten._grouped_mm.default: _grouped_product,
     aten.native_batch_norm.default: _batch_norm,
     aten._scaled_dot_product_flash_attention_for_cpu.default: _attention,
     aten.mkldnn_rnn_layer.default: _recurrent,

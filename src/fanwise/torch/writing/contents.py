@@ -16,7 +16,7 @@ from fanwise.planning.streams import check_streams
 from fanwise.schemes.distributions import Constant, EntrywiseDraw
 from fanwise.torch.materialized import check_materialized
 from fanwise.torch.memory import TORCH_DTYPES
-from fanwise.torch.planning.buffers import fill_buffers
+from fanwise.torch.planning.buffers import filled_buffers
 from fanwise.torch.planning.plan import Plan
 from fanwise.torch.planning.prepared import ALIKE_REMEDY
 from fanwise.torch.planning.rows import check_fits, piece_fills
@@ -62,7 +62,7 @@ class Contents:
         check_streams(zip(plan.rows, self.streams.values(), strict=True), ALIKE_REMEDY)
         for name, parameter in parameters.items():
             _check(self.rows[name], parameter, dtype)
-        self.values = {**parameters, **_persistent_buffers(model, plan)}
+        self.values = {**parameters, **_persistent_buffers(model)}
         self.tensors = {
             name: FileTensor(name, tuple(tensor.shape), _stored_type(tensor, dtype))
             for name, tensor in self.values.items()
@@ -136,28 +136,18 @@ def _boxes(shape: tuple[int, ...], limit: int) -> Iterator[Box]:
             yield (*outer, slice(start, min(start + step, shape[axis])), *rest)
 
 
-def _persistent_buffers(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
+def _persistent_buffers(model: nn.Module) -> dict[str, Tensor]:
     """Return what a model's state holds beside its parameters, with values; it stays as it was.
 
     Raises:
         ModelError: a buffer on the meta device that no module knows how to fill.
     """
-    owned = {
-        f"{prefix}.{name}" if prefix else name: (module, name)
+    owned = [
+        f"{prefix}.{name}" if prefix else name
         for prefix, module in model.named_modules()
-        for name, buffer in module.named_buffers(recurse=False)
-        if name not in module._non_persistent_buffers_set and buffer is not None
-    }
-    before = {name: module._buffers[own] for name, (module, own) in owned.items()}
-    empty = [name for name, (module, own) in owned.items() if model.get_buffer(name).is_meta]
-    try:
-        for name in empty:
-            module, own = owned[name]
-            module._buffers[own] = torch.empty_like(model.get_buffer(name), device="cpu")
-        if empty:
-            drawn = [row.name for row in plan.rows if row.draws]
-            fill_buffers(model, empty, drawn, ON_META)
-        return {name: model.get_buffer(name) for name in owned}
-    finally:
-        for name, (module, own) in owned.items():
-            module._buffers[own] = before[name]
+        for name, _ in module.named_buffers(recurse=False)
+        if name not in module._non_persistent_buffers_set
+    ]
+    empty = [name for name in owned if model.get_buffer(name).is_meta]
+    filled = filled_buffers(model, empty, ON_META)
+    return {n: filled[n].value if n in filled else model.get_buffer(n) for n in owned}

@@ -38,6 +38,9 @@ def growing(folder: Path, digest: bytes, left: Callable[[Path], int]) -> Iterato
             yield part
             if folder.exists():
                 folder.rmdir()
+            for file in part.iterdir():
+                with file.open("r+b") as written:
+                    os.fsync(written.fileno())
             sync(part)
             part.replace(folder)
             (folder / STATE).unlink()
@@ -62,6 +65,7 @@ def _open_part(part: Path, folder: Path, digest: str, left: Callable[[Path], int
     """Make the folder in which a checkpoint grows, or go on with that of an interrupted run."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TargetError(f"{folder} is there already: name a new folder, or an empty one.")
+    before = None
     if part.exists():
         before = _digest_of(part)
         for unfinished in (file for pattern in HALF for file in part.glob(pattern) if before):
@@ -77,7 +81,8 @@ def _open_part(part: Path, folder: Path, digest: str, left: Callable[[Path], int
             f"{folder} takes {nbytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there."
         )
     part.mkdir(exist_ok=True)
-    (part / STATE).write_text(json.dumps({"digest": digest}), "utf-8")
+    if before != digest:
+        (part / STATE).write_text(json.dumps({"digest": digest}), "utf-8")
 
 
 def _digest_of(part: Path) -> str | None:
