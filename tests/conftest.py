@@ -8,6 +8,7 @@ one takes a Keras backend, one Triton's interpreter, and TensorFlow and Triton a
 
 import pytest
 from hypothesis import settings
+from support.browser import browser, need_browser
 
 pytest.register_assert_rewrite("support.conformance")  # its asserts are tests, too
 
@@ -19,3 +20,11 @@ settings.load_profile("fixed")
 def pytest_ignore_collect(collection_path, config):
     named = any(collection_path.samefile(argument.split("::")[0]) for argument in config.args)
     return True if "_suite" in collection_path.stem and not named else None
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """A headless browser, for the tests of pages."""
+    need_browser()
+    with browser(tmp_path_factory.mktemp("profile")) as found:
+        yield found

@@ -5,20 +5,13 @@ import time
 from dataclasses import replace
 
 import pytest
-from support.browser import DESKTOP, PHONE, browser, complaints, look, need_browser, requests
+from support.browser import DESKTOP, PHONE, complaints, look, requests
 from support.signals import EVIL, layer, plan, signal, verdict
 
 from fanwise.report.shown import ShownSignal
 
 ROLES = {"up": 1.0, "down": 0.01}
 """Of each block's kernels, by the rms that they put out."""
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    need_browser()
-    with browser(tmp_path_factory.mktemp("profile")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from support.browser import DESKTOP, PHONE, browser, complaints, look, need_browser, requests
+from support.browser import DESKTOP, PHONE, complaints, look, requests
 from support.signals import EVIL
 from support.transfers import BAD, GOOD, check, drift
 
@@ -85,13 +85,6 @@ def test_layers_without_a_power_or_of_one_axis_alone():
 def test_ticks():
     assert round_ticks(0.0, 10.0) == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
     assert round_ticks(-0.012, 0.012) == [-0.01, -0.005, 0.0, 0.005, 0.01]
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    need_browser()
-    with browser(tmp_path_factory.mktemp("profile")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

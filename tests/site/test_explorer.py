@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.browser import DESKTOP, PHONE, browser, complaints, look, need_browser, requests
+from support.browser import DESKTOP, PHONE, complaints, look, requests
 
 import fanwise as fw
 from fanwise.network.curves import Curve, transfer
@@ -103,13 +103,6 @@ def test_a_chain_is_what_a_drawn_network_does(javascript):
         said = np.array([(p.rms, p.gradient_rms) for p in predicted])
         assert found[:, 0] == pytest.approx(said[:, 0], rel=2e-3)
         assert found[:, 1] / found[-1, 1] == pytest.approx(said[:, 1] / said[-1, 1], rel=2e-3)
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    need_browser()
-    with browser(tmp_path_factory.mktemp("profile")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
