@@ -18,8 +18,7 @@ from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.tracing.tracer import TorchTracer
 
 PLACING = frozenset(
-    "cat stack copy copy_ slice_scatter select_scatter index_put index_put_ scatter scatter_ "
-    "index_copy index_copy_".split()
+    "cat stack copy slice_scatter select_scatter index_put scatter index_copy".split()
 )
 """Operations that put a signal beside others, whose gradient is zero where that place isn't read.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -38,25 +39,20 @@ def later_gradients(
     if not any(_is_zero(first.get(name)) for name in used):
         return {}
     gradients = first
-    before: dict[str, Tensor] = {}
+    with _put_back(parameters) as before:
 
-    def step(names: Collection[str]) -> dict[str, float | None]:
-        nonlocal gradients
-        with torch.no_grad():
-            for name in names:
-                gradient, parameter = gradients[name], parameters[name].detach()
-                assert gradient is not None
-                before[name] = parameter.clone()
-                _step(parameter, gradient)
-        gradients = run()
-        return _slopes(parameters, gradients)
+        def step(names: Collection[str]) -> dict[str, float | None]:
+            nonlocal gradients
+            with torch.no_grad():
+                for name in names:
+                    gradient, parameter = gradients[name], parameters[name].detach()
+                    assert gradient is not None
+                    before[name] = parameter.clone()
+                    _step(parameter, gradient)
+            gradients = run()
+            return _slopes(parameters, gradients)
 
-    try:
         return later.later_gradients(_slopes(parameters, first), used, step)
-    finally:
-        with torch.no_grad():
-            for name, value in before.items():
-                parameters[name].detach().copy_(value)
 
 
 def lost_elsewhere(
@@ -71,15 +67,23 @@ def lost_elsewhere(
         names: of the parameters in question.
         run: makes another pass.
     """
-    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    try:
+    with _put_back(parameters) as before:
         with torch.no_grad():
             for name, parameter in parameters.items():
-                noise = fill_(torch.empty_like(parameter), Normal(), seed=0, name=name)
-                size = max(_rms(parameter.detach()), LEAST_STEP)
-                parameter.detach().add_(noise * size)
+                value = parameter.detach()
+                before[name] = value.clone()
+                noise = fill_(torch.empty_like(value), Normal(), seed=0, name=name)
+                value.add_(noise * max(_rms(value), LEAST_STEP))
         gradients = run()
         return {name for name in names if _is_zero(gradients.get(name))}
+
+
+@contextmanager
+def _put_back(parameters: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Give a dict for values as they were, and put back those that are in it afterwards."""
+    before: dict[str, Tensor] = {}
+    try:
+        yield before
     finally:
         with torch.no_grad():
             for name, value in before.items():
