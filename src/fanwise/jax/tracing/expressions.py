@@ -14,6 +14,7 @@ import numpy as np
 
 from fanwise.jax.tracing.arithmetic import apply_pointwise
 from fanwise.network.curves import Curve
+from fanwise.network.expressions import Applied, Variable
 from fanwise.schemes.gains import ACTIVATIONS
 
 NAMED = {name: f for name, f in ACTIVATIONS.items() if name not in ("linear", "celu")}
@@ -21,18 +22,8 @@ NAMED = {name: f for name, f in ACTIVATIONS.items() if name not in ("linear", "c
 GRID = np.concatenate([np.linspace(-8.0, 8.0, 65), [-0.013, 0.017]])
 
 
-class _Variable:
-    """z, the variable of an expression."""
-
-    def __repr__(self) -> str:
-        return "z"
-
-
-Z = _Variable()
-
-
 @dataclass(frozen=True)
-class Call:
+class Call(Applied):
     """One primitive; among its arguments are other calls, `Z`, and numbers.
 
     Attributes:
@@ -46,11 +37,6 @@ class Call:
     params: tuple[tuple[str, Any], ...] = ()
 
     @cached_property
-    def size(self) -> int:
-        """The number of calls in this tree, which doubles with every `x + f(x)`."""
-        return 1 + sum(a.size for a in self.args if isinstance(a, Call))
-
-    @cached_property
     def _text(self) -> str:
         named = [f"{key}={value}" for key, value in self.params]
         return f"{self.name}({', '.join([repr(a) for a in self.args] + named)})"
@@ -59,40 +45,17 @@ class Call:
         return self._text
 
 
-Expression: TypeAlias = _Variable | Call
-
-
-def is_function_of(expression: Expression, inner: Expression) -> bool:
-    """Return whether an expression depends on its variable through another expression alone.
-
-    So is the square of silu(z) a function of silu(z), and z is none.
-    """
-    if not isinstance(inner, Call) or repr(expression) == repr(inner):
-        return True
-    if not isinstance(expression, Call):
-        return False
-    parts = [a for a in expression.args if isinstance(a, Call | _Variable)]
-    return all(is_function_of(part, inner) for part in parts)
+Expression: TypeAlias = Variable | Call
 
 
 def evaluate(expression: Any, z: Any) -> Any:
     """Return an expression's value at z."""
-    if isinstance(expression, _Variable):
+    if isinstance(expression, Variable):
         return z
     if not isinstance(expression, Call):
         return expression
     args = [evaluate(a, z) for a in expression.args]
     return apply_pointwise(expression.name, args, dict(expression.params))
-
-
-def substitute(expression: Any, first: Any) -> Any:
-    """Return the expression with `first` in place of its variable."""
-    if isinstance(expression, _Variable):
-        return first
-    if not isinstance(expression, Call):
-        return expression
-    args = tuple(substitute(a, first) for a in expression.args)
-    return Call(expression.name, args, expression.params)
 
 
 def _names(expression: Any) -> Iterator[str]:

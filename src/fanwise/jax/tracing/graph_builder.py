@@ -17,7 +17,7 @@ import numpy as np
 from fanwise.jax.tracing.arithmetic import as_double
 from fanwise.jax.tracing.constants import Constants, channel_axis, statistics_of
 from fanwise.jax.tracing.equations import Equation, Value
-from fanwise.jax.tracing.expressions import Z, curve_of
+from fanwise.jax.tracing.expressions import curve_of
 from fanwise.jax.tracing.generated import GeneratedWeight
 from fanwise.jax.tracing.outputs import KernelOutputs
 from fanwise.jax.tracing.records import Made, Signal, output_of
@@ -30,6 +30,7 @@ from fanwise.jax.tracing.sampling import (
 )
 from fanwise.network.context import SOURCES, Context, Following
 from fanwise.network.curves import Curve
+from fanwise.network.expressions import Z
 from fanwise.network.graph import Graph
 from fanwise.network.packing import Packing
 from fanwise.network.steps.attention import Softmax

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fanwise.jax.tracing.expressions import Expression, Z, curve_of
+from fanwise.jax.tracing.expressions import Expression, curve_of
 from fanwise.jax.tracing.views import View
+from fanwise.network.expressions import Z, is_function_of
 
 Kinds = tuple[int, tuple[int, ...]]
 """The axis along which positions of several kinds lie, and how many there are of each."""
@@ -60,6 +61,13 @@ class Signal:
     def combines_with(self, other: Signal) -> bool:
         """Return whether two values combine entry by entry: f(x) and g(x) of one x."""
         return self.node == other.node and self.path == other.path
+
+    def is_of(self, signal: Signal) -> bool:
+        """Return whether a statistic is of a signal beside it, not of what that one is made of.
+
+        silu(x) over the deviation of x, as EvoNorm has it, is no normalization.
+        """
+        return self.of is None or is_function_of(self.of, signal.pointwise)
 
 
 def output_of(node: int, units: int | None = None, **more: Any) -> Signal:

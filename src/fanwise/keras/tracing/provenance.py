@@ -54,6 +54,13 @@ class Provenance:
         """Return whether two tensors combine entry by entry: f(x) and g(x) of one x."""
         return self.node == other.node and self.views == other.views
 
+    def is_of(self, signal: Provenance) -> bool:
+        """Return whether a statistic is of a signal beside it, not of what that one is made of.
+
+        silu(x) over the deviation of x, as EvoNorm has it, is no normalization.
+        """
+        return self.of is None or self.of.is_function_of(signal.expression)
+
 
 def output_of(node: int, unit_axis: int | None = -1, **more: Any) -> Provenance:
     """Return the provenance of what a node puts out: its positions are those of no other tensor."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from fanwise.network.expressions import Z
 from fanwise.network.steps.signals import Pointwise, Sum
 from fanwise.network.steps.weights import Kernel
 from fanwise.network.trace import Contraction
-from fanwise.torch.tracing.aten.expressions import Z
 from fanwise.torch.tracing.tracer import TorchTracer
 
 

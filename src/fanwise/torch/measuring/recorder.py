@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from fanwise.network.context import classify_curve, is_gate
+from fanwise.network.expressions import Z
 from fanwise.network.steps.base import Source
 from fanwise.network.steps.signals import Concatenation, Mean, Normalization, Sum
 from fanwise.network.steps.weights import Kernel, Lookup
@@ -29,7 +30,7 @@ from fanwise.torch.measuring.statistics import (
     real,
     varying_square,
 )
-from fanwise.torch.tracing.aten.expressions import Z, curve_of
+from fanwise.torch.tracing.aten.expressions import curve_of
 from fanwise.torch.tracing.aten.facts import facts_of
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.tracing.data.provenance import Provenance

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fanwise.network.context import SOURCES, Context, Following
+from fanwise.network.expressions import Z, substitute
 from fanwise.network.graph import Graph
 from fanwise.network.packing import Packing
 from fanwise.network.steps.attention import Softmax
@@ -24,7 +25,7 @@ from fanwise.network.uses import Neighbour
 from fanwise.network.windows import Zeros, only_around
 from fanwise.torch.internals import is_fake, memory_of, tensors_in
 from fanwise.torch.tracing.aten.axes import kind_of
-from fanwise.torch.tracing.aten.expressions import Z, curve_of, keeps_zero, substitute
+from fanwise.torch.tracing.aten.expressions import curve_of, keeps_zero
 from fanwise.torch.tracing.aten.operation import Operation
 from fanwise.torch.tracing.data.constant_statistics import constant_statistics, statistics_of
 from fanwise.torch.tracing.data.constants import Constants

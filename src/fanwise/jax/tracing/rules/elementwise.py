@@ -15,7 +15,7 @@ import numpy as np
 from fanwise.jax.tracing.arithmetic import COMPARISONS, POINTWISE, WITH_SETTINGS
 from fanwise.jax.tracing.constants import constant_statistics, unmasked_statistics
 from fanwise.jax.tracing.equations import Equation, Value
-from fanwise.jax.tracing.expressions import Call, Z, inverts, is_function_of, substitute
+from fanwise.jax.tracing.expressions import Call, inverts
 from fanwise.jax.tracing.graph_builder import GraphBuilder
 from fanwise.jax.tracing.outputs import KernelOutputs
 from fanwise.jax.tracing.records import Made, Signal, output_of
@@ -23,6 +23,7 @@ from fanwise.jax.tracing.rules.deferral import MAX_CALLS, MULTIPLIES, SUMS, defe
 from fanwise.jax.tracing.rules.registry import rule
 from fanwise.jax.tracing.uses import Uses
 from fanwise.jax.tracing.views import KEEPING
+from fanwise.network.expressions import Z, substitute
 from fanwise.network.statistics import Statistics
 from fanwise.network.steps.base import Source, Step
 from fanwise.network.steps.signals import (
@@ -346,11 +347,13 @@ def _record_several(builder: GraphBuilder, equation: Equation, signals: Sequence
     name, result = equation.name, equation.output
     given = [builder.signals[v] for v in signals]
     whole = [v for v, own in zip(signals, given, strict=True) if not own.statistic]
-    units = next((own.units for own in given if not own.statistic), None)
+    beside = next((own for own in given if not own.statistic), None)
+    units = None if beside is None else beside.units
     first = whole[0] if whole else signals[0]
     statistic = next((own for own in given if own.statistic), None) if len(whole) == 1 else None
     inverse = statistic is not None and (name == "div" or inverts(statistic.pointwise))
-    if statistic is not None and inverse and name in MULTIPLIES and _is_of(statistic, given):
+    divides = inverse and name in MULTIPLIES
+    if beside is not None and statistic is not None and divides and statistic.is_of(beside):
         step: Step = Normalization(centred=False)
         node = builder.add_node(step, (builder.node_of(whole[0]),), result)
         if statistic.statistic == "sum":
@@ -370,15 +373,6 @@ def _record_several(builder: GraphBuilder, equation: Equation, signals: Sequence
         node = builder.add_node(combined, [builder.node_of(v) for v in signals], result)
     kept = "" if whole else given[0].statistic
     note(builder, equation, first, output_of(node, units, statistic=kept))
-
-
-def _is_of(statistic: Signal, given: Sequence[Signal]) -> bool:
-    """Return whether a statistic is of the signal beside it, and not of what that is made of.
-
-    silu(x) over the deviation of x, as EvoNorm has it, is no normalization.
-    """
-    (whole,) = (own for own in given if not own.statistic)
-    return statistic.of is None or is_function_of(statistic.of, whole.pointwise)
 
 
 def _combination(equation: Equation, count: int) -> Step | None:

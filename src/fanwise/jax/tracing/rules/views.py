@@ -7,12 +7,12 @@ from dataclasses import replace
 from fanwise.jax.tracing import views
 from fanwise.jax.tracing.axes import axis_after
 from fanwise.jax.tracing.equations import Equation, Value
-from fanwise.jax.tracing.expressions import Z
 from fanwise.jax.tracing.graph_builder import GraphBuilder
 from fanwise.jax.tracing.records import Signal
 from fanwise.jax.tracing.rules.deferral import note
 from fanwise.jax.tracing.rules.registry import rule
 from fanwise.jax.tracing.uses import Uses
+from fanwise.network.expressions import Z
 from fanwise.network.packing import MAX_PACKED
 from fanwise.network.steps.recurrence import Recurrence
 

@@ -336,12 +336,14 @@ def _record_several(builder: GraphBuilder, call: Call, signals: Sequence[Any]) -
     name, result = call.name, call.output
     given = [builder.provenance(a) for a in signals]
     whole = [a for a, own in zip(signals, given, strict=True) if not own.statistic]
-    units = next((own.unit_axis for own in given if not own.statistic), -1)
+    beside = next((own for own in given if not own.statistic), None)
+    units = -1 if beside is None else beside.unit_axis
     statistic = next((own for own in given if own.statistic), None) if len(whole) == 1 else None
     inverse = statistic is not None and (name == "divide" or inverts(statistic.expression))
     kept = given[0].statistic if not whole else ""
     more: dict[str, Any] = {}
-    if statistic is not None and inverse and name in MULTIPLIES and _is_of(statistic, given):
+    divides = inverse and name in MULTIPLIES
+    if beside is not None and statistic is not None and divides and statistic.is_of(beside):
         step: Step = Normalization(centred=False)
         node = builder.add_node(step, (builder.node_of(whole[0]),), result)
         if statistic.statistic in ("norm", "sum"):
@@ -362,15 +364,6 @@ def _record_several(builder: GraphBuilder, call: Call, signals: Sequence[Any]) -
         kinds = next((p.kinds for p in given if p.kinds), None)
         more = {"kinds": kinds if name in SUMS else None}
     builder.set_provenance(result, output_of(node, units, statistic=kept, **more))
-
-
-def _is_of(statistic: Provenance, given: Sequence[Provenance]) -> bool:
-    """Return whether a statistic is of the signal beside it, and not of what that is made of.
-
-    silu(x) over the deviation of x, as EvoNorm has it, is no normalization.
-    """
-    (whole,) = (own for own in given if not own.statistic)
-    return statistic.of is None or statistic.of.is_function_of(whole.expression)
 
 
 def _combination(call: Call, count: int) -> Step | None:

@@ -7,14 +7,14 @@ and the slope of an activation that has no name.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from fanwise.network.curves import Curve
+from fanwise.network.expressions import Applied, Variable
 from fanwise.torch.internals import without_modes
 from fanwise.torch.tracing.aten.operation import base_name
 
@@ -27,67 +27,31 @@ ACTIVATION_NAMES = {
 }
 
 
-class _Variable:
-    """z, the variable of an expression."""
-
-    def __repr__(self) -> str:
-        return "z"
-
-
-Z = _Variable()
-
-
 @dataclass(frozen=True)
-class Call:
+class Call(Applied):
     """One ATen call; among its arguments are other calls, `Z`, and constants."""
 
     func: Any
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...] = ()
 
-    @cached_property
-    def size(self) -> int:
-        """The number of calls in this tree, which doubles with every `x + f(x)`."""
-        return 1 + sum(a.size for a in self.args if isinstance(a, Call))
-
     def __repr__(self) -> str:
         named = [f"{key}={value!r}" for key, value in self.kwargs]
         return f"{base_name(self.func)}({', '.join([repr(a) for a in self.args] + named)})"
 
 
-Expression = _Variable | Call
+Expression = Variable | Call
 
 
 def evaluate(expression: Expression, z: torch.Tensor) -> torch.Tensor:
     """Return an expression's value at z."""
     if not isinstance(expression, Call):
         return z
-    args = [evaluate(a, z) if isinstance(a, Call | _Variable) else a for a in expression.args]
+    args = [evaluate(a, z) if isinstance(a, Call | Variable) else a for a in expression.args]
     if args[0] is z:  # in-place operations must not overwrite the variable
         args[0] = z.clone()
     result: Any = expression.func(*args, **dict(expression.kwargs))
     return result if isinstance(result, torch.Tensor) else result[0]
-
-
-def substitute(expression: Expression, first: Expression) -> Expression:
-    """Return the expression with `first` in place of its variable."""
-    if not isinstance(expression, Call):
-        return first
-    args = (substitute(a, first) if isinstance(a, Call | _Variable) else a for a in expression.args)
-    return replace(expression, args=tuple(args))
-
-
-def is_function_of(expression: Expression, inner: Expression) -> bool:
-    """Return whether an expression depends on its variable through another expression alone.
-
-    So is the square of silu(z) a function of silu(z), and z is none.
-    """
-    if not isinstance(inner, Call) or repr(expression) == repr(inner):
-        return True
-    if not isinstance(expression, Call):
-        return False
-    parts = [a for a in expression.args if isinstance(a, Call | _Variable)]
-    return all(is_function_of(part, inner) for part in parts)
 
 
 def function_of(expression: Expression) -> Callable[[Any], Any]:
@@ -120,7 +84,7 @@ def scale_of(expression: Expression) -> float:
     """
     calls: list[Call] = []
     while isinstance(expression, Call):
-        inner = [a for a in expression.args if isinstance(a, Call | _Variable)]
+        inner = [a for a in expression.args if isinstance(a, Call | Variable)]
         if len(inner) != 1:
             return 1.0
         calls.append(expression)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fanwise.torch.tracing.aten.expressions import Expression, Z, curve_of
+from fanwise.network.expressions import Z
+from fanwise.torch.tracing.aten.expressions import Expression, curve_of
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from fanwise.network.expressions import Z, is_function_of
 from fanwise.torch.tracing.aten.axes import Kinds
-from fanwise.torch.tracing.aten.expressions import Expression, Z
+from fanwise.torch.tracing.aten.expressions import Expression
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,13 @@ class Provenance:
     def combines_with(self, other: Provenance) -> bool:
         """Return whether two tensors combine entry by entry: f(x) and g(x) of one x."""
         return self.node == other.node and self.position_path == other.position_path
+
+    def is_of(self, signal: Provenance) -> bool:
+        """Return whether a statistic is of a signal beside it, not of what that one is made of.
+
+        silu(x) over the deviation of x, as EvoNorm has it, is no normalization.
+        """
+        return self.of is None or is_function_of(self.of, signal.pointwise)
 
 
 def output_of(node: int, unit_axis: int | None = -1, **more: Any) -> Provenance:

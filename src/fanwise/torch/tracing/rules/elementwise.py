@@ -11,6 +11,7 @@ from itertools import combinations
 
 import torch
 
+from fanwise.network.expressions import Z, substitute
 from fanwise.network.statistics import Statistics
 from fanwise.network.steps.base import Source, Step
 from fanwise.network.steps.signals import (
@@ -25,14 +26,7 @@ from fanwise.network.steps.signals import (
 )
 from fanwise.network.steps.weights import Scale, Shift
 from fanwise.torch.internals import without_modes
-from fanwise.torch.tracing.aten.expressions import (
-    Call,
-    Z,
-    curve_of,
-    inverts,
-    is_function_of,
-    substitute,
-)
+from fanwise.torch.tracing.aten.expressions import Call, curve_of, inverts
 from fanwise.torch.tracing.aten.operation import Operation
 from fanwise.torch.tracing.data.constant_statistics import constant_statistics, unmasked_statistics
 from fanwise.torch.tracing.data.provenance import Provenance, output_of
@@ -248,10 +242,12 @@ def _record_several(
     name, facts, result = operation.name, operation.facts, operation.output
     given = [builder.provenance(a) for a in signals]
     whole = [a for a, own in zip(signals, given, strict=True) if not own.statistic]
-    units = next((own.unit_axis for own in given if not own.statistic), -1)
+    beside = next((own for own in given if not own.statistic), None)
+    units = -1 if beside is None else beside.unit_axis
     statistic = next((own for own in given if own.statistic), None) if len(whole) == 1 else None
     inverse = statistic is not None and (name == "div" or inverts(statistic.pointwise))
-    if statistic is not None and inverse and facts.multiplies and _is_of(statistic, given):
+    divides = inverse and facts.multiplies
+    if beside is not None and statistic is not None and divides and statistic.is_of(beside):
         step: Step = Normalization(centred=False)
         node = builder.add_node(step, (builder.node_of(whole[0]),), result)
         if statistic.statistic in ("linalg_vector_norm", "sum"):
@@ -279,15 +275,6 @@ def _record_several(
         node = builder.add_node(combined, nodes, result)
     kept = given[0].statistic if not whole else ""
     builder.set_provenance(result, output_of(node, units, statistic=kept))
-
-
-def _is_of(statistic: Provenance, given: Sequence[Provenance]) -> bool:
-    """Return whether a statistic is of the signal beside it, and not of what that is made of.
-
-    silu(x) over the deviation of x, as EvoNorm has it, is no normalization.
-    """
-    (whole,) = (own for own in given if not own.statistic)
-    return statistic.of is None or is_function_of(statistic.of, whole.pointwise)
 
 
 def _unit_axis(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from fanwise.network.expressions import Z
 from fanwise.network.packing import MAX_PACKED
 from fanwise.torch.internals import leaves_of
 from fanwise.torch.tracing.aten.axes import (
@@ -17,7 +18,6 @@ from fanwise.torch.tracing.aten.axes import (
     swapped,
     transposed,
 )
-from fanwise.torch.tracing.aten.expressions import Z
 from fanwise.torch.tracing.aten.operation import Operation
 from fanwise.torch.tracing.data.provenance import Provenance
 from fanwise.torch.tracing.graph_builder import GraphBuilder, is_integer

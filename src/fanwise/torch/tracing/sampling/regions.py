@@ -13,10 +13,10 @@ from math import prod
 
 import torch
 
+from fanwise.network.expressions import Z
 from fanwise.network.graph import Graph
 from fanwise.network.steps.base import Sampled
 from fanwise.network.steps.kinds import NORMAL, ROOTS
-from fanwise.torch.tracing.aten.expressions import Z
 from fanwise.torch.tracing.data.provenance import Provenance
 from fanwise.torch.tracing.data.records import Records
 from fanwise.torch.tracing.sampling.generated import WeightComputation

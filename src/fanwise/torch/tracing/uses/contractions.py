@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from fanwise.network.expressions import Z
 from fanwise.network.layouts import Geometry, ParameterMemory, roles_as_read, roles_of
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import Neighbour, NeighbourKind, Role, Use
-from fanwise.torch.tracing.aten.expressions import Z
 from fanwise.torch.tracing.aten.operation import Operation
 from fanwise.torch.tracing.aten.strides import geometry_of
 from fanwise.torch.tracing.rules.kernels import (
