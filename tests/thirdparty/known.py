@@ -18,7 +18,7 @@ REASONS: list[tuple[str, str, dict[str, str]]] = [
         "a mask gives each unit another number of inputs, and those with many feed few",
         "factor 2",
         {
-            "zuko": "NSF; NCSF; MaskedMLP",
+            "zuko": "NSF; SOSPF; NCSF; UNAF; MaskedMLP",
             "nflows": "MaskedAutoregressiveFlow; MaskedAutoregressiveFlow, batch norm; "
             "MaskedAffineAutoregressiveTransform; "
             "MaskedPiecewiseRationalQuadraticAutoregressiveTransform",
