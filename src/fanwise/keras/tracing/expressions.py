@@ -15,6 +15,7 @@ import numpy as np
 from keras import layers
 
 from fanwise.keras.memory import to_numpy
+from fanwise.keras.tracing.symbols import Followed
 from fanwise.network.activations import classify
 from fanwise.network.curves import Curve
 from fanwise.network.uses import Neighbour, NeighbourKind
@@ -239,6 +240,8 @@ def key_of(activation: Any) -> str:
 
 def expression_of(activation: Any) -> KerasExpression:
     """Return a layer's activation as an expression; `IDENTITY` for none."""
+    if isinstance(activation, Followed):
+        activation = activation.own
     if activation is None or name_of(activation) == "linear":
         return IDENTITY
     function: Callable[[Any], Any] = getattr(activation, "call", activation)

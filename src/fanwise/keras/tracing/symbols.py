@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import update_wrapper
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -62,22 +62,27 @@ class OpaqueActivation(keras.Operation):
         return keras.KerasTensor(x.shape, x.dtype)
 
 
-def _followed(function: Any) -> Any:
-    """Return an activation that symbolic tensors pass, if need be without a look inside.
+class Followed:
+    """An activation that symbolic tensors pass, if need be without a look inside.
 
     Some of Keras's own turn what they are given into a tensor first, as `hard_silu` does in 3.15.
+
+    Attributes:
+        own: the activation.
     """
 
-    @wraps(function)
-    def activation(x: Any, *args: Any, **kwargs: Any) -> Any:
+    def __init__(self, own: Any) -> None:
+        update_wrapper(self, own)
+        self.own = own
+
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the activation's value, of symbolic tensors too."""
         try:
-            return function(x, *args, **kwargs)
+            return self.own(x, *args, **kwargs)
         except Exception:
             if args or kwargs or not isinstance(x, keras.KerasTensor):
                 raise
-            return OpaqueActivation(function)(x)
-
-    return activation
+            return OpaqueActivation(self.own)(x)
 
 
 class SymbolicBackend:
@@ -117,7 +122,7 @@ class Symbols:
             if key.startswith("_trainable_variables") or key == "_non_trainable_variables":
                 continue
             opaque = key == "activation" and callable(value) and not isinstance(value, Layer)
-            changed = _followed(value) if opaque else self._stand_in(value)
+            changed = Followed(value) if opaque else self._stand_in(value)
             if changed is not value:
                 yield key, (value, changed)
 
