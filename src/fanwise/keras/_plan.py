@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -93,14 +94,22 @@ def named_variables(model: Any) -> dict[str, Named]:
             if id(x) not in seen
             and not (isinstance(layer, keras.Sequential) and x is layer._functional)
         ]
-        for x in inner:
-            name = stem_and_number(x)[0]
-            alike = [y for y in inner if stem_and_number(y)[0] == name]
-            n = sorted(alike, key=lambda y: stem_and_number(y)[1]).index(x)
-            visit(x, f"{prefix}{name}_{n}/" if n else f"{prefix}{name}/")
+        for x, name in zip(inner, _names_within(inner), strict=True):
+            visit(x, f"{prefix}{name}/")
 
     visit(model, "")
     return found
+
+
+def _names_within(layers: Sequence[Any]) -> list[str]:
+    """Return the names of one layer's layers: Keras's, with automatic numbers counted anew."""
+    parts = [stem_and_number(layer) for layer in layers]
+    names, alike = [""] * len(layers), Counter[str]()
+    for i in sorted(range(len(layers)), key=lambda i: parts[i][1]):
+        stem = parts[i][0]
+        names[i] = f"{stem}_{alike[stem]}" if alike[stem] else stem
+        alike[stem] += 1
+    return names
 
 
 @dataclass(frozen=True)

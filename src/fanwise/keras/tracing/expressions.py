@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -252,24 +252,33 @@ def expression_of(activation: Any) -> KerasExpression:
     )
 
 
-def leaky(slope: float) -> Function:
-    """Return a leaky rectifier on NumPy arrays."""
+def rectified(slope: float = 0.0, ceiling: float | None = None, threshold: float = 0.0) -> Function:
+    """Return Keras's rectifier on NumPy arrays, with all that its ReLU and LeakyReLU set."""
 
     def function(z: Array) -> Array:
-        return np.where(z > 0, z, slope * z)
+        return np.where(z >= threshold, np.minimum(z, ceiling or np.inf), slope * (z - threshold))
 
     return function
 
 
 def pointwise_of(layer: Any) -> KerasExpression:
-    """Return an activation layer as an expression."""
+    """Return an activation layer as an expression: Keras's own by its settings, else by itself."""
     if isinstance(layer, layers.Activation):
         return expression_of(layer.activation)
-    kind = type(layer).__name__
-    name = "leaky_relu" if kind == "LeakyReLU" else kind.lower()
-    arrays = leaky(float(layer.negative_slope)) if name == "leaky_relu" else None
-    plain = isinstance(layer, layers.ReLU) and (
-        layer.max_value is None and not layer.negative_slope and not layer.threshold
-    )
-    key = name if plain else f"{name}#{id(layer)}"
+    kind, arrays = type(layer), None
+    name = "leaky_relu" if isinstance(layer, layers.LeakyReLU) else kind.__name__.lower()
+    key = f"{name}#{id(layer)}"
+    if kind is layers.ReLU:
+        given = (layer.negative_slope or 0.0, layer.max_value, layer.threshold or 0.0)
+        key = f"{name}{given}" if any(given) else name
+        arrays = rectified(*given)
+    elif kind is layers.LeakyReLU:
+        key, arrays = f"{name}({layer.negative_slope})", rectified(layer.negative_slope)
+    elif kind is layers.ELU:
+        key = f"{name}({layer.alpha})"
+        arrays = partial(_elu, alpha=layer.alpha)
     return KerasExpression.of(name, key, layer.call, [IDENTITY], arrays=arrays)
+
+
+def _elu(z: Array, alpha: float) -> Array:
+    return np.where(z > 0.0, z, alpha * np.expm1(z))
