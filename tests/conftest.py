@@ -1,14 +1,21 @@
-"""One Hypothesis profile for all tests: the same examples every time, however slow the machine.
+"""For all tests: one Hypothesis profile, and one thread for what multiplies matrices.
 
-`--hypothesis-profile=search` looks for new ones.
+The profile has the same examples every time, however slow the machine;
+`--hypothesis-profile=search` looks for new ones. Matrices are small here, and waiting threads spin
+where cores are shared. Threads of fanwise's own are given where a test is about them.
 
 A file `*_suite*.py` is imported only where its path is named: it runs in a process of its own, for
 one takes a Keras backend, one Triton's interpreter, and TensorFlow and Triton abort side by side.
 """
 
-import pytest
-from hypothesis import settings
-from support.browser import browser, need_browser
+import os
+
+for library in ("OMP", "OPENBLAS"):  # read when NumPy and PyTorch are loaded, here and in processes
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+from support.browser import browser, need_browser  # noqa: E402
 
 pytest.register_assert_rewrite("support.conformance")  # its asserts are tests, too
 

@@ -1,16 +1,6 @@
-"""One thread for PyTorch: the models are small, and waiting threads spin where cores are shared.
-
-And an environment that says nothing of the terminal: a pipe's width is our own.
-"""
-
-from importlib.util import find_spec
+"""An environment that says nothing of the terminal: a pipe's width is our own."""
 
 import pytest
-
-if find_spec("torch") is not None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

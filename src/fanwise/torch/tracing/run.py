@@ -187,24 +187,27 @@ def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     """Return the trace of one run, fake or else real."""
     mode = fake_mode()
     leftovers = Leftovers(model, mode)
+    found: TorchTrace | None = None
     try:
         found = _trace_fake(model, mode, args, kwargs)
     except Exception as error:  # a model's own code may raise anything on tensors without values
-        leftovers.forget()
-        parameters: dict[str, torch.Tensor] = dict(model.named_parameters())
-        if not all(has_values(p) for p in parameters.values()):
+        if not all(has_values(p) for p in model.parameters()):
+            leftovers.forget()
             raise forward_error(model, error, len(args)) from error
-        tracer = TorchTracer(model, parameters)
-        tracer.builder.constants.add_parameters(model)
-        with undisturbed(model):
-            try:
-                run_traced(tracer, model, args, kwargs)
-            except Exception as real:
-                raise forward_error(model, real, len(args)) from real
-        return TorchTrace.of(tracer, fake=False)
-    del mode
+    del mode  # as the error is gone, whose frames hold fake tensors, too
     leftovers.forget()
-    return found
+    return found or _trace_real(model, args, kwargs)
+
+
+def _trace_real(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TorchTrace:
+    tracer = TorchTracer(model, dict(model.named_parameters()))
+    tracer.builder.constants.add_parameters(model)
+    with undisturbed(model):
+        try:
+            run_traced(tracer, model, args, kwargs)
+        except Exception as error:
+            raise forward_error(model, error, len(args)) from error
+    return TorchTrace.of(tracer, fake=False)
 
 
 def _trace_fake(
