@@ -25,6 +25,8 @@ BUILDERS = 40
 WHY = {
     "VGG": "no norm, and maps of 2 and 4 pixels a side: beside a border of zeros positions are "
     "less alike than predicted, and maxima over them larger; on 160 × 160, `fc1` is at 1.22",
+    "EfficientNetB": "squeeze and excitation of few channels scatter from draw to draw: B6 and B7, "
+    "of one draw, have most of what is off, B5, of four, has none",
 }
 """Why kernels of these builders, by how their names begin, are more than a factor 2 off."""
 HEADER = """# keras.applications, planned and measured

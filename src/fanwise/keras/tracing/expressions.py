@@ -256,7 +256,7 @@ def rectified(slope: float = 0.0, ceiling: float | None = None, threshold: float
     """Return Keras's rectifier on NumPy arrays, with all that its ReLU and LeakyReLU set."""
 
     def function(z: Array) -> Array:
-        return np.where(z >= threshold, np.minimum(z, ceiling or np.inf), slope * (z - threshold))
+        return np.where(z > threshold, np.minimum(z, ceiling or np.inf), slope * (z - threshold))
 
     return function
 
