@@ -51,7 +51,6 @@ class Leftovers:
         mode = self._mode()
         if mode is None:
             return
-        print("SURVIVED")
         for function in [o for o in gc.get_objects() if type(o) is CACHED]:
             if any(_holds(value, mode) for value in gc.get_referents(function)):
                 function.cache_clear()

@@ -196,7 +196,7 @@ def _trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
             raise forward_error(model, error, len(args)) from error
     del mode  # as the error is gone, whose frames hold fake tensors, too
     leftovers.forget()
-    return found or _trace_real(model, args, kwargs)
+    return _trace_real(model, args, kwargs) if found is None else found
 
 
 def _trace_real(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TorchTrace:
