@@ -14,6 +14,7 @@ LAYERS = {
     "relu": layers.ReLU,
     "relu6": lambda: layers.ReLU(6.0),
     "all of ReLU's settings": lambda: layers.ReLU(5.0, 0.2, 1.0),
+    "a ceiling of nothing": lambda: layers.ReLU(0.0),
     "leaky": lambda: layers.LeakyReLU(negative_slope=0.05),
     "elu": lambda: layers.ELU(alpha=0.3),
 }

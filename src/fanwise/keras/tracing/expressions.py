@@ -252,13 +252,13 @@ def expression_of(activation: Any) -> KerasExpression:
     )
 
 
-def rectified(slope: float = 0.0, ceiling: float | None = None, threshold: float = 0.0) -> Function:
-    """Return Keras's rectifier on NumPy arrays, with all that its ReLU and LeakyReLU set."""
+def _rectified(z: Array, slope: float, ceiling: float | None, threshold: float) -> Array:
+    capped = z if ceiling is None else np.minimum(z, ceiling)
+    return np.where(z > threshold, capped, slope * (z - threshold))
 
-    def function(z: Array) -> Array:
-        return np.where(z > threshold, np.minimum(z, ceiling or np.inf), slope * (z - threshold))
 
-    return function
+def _elu(z: Array, alpha: float) -> Array:
+    return np.where(z > 0.0, z, alpha * np.expm1(z))
 
 
 def pointwise_of(layer: Any) -> KerasExpression:
@@ -269,16 +269,15 @@ def pointwise_of(layer: Any) -> KerasExpression:
     name = "leaky_relu" if isinstance(layer, layers.LeakyReLU) else kind.__name__.lower()
     key = f"{name}#{id(layer)}"
     if kind is layers.ReLU:
-        given = (layer.negative_slope or 0.0, layer.max_value, layer.threshold or 0.0)
-        key = f"{name}{given}" if any(given) else name
-        arrays = rectified(*given)
+        slope, ceiling, threshold = layer.negative_slope, layer.max_value, layer.threshold
+        plain = ceiling is None and not slope and not threshold
+        key = name if plain else f"{name}({slope}, {ceiling}, {threshold})"
+        arrays = partial(_rectified, slope=slope, ceiling=ceiling, threshold=threshold)
     elif kind is layers.LeakyReLU:
-        key, arrays = f"{name}({layer.negative_slope})", rectified(layer.negative_slope)
+        slope = layer.negative_slope
+        key = f"{name}({slope})"
+        arrays = partial(_rectified, slope=slope, ceiling=None, threshold=0.0)
     elif kind is layers.ELU:
         key = f"{name}({layer.alpha})"
         arrays = partial(_elu, alpha=layer.alpha)
     return KerasExpression.of(name, key, layer.call, [IDENTITY], arrays=arrays)
-
-
-def _elu(z: Array, alpha: float) -> Array:
-    return np.where(z > 0.0, z, alpha * np.expm1(z))
