@@ -21,6 +21,8 @@ from fanwise.schemes.quadrature import (
 
 TABULATED_VARIANCES = tuple(10.0 ** (k / 4) for k in range(-24, 13))
 """Variances of z at which E[f(z)²] and E[f′(z)²] are tabulated."""
+DOUBLE_PRECISION = 1e-9
+"""Moments with a larger error are those of a function that computes in single precision."""
 SLOPES_PER_UNIT = 64
 """Steps of the grid of slopes, for each unit of z."""
 SLOPE_REACH = 32
@@ -52,7 +54,7 @@ def classify(
             return Neighbour(label, NeighbourKind.MIXED, source)
         curve = []
         for q in TABULATED_VARIANCES:
-            moments = _positive_moments(function, q)
+            moments = _positive_moments(function, q, single=unit.error > DOUBLE_PRECISION)
             if moments is None:
                 break
             curve.append((math.log(q), math.log(moments.value), math.log(moments.slope)))
@@ -106,10 +108,12 @@ def _is_pointwise(function: Function) -> bool:
     return whole.shape == z.shape and bool(np.allclose(whole[5:9], part, equal_nan=True))
 
 
-def _positive_moments(function: Function, variance: float = 1.0) -> ActivationMoments | None:
+def _positive_moments(
+    function: Function, variance: float = 1.0, *, single: bool = False
+) -> ActivationMoments | None:
     """Return both second moments; None where one is zero or infinite, as for log and sign."""
     try:
-        found = second_moments(function, variance)
+        found = second_moments(function, variance, single=single)
     except ArgumentError:
         return None
     return found if 0 < found.value < math.inf and 0 < found.slope < math.inf else None
