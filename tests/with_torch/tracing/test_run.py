@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import weakref
 
 import pytest
@@ -17,6 +18,7 @@ from torch import nn  # noqa: E402
 
 import fanwise.torch as fwt  # noqa: E402
 from fanwise.errors import ModelError  # noqa: E402
+from fanwise.torch.internals import FakeTensor  # noqa: E402
 from fanwise.torch.measuring.recorder import Store, TorchRecorder  # noqa: E402
 from fanwise.torch.tracing.run import Trace, run_traced, trace  # noqa: E402
 from fanwise.torch.tracing.tracer import TorchTracer  # noqa: E402
@@ -294,3 +296,22 @@ def test_a_cache_without_fake_tensors_stays():
     kept = cached_table(4)
     trace(Tabled("cache", real=False), randn(3, 6))
     assert cached_table(4) is kept
+
+
+class ScaledAndPadded(nn.Module):
+    """A scale and zeros laid round by hand, whose tensors a run remembers; and a replay."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.conv = nn.Parameter(torch.ones(6)), nn.Conv1d(6, 6, 3)
+
+    def forward(self, x):
+        return self.conv(F.pad(x.sort(1).values * self.scale[:, None], (1, 1)))
+
+
+def test_a_trace_holds_no_fake_tensor():
+    """While one is held, its mode is, and all objects of the process are looked through."""
+    gc.collect()
+    found = trace(ScaledAndPadded(), randn(2, 6, 8))
+    assert found.contractions
+    assert not [o for o in gc.get_objects() if issubclass(type(o), FakeTensor)]

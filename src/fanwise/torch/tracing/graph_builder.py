@@ -93,6 +93,10 @@ class GraphBuilder:
         self._padded: dict[int, Padded] = {}
         self._cache: dict[Any, int] = {}
 
+    def forget_tensors(self) -> None:
+        """Let go of what a run alone needs: a trace that holds a fake tensor keeps its mode."""
+        self._padded.clear()
+
     # — where a tensor comes from —
 
     def find_provenance(self, tensor: Any) -> Provenance | None:

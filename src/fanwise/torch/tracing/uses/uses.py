@@ -143,6 +143,8 @@ class Uses:
     def finish(self, outputs: Sequence[torch.Tensor]) -> None:
         """Complete the uses: what follows each kernel, and how many it packs."""
         self.builder.add_outputs(outputs)
+        self.builder.forget_tensors()
+        self.by_hand.clear()
         for name, factor in self._weight_factors.items():
             if name not in self.of and name not in self.unrecognized:
                 self.of[name] = factor
