@@ -263,6 +263,15 @@ def normed(x, axes):
     return y / np.sqrt((y * y).mean(axes, keepdims=True))
 
 
+def test_an_average_of_places_that_differ_more_than_they_can_is_one_of_independent_ones():
+    """A covariance of −0.3 among ten comes from few samples, or from neighbours alone."""
+    feed = Statistics(1.0, -0.3)
+    attended = AttentionOutput(10, 1, 1).forward(Statistics(0.01, 0.01, 0.1), feed)
+    assert attended.mean_square == pytest.approx(0.1)
+    assert attended.covariance == pytest.approx(0.1)
+    assert Mean(10).forward(feed).mean_square == pytest.approx(0.1)
+
+
 def test_what_attention_averages_is_alike_within_a_sample():
     """Equal weights: all places of a sample then have its mean, and those of others theirs."""
     feed = Statistics(1.0, 0.3, within_sample=0.1)

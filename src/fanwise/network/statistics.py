@@ -12,6 +12,9 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+ROUNDING = 1e-6
+"""Below this share of its terms a difference is zero."""
+
 
 class Statistics(NamedTuple):
     """Moments of a tensor's entries.
@@ -50,6 +53,16 @@ class Statistics(NamedTuple):
         squares = whole**2 + 4.0 * level * covariance + 2.0 * covariance**2
         squares += self.variance_spread * (variance**2 + 2.0 * covariance**2)
         return fourth / whole**2, squares / whole**2
+
+    def shared_in_average(self, count: float) -> float:
+        """Return E[x·x′] of two of the `count` positions that an average takes.
+
+        That is the covariance, unless no `count` positions can differ so much: it is at least
+        −E[x²]/(count − 1). Then it comes from few samples or from neighbours, and says nothing of
+        the rest.
+        """
+        square = self.covariance + (self.mean_square - self.covariance) / count
+        return self.covariance if square >= -ROUNDING * self.mean_square else self.mean**2
 
     def times(self, factor: float) -> Statistics:
         """Return the statistics of factor·x."""

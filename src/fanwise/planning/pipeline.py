@@ -57,6 +57,7 @@ from fanwise.planning.rows import Row
 from fanwise.planning.rules import Parameter, Rule
 from fanwise.policies.base import Changes, Policy
 from fanwise.policies.bases import shape_of
+from fanwise.policies.positions import widen_positions
 from fanwise.policies.scores import shrink_queries
 
 UNUSED_REASON = "not used in the forward pass: left as it is"
@@ -150,9 +151,10 @@ def plan_traced(
     final, changes = second_round(changes)
     rows, steps = decide_all(final, changes)
     forward = graph.forward(steps)
-    smaller = shrink_queries(graph, forward, structure, final, changes)
-    if smaller:
-        rows, steps = decide_all(final, changes | smaller)
+    sized = widen_positions(graph, steps, final, changes)
+    sized |= shrink_queries(graph, forward, structure, final, changes)
+    if sized:
+        rows, steps = decide_all(final, changes | sized)
         forward = graph.forward(steps)
     rows = with_overrides(rows, kept)
     backward: list[float | None] = [None] * len(steps)

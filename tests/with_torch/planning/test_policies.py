@@ -17,6 +17,7 @@ import fanwise.torch as fwt  # noqa: E402
 from fanwise import policies, schemes  # noqa: E402
 from fanwise.errors import ArgumentError  # noqa: E402
 from fanwise.network.branches import structure_of  # noqa: E402
+from fanwise.policies.positions import POSITION_SHARE  # noqa: E402
 from fanwise.torch.tracing.run import trace  # noqa: E402
 
 WIDTH, DEPTH = 32, 3
@@ -627,7 +628,8 @@ IDS = torch.zeros(2, 6, dtype=torch.long)
 def test_an_embedding_is_as_large_as_what_its_stream_s_branches_add(how, std):
     plan = fwt.plan(Language(**how), IDS)
     assert plan["tokens.weight"].std == pytest.approx(std)
-    assert plan["positions.weight"].std == pytest.approx(0.02)  # looked up by no input
+    share = max(0.02, POSITION_SHARE * std * how.get("factor", 1.0))
+    assert plan["positions.weight"].std == pytest.approx(share, rel=0.01)
 
 
 def test_positions_that_are_given_as_inputs_are_rows_like_others():

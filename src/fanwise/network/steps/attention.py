@@ -123,10 +123,11 @@ class AttentionOutput(Step):
 
     def forward(self, *feeds: Statistics) -> Statistics | None:
         weights, x = feeds
-        own = max(x.mean_square - x.covariance, 0.0)
+        level = x.shared_in_average(self.count)
+        own = max(x.mean_square - level, 0.0)
         concentration = self.count * weights.mean_square
         more = own / self.count
-        square, shared = x.covariance + own * concentration, x.covariance + more
+        square, shared = max(level + own * concentration, 0.0), level + more
         return Statistics(square, shared, x.mean, within_sample=x.within_sample + more)
 
     def backward(self, gradient: float, *feeds: Statistics) -> tuple[float | None, ...]:

@@ -10,9 +10,6 @@ from fanwise.network.curves import Curve, transfer, transfer_maximum
 from fanwise.network.statistics import Statistics, mix
 from fanwise.network.steps.base import Step
 
-ROUNDING = 1e-6
-"""Below this share of its terms a difference is zero."""
-
 
 @dataclass(frozen=True)
 class Pointwise(Step):
@@ -219,10 +216,8 @@ class Mean(Step):
             return Statistics(
                 t * square, t * shared, self.total * x.mean, within_sample=t * x.within_sample / n
             )
-        square = x.covariance + (x.mean_square - x.covariance) / n
-        if square < -ROUNDING * x.mean_square:  # n positions can't all differ so: neighbours do
-            square = x.mean**2 + (x.mean_square - x.mean**2) / n
-        square = max(square, 0.0)
+        level = x.shared_in_average(n)
+        square = max(level + (x.mean_square - level) / n, 0.0)
         return Statistics(
             t * square, t * x.covariance, self.total * x.mean, within_sample=t * x.within_sample
         )
