@@ -57,6 +57,7 @@ from fanwise.planning.rows import Row
 from fanwise.planning.rules import Parameter, Rule
 from fanwise.policies.base import Changes, Policy
 from fanwise.policies.bases import shape_of
+from fanwise.policies.outputs import shrink_values
 from fanwise.policies.positions import widen_positions
 from fanwise.policies.scores import shrink_queries
 
@@ -148,6 +149,7 @@ def plan_traced(
         return addends(graph, structure, plain_steps(), skips)
 
     changes, said = policy.changes(replace(structure, profile=profile), trainable)
+    changes = shrink_values(trainable) | changes
     final, changes = second_round(changes)
     rows, steps = decide_all(final, changes)
     forward = graph.forward(steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from fanwise.network.graph import Graph
 from fanwise.network.statistics import Statistics
@@ -16,8 +16,19 @@ from fanwise.network.uses import Role, Use
 from fanwise.policies.base import Change, Changes
 from fanwise.schemes.distributions import Normal
 
-POSITION_SHARE = 0.5
-"""The std of learned positions, of the rms of what they are added to; GPT-2's code has this."""
+TOKEN_SHARE = 0.5
+"""The std of learned positions, of the rms of rows looked up by tokens; GPT-2's code has this."""
+DATA_SHARE = 1.0
+"""Of the rms of what a kernel makes of patches or frames."""
+SCORE_SHARE = 1.0
+"""Of the standard deviation over the keys of attention's scores."""
+
+
+class Addition(NamedTuple):
+    """Where learned positions are added: to which nodes, and whether these are scores."""
+
+    beside: tuple[int, ...]
+    are_scores: bool
 
 
 def widen_positions(
@@ -25,10 +36,11 @@ def widen_positions(
 ) -> Changes:
     """Return changes of learned positions that would be lost beside what they are added to.
 
-    What comes next, a normalization or a kernel, sees the sum x + p. Positions p of std 0.02 are
-    four parts in ten thousand of it beside x of rms 1, and attention, which is blind to order
-    without them, first has to learn to see them. So their std is half the rms of x, as in GPT-2's
-    published code (0.01 beside tokens of 0.02).
+    What comes next, a normalization, a kernel or a softmax, sees the sum x + p. Positions p of std
+    0.02 are four parts in ten thousand of it beside x of rms 1, and attention, which is blind to
+    order without them, first has to learn to see them. So they are as large as x, and half as large
+    beside tokens: a language model has to tell these first. GPT-2's published code has 0.01
+    beside 0.02, and BERT's 0.02 beside 0.02.
 
     Args:
         graph: of the model.
@@ -37,25 +49,38 @@ def widen_positions(
         changes: what the policy changes; what it draws by a scheme of its own stays.
     """
     consumers = graph.consumers()
-    sums = [
-        (step, beside)
+    additions = [
+        (step.parameter, step.weight.mean_square, addition)
         for i, step in enumerate(steps)
-        if _is_position(step, uses) and step.parameter not in changes
-        for beside in _added_to(graph, i, consumers)
+        if _is_position(step, uses) and step.weight is not None and step.parameter not in changes
+        for addition in _additions(graph, i, consumers)
     ]
-    forward = _for_unit_input(graph, steps, [j for _, beside in sums for j in beside])
-    found: dict[str, float] = {}
-    for step, beside in sums:
-        square = sum(x.mean_square for x in (forward[j] for j in beside) if x is not None)
-        if step.weight is not None and step.weight.mean_square < POSITION_SHARE**2 * square:
-            found[step.parameter] = max(found.get(step.parameter, 0.0), math.sqrt(square))
+    nodes = [j for _, _, addition in additions for j in addition.beside]
+    forward = _for_unit_input(graph, steps, nodes)
+    found: dict[str, tuple[float, str]] = {}
+    for name, own, addition in additions:
+        std, words = _std_beside(graph, forward, addition)
+        if own < std**2 and std > found.get(name, (0.0, ""))[0]:
+            found[name] = std, words
     return {
-        name: Change(
-            f"positions: half the rms, {rms:.3g}, of what they are added to (docs/training.md)",
-            scheme=Normal(float(f"{POSITION_SHARE * rms:.3g}")),
-        )
-        for name, rms in found.items()
+        name: Change(f"{words} (docs/training.md)", scheme=Normal(float(f"{std:.3g}")))
+        for name, (std, words) in found.items()
     }
+
+
+def _std_beside(
+    graph: Graph, forward: Sequence[Statistics | None], addition: Addition
+) -> tuple[float, str]:
+    """Return the std of positions that can be seen beside these nodes, and why in words."""
+    known = [x for x in (forward[j] for j in addition.beside) if x is not None]
+    if addition.are_scores:
+        apart = math.sqrt(max(sum(x.mean_square - x.covariance for x in known), 0.0))
+        std = SCORE_SHARE * min(apart, 1.0)  # `shrink_queries` has scores of variance 1
+        return std, "positions: as large as the scores that they are added to"
+    rms = math.sqrt(sum(x.mean_square for x in known))
+    if any(_looks_up_tokens(graph, j) for j in addition.beside):
+        return TOKEN_SHARE * rms, f"positions: half the rms, {rms:.3g}, of tokens beside them"
+    return DATA_SHARE * rms, "positions: as large as what they are added to"
 
 
 def _for_unit_input(
@@ -83,20 +108,34 @@ def _is_position(step: Step, uses: Mapping[str, Use]) -> TypeGuard[Lookup | Shif
     return added and use is not None and use.role == Role.TOKEN
 
 
-def _added_to(
+def _additions(
     graph: Graph, node: int, consumers: Mapping[int, Sequence[int]]
-) -> Iterator[tuple[int, ...]]:
-    """Yield the nodes beside positions in each sum; not those of attention's scores."""
+) -> Iterator[Addition]:
+    """Yield where a node's positions are added."""
     if isinstance(graph.nodes[node].step, Shift):
-        if not _are_scores(graph, node, consumers):
-            yield graph.nodes[node].inputs
+        yield Addition(graph.nodes[node].inputs, _are_scores(graph, node, consumers))
         return
     for j in consumers.get(node, ()):
         step, inputs = graph.nodes[j].step, graph.nodes[j].inputs
         if isinstance(step, View | Concatenation) and _shows_position(graph, j):
-            yield from _added_to(graph, j, consumers)
-        elif isinstance(step, Sum) and not _are_scores(graph, j, consumers):
-            yield tuple(k for k in inputs if not _shows_position(graph, k))
+            yield from _additions(graph, j, consumers)
+        elif isinstance(step, Sum):
+            beside = tuple(k for k in inputs if not _shows_position(graph, k))
+            yield Addition(beside, _are_scores(graph, j, consumers))
+
+
+def _looks_up_tokens(graph: Graph, node: int) -> bool:
+    """Return whether rows that the model's input chooses reach a node through no kernel."""
+    seen, pending = set(), [node]
+    while pending:
+        i = pending.pop()
+        step = graph.nodes[i].step
+        if isinstance(step, Lookup) and not (step.positional or step.token):
+            return True
+        if i not in seen and not isinstance(step, Kernel):
+            pending.extend(graph.nodes[i].inputs)
+        seen.add(i)
+    return False
 
 
 def _shows_position(graph: Graph, node: int) -> bool:

@@ -17,7 +17,7 @@ import fanwise.torch as fwt  # noqa: E402
 from fanwise import policies, schemes  # noqa: E402
 from fanwise.errors import ArgumentError  # noqa: E402
 from fanwise.network.branches import structure_of  # noqa: E402
-from fanwise.policies.positions import POSITION_SHARE  # noqa: E402
+from fanwise.policies.positions import TOKEN_SHARE  # noqa: E402
 from fanwise.torch.tracing.run import trace  # noqa: E402
 
 WIDTH, DEPTH = 32, 3
@@ -628,7 +628,7 @@ IDS = torch.zeros(2, 6, dtype=torch.long)
 def test_an_embedding_is_as_large_as_what_its_stream_s_branches_add(how, std):
     plan = fwt.plan(Language(**how), IDS)
     assert plan["tokens.weight"].std == pytest.approx(std)
-    share = max(0.02, POSITION_SHARE * std * how.get("factor", 1.0))
+    share = max(0.02, TOKEN_SHARE * std * how.get("factor", 1.0))
     assert plan["positions.weight"].std == pytest.approx(share, rel=0.01)
 
 

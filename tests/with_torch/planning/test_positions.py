@@ -13,7 +13,6 @@ from torch import nn  # noqa: E402
 
 import fanwise as fw  # noqa: E402
 import fanwise.torch as fwt  # noqa: E402
-from fanwise.policies.positions import POSITION_SHARE  # noqa: E402
 from fanwise.schemes.distributions import Normal  # noqa: E402
 
 WIDTH = 16
@@ -49,9 +48,9 @@ class Patches(nn.Module):
 
 @pytest.mark.parametrize("norm_first", [True, False])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 50.0])
-def test_positions_are_half_of_what_they_are_added_to_whatever_the_example(norm_first, scale):
+def test_positions_are_as_large_as_what_they_are_added_to_whatever_the_example(norm_first, scale):
     plan = fwt.plan(Patches("added", norm_first), scale * randn(2, 6, 5))
-    assert plan["positions"].std == pytest.approx(POSITION_SHARE)
+    assert plan["positions"].std == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -64,21 +63,34 @@ def test_positions_are_half_of_what_they_are_added_to_whatever_the_example(norm_
 def test_positions_are_seen_as_such(kind, names):
     plan = fwt.plan(Patches(kind), randn(2, 6, 5))
     found = [plan[name].std for name in names]
-    assert found == pytest.approx([POSITION_SHARE] * len(names), rel=0.1)
+    assert found == pytest.approx([1.0] * len(names), rel=0.1)
     assert plan["first"].std in (None, 0.02)  # one for all places is no position
 
 
-def test_positions_added_to_attention_s_scores_stay_small():
-    """As Swin's relative positions: beside scores, of which a softmax takes the differences."""
+@pytest.mark.parametrize("divided", [True, False])
+def test_positions_added_to_attention_s_scores_are_as_large_as_these(divided):
+    """Where the model doesn't divide by √d, the plan does: the scores have variance 1 as well."""
 
     def forward(self, x):
-        scores = self.query(x) @ self.key(x).transpose(1, 2) / WIDTH**0.5 + self.positions
+        scores = self.query(x) @ self.key(x).transpose(1, 2)
+        scores = (scores / WIDTH**0.5 if divided else scores) + self.positions
         return scores.softmax(-1) @ self.value(x)
 
     kernels = {name: nn.Linear(WIDTH, WIDTH) for name in ("query", "key", "value")}
     model = Function(forward, **kernels)
-    model.positions = nn.Parameter(torch.randn(6, 6))
-    assert fwt.plan(model, randn(2, 6, WIDTH))["positions"].std == pytest.approx(0.02)
+    model.positions = nn.Parameter(0.02 * torch.randn(6, 6))
+    assert fwt.plan(model, randn(2, 6, WIDTH))["positions"].std == pytest.approx(1.0, rel=0.1)
+
+
+def test_what_says_nothing_of_the_place_stays_small():
+    """A bias of a whole head's scores is none of a place: the softmax takes only differences."""
+
+    def forward(self, x):
+        return self.inputs(x) + self.first.expand(len(x), 6, -1)
+
+    model = Function(forward, inputs=nn.Linear(5, WIDTH))
+    model.first = nn.Parameter(torch.zeros(1, 1, WIDTH))
+    assert fwt.plan(model, randn(2, 6, 5))["first"].std in (None, 0.0, 0.02)
 
 
 def test_a_rule_for_positions_wins():
