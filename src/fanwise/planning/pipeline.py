@@ -149,7 +149,7 @@ def plan_traced(
         return addends(graph, structure, plain_steps(), skips)
 
     changes, said = policy.changes(replace(structure, profile=profile), trainable)
-    changes = shrink_values(trainable) | changes
+    changes = shrink_values(graph, structure.parameters, trainable) | changes
     final, changes = second_round(changes)
     rows, steps = decide_all(final, changes)
     forward = graph.forward(steps)

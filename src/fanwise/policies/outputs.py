@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+from fanwise.network.graph import Graph
+from fanwise.network.steps.base import Source
+from fanwise.network.steps.signals import Pointwise, Sum, View
+from fanwise.network.steps.weights import Kernel
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES, NeighbourKind, Use
 from fanwise.policies.base import Change, Changes
 
@@ -12,16 +17,22 @@ VALUE_RMS = 0.1
 MAX_IMAGE_CHANNELS = 4
 """A map of at most this many channels is an image: one of values, colours, or these and alpha."""
 
+LOSSES = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
+"""Operations that compare with values."""
 
-def shrink_values(uses: Mapping[str, Use]) -> Changes:
+
+def shrink_values(graph: Graph, parameters: Mapping[int, str], uses: Mapping[str, Use]) -> Changes:
     """Return changes after which outputs that can only be values start small.
 
     A single output is no score of a class among others, nor is an image that has the channels of
-    the one put in. A loss compares them with values, and whatever they are at the start has to be
-    unlearned, in slow directions too. A classifier, which has to outgrow its start, learns more
-    slowly from a small one, so that an output of any other width keeps rms 1.
+    the one put in, nor what the model itself subtracts its input from. A loss compares them with
+    values, and whatever they are at the start has to be unlearned, in slow directions too. A
+    classifier, which has to outgrow its start, learns more slowly from a small one, so that any
+    other output keeps rms 1.
 
     Args:
+        graph: of the model.
+        parameters: the parameter of each contraction.
         uses: of the parameters, by name.
     """
     pictured = {
@@ -31,16 +42,51 @@ def shrink_values(uses: Mapping[str, Use]) -> Changes:
         and use.widths is not None
         and use.feeds.kind == NeighbourKind.INPUT
     }
+    compared = {parameters[i] for i in _compared_with_data(graph)}
     result: Changes = {}
     for name, use in uses.items():
-        if use.role not in KERNEL_ROLES or use.widths is None or use.logits or use.packed > 1:
+        plain = use.role in KERNEL_ROLES and use.packed == 1 and use.times == 1 and not use.logits
+        if not plain or use.widths is None or use.feeds.oscillates:
             continue
-        if use.follows.kind != NeighbourKind.OUTPUT or use.feeds.oscillates:
-            continue
-        units = use.widths[1]
+        last, units = use.follows.kind == NeighbourKind.OUTPUT, use.widths[1]
         image = use.role in CONVOLUTION_ROLES and units <= MAX_IMAGE_CHANNELS and units in pictured
-        if units == 1 or image:
-            what = "a single output" if units == 1 else "an image like the one put in"
+        what = ""
+        if name in compared:
+            what = "what the model's input is subtracted from"
+        elif last and units == 1:
+            what = "a single output"
+        elif last and image:
+            what = "an image like the one put in"
+        if what:
             reason = f"× {VALUE_RMS:g}: {what} is compared with values (docs/training.md)"
             result[name] = Change(reason, VALUE_RMS)
     return result
+
+
+def _compared_with_data(graph: Graph) -> set[int]:
+    """Return the contractions whose output the model compares with its input, and no more."""
+    consumers = graph.consumers()
+    before_kernel: set[int] = set()
+    found: set[int] = set()
+    for i in range(len(graph.nodes) - 1, -1, -1):
+        step, inputs = graph.nodes[i].step, graph.inputs_of(i)
+        after = consumers.get(i, ())
+        if any(j in before_kernel or isinstance(graph.nodes[j].step, Kernel) for j in after):
+            before_kernel.add(i)
+            continue
+        subtracts = isinstance(step, Sum) and len(step.factors) == 2 and math.prod(step.factors) < 0
+        if not (subtracts or getattr(step, "operation", "") in LOSSES) or len(inputs) != 2:
+            continue
+        for one, other in (inputs, inputs[::-1]):
+            if _is_data(graph, other):
+                last = (graph.nodes[j].step for j in graph.last_kernels(one))
+                found |= {k.contraction for k in last if isinstance(k, Kernel)}
+    return found
+
+
+def _is_data(graph: Graph, node: int) -> bool:
+    """Return whether a node is the model's input, but for views and functions."""
+    while isinstance(graph.nodes[node].step, View | Pointwise):
+        node = graph.nodes[node].inputs[0]
+    step = graph.nodes[node].step
+    return isinstance(step, Source) and step.origin == "input"
