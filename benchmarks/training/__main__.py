@@ -9,8 +9,8 @@ task on which ours and the package's own are undecided gets up to `--most` seeds
 written to a record, so that an interrupted run goes on where it was, and only what a changed rule
 draws anew is run anew. `report` writes docs/training.md, and a figure a task.
 
-The tasks are in two halves by a hash of their names. Rules are chosen by the first half; the
-second is looked at once, at the end.
+The tasks are in two halves by a hash of their names, so that rules chosen by the first can be
+judged by the second; docs/training.md says which rules were.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Task:
     def half(self) -> str:
         """Which half it is in, by a hash of its name.
 
-        Rules are chosen by the first half alone; the second is looked at once, at the end.
+        Rules chosen by the first half can be judged by the second.
         """
         odd = blake2b(self.name.encode(), digest_size=1).digest()[0] % 2
         return SECOND_HALF if odd else FIRST_HALF
