@@ -77,10 +77,12 @@ kernel times a factor (the mean of two seeds, three for the last nine):
 | shallow relu, sgd | 0.0526 | 0.0219 | 0.0155 | | 0.0243 |
 | rnn over pixels, adamw | 1.15 | 0.484 | 0.620 | | 0.675 |
 
-So the outputs that can only be values are drawn × 0.1: a single one, an image with the channels of the one put in,
-what the model itself subtracts its input from. Any other may be scores of classes, for all that a plan knows, since
-it doesn't see the loss. Where yours is a regression's, as of colours from coordinates, a rule for the last kernel
-says so: `fanwise.Rule("head.weight", schemes.VarianceScaling(0.01))`. After a sine SIREN's own last layer is best.
+So the outputs that can only be values are drawn × 0.1: an image with the channels of the one put in, and what the
+model itself subtracts its input from. Any other may be scores of classes, for all that a plan knows, since it doesn't
+see the loss. A single output of a dense kernel stays, too: × 0.1, the regression of patients with AdamW ended at 0.164
+instead of 0.136, and the adding problem at 0.172 instead of 0.132 (five seeds). Where yours is a regression like the
+Fourier features, of colours from coordinates, a rule for the last kernel says so:
+`fanwise.Rule("head.weight", schemes.VarianceScaling(0.01))`. After a sine SIREN's own last layer is best.
 
 An embedding of std 1/√d that is tied to the output is taken from an earlier measurement of a small GPT
 (2.436, std 0.02 2.735, own 2.645), and wasn't measured again. T5 divides what it feeds its tied output by √d:

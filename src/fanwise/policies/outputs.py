@@ -24,10 +24,10 @@ LOSSES = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 def shrink_values(graph: Graph, parameters: Mapping[int, str], uses: Mapping[str, Use]) -> Changes:
     """Return changes after which outputs that can only be values start small.
 
-    A single output is no score of a class among others, nor is an image that has the channels of
-    the one put in, nor what the model itself subtracts its input from. A loss compares them with
-    values, and whatever they are at the start has to be unlearned, in slow directions too. A
-    classifier, which has to outgrow its start, learns more slowly from a small one, so that any
+    An image that has the channels of the one put in is no set of scores of classes, nor is what the
+    model itself subtracts its input from. A loss compares them with values, and whatever they are
+    at the start has to be unlearned, in slow directions too. A classifier, which has to outgrow its
+    start, learns more slowly from a small one, and so does a net with a single output, so that any
     other output keeps rms 1.
 
     Args:
@@ -50,14 +50,8 @@ def shrink_values(graph: Graph, parameters: Mapping[int, str], uses: Mapping[str
             continue
         last, units = use.follows.kind == NeighbourKind.OUTPUT, use.widths[1]
         image = use.role in CONVOLUTION_ROLES and units <= MAX_IMAGE_CHANNELS and units in pictured
-        what = ""
-        if name in compared:
-            what = "what the model's input is subtracted from"
-        elif last and units == 1:
-            what = "a single output"
-        elif last and image:
-            what = "an image like the one put in"
-        if what:
+        if name in compared or (last and image):
+            what = "an image" if name not in compared else "what the input is subtracted from"
             reason = f"× {VALUE_RMS:g}: {what} is compared with values (docs/training.md)"
             result[name] = Change(reason, VALUE_RMS)
     return result

@@ -139,7 +139,7 @@ def test_a_prior_in_a_bias_stays(what, value):
     width = 1 if what == "SigLIP" else 8
     head = drawn(nn.Sequential(linear(D, width, bias=value)), randn(5, D))[0]
     assert torch.equal(head.bias, torch.full((width,), value))
-    assert head.weight.std() > 0.01  # a single output, SigLIP's, starts small
+    assert head.weight.std() > 0.1
 
 
 def test_a_highway_gate_starts_closed():
