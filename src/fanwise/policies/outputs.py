@@ -14,8 +14,8 @@ from fanwise.policies.base import Change, Changes
 
 VALUE_RMS = 0.1
 """Of an output that is compared with values: what it is at the start has to be unlearned."""
-MAX_IMAGE_CHANNELS = 4
-"""A map of at most this many channels is an image: one of values, colours, or these and alpha."""
+MAX_CHANNELS = 4
+"""Of an image, or of a field: one of values, colours, or these and alpha or density."""
 
 LOSSES = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 """Operations that compare with values."""
@@ -24,8 +24,9 @@ LOSSES = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 def shrink_values(graph: Graph, parameters: Mapping[int, str], uses: Mapping[str, Use]) -> Changes:
     """Return changes after which outputs that can only be values start small.
 
-    An image that has the channels of the one put in is no set of scores of classes, nor is what the
-    model itself subtracts its input from. A loss compares them with values, and whatever they are
+    An image that has the channels of the one put in is no set of scores of classes, nor are a few
+    outputs of a net on sines of coordinates, nor what the model itself subtracts its input from. A
+    loss compares them with values, and whatever they are
     at the start has to be unlearned, in slow directions too. A classifier, which has to outgrow its
     start, learns more slowly from a small one, and so does a net with a single output, so that any
     other output keeps rms 1.
@@ -43,18 +44,34 @@ def shrink_values(graph: Graph, parameters: Mapping[int, str], uses: Mapping[str
         and use.feeds.kind == NeighbourKind.INPUT
     }
     compared = {parameters[i] for i in _compared_with_data(graph)}
+    is_field = _is_field(graph, uses)
     result: Changes = {}
     for name, use in uses.items():
         plain = use.role in KERNEL_ROLES and use.packed == 1 and use.times == 1 and not use.logits
         if not plain or use.widths is None or use.feeds.oscillates:
             continue
         last, units = use.follows.kind == NeighbourKind.OUTPUT, use.widths[1]
-        image = use.role in CONVOLUTION_ROLES and units <= MAX_IMAGE_CHANNELS and units in pictured
-        if name in compared or (last and image):
-            what = "an image" if name not in compared else "what the input is subtracted from"
+        image = use.role in CONVOLUTION_ROLES and units in pictured
+        if name in compared or (last and units <= MAX_CHANNELS and (image or is_field)):
+            what = "the field" if is_field else "an image"
+            what = "what the input is subtracted from" if name in compared else what
             reason = f"× {VALUE_RMS:g}: {what} is compared with values (docs/training.md)"
             result[name] = Change(reason, VALUE_RMS)
     return result
+
+
+def _is_field(graph: Graph, uses: Mapping[str, Use]) -> bool:
+    """Return whether all that kernels see of the model's input are sines of it.
+
+    As of a point's coordinates (Tancik et al. 2020) or a ray's (Mildenhall et al. 2020).
+    """
+    first = {
+        node.step.parameter
+        for node in graph.nodes
+        if isinstance(node.step, Kernel) and not any(graph.last_kernels(node.inputs[0]))
+    }
+    seen = [uses[name].feeds.oscillates for name in first if name in uses]
+    return bool(seen) and all(seen)
 
 
 def _compared_with_data(graph: Graph) -> set[int]:

@@ -8,6 +8,7 @@ import pytest
 from support.frameworks import require
 
 require("torch")
+import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from support.nets import Function  # noqa: E402
 from support.traced import randn  # noqa: E402
@@ -45,6 +46,21 @@ def test_an_image_like_the_one_put_in_starts_small(channels, out, std):
     body, head = nn.Conv2d(channels, 64, 1), nn.Conv2d(64, out, 1)
     model = Function(forward, body=body, head=head)
     assert head_std(model, randn(2, channels, 6, 6)) == pytest.approx(std)
+
+
+@pytest.mark.parametrize(("outputs", "std"), [(3, 0.1), (10, 1.0)])
+@pytest.mark.parametrize("frequencies", [True, False])
+def test_a_field_of_coordinates_starts_small(frequencies, outputs, std):
+    """Fourier features of them, that is: ten outputs may be classes, a plain net's three too."""
+
+    def forward(self, x):
+        z = 6.0 * x @ self.directions
+        z = torch.cat([z.sin(), z.cos()], -1) if frequencies else torch.cat([z, z], -1)
+        return self.head(F.relu(self.body(z)))
+
+    model = Function(forward, body=nn.Linear(32, 32), head=nn.Linear(32, outputs))
+    model.register_buffer("directions", randn(2, 16))
+    assert head_std(model, randn(4, 2)) == pytest.approx(std if frequencies else 1.0)
 
 
 COMPARISONS = {
