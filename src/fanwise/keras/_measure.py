@@ -27,6 +27,7 @@ from fanwise.keras.measuring.statistics import (
 from fanwise.keras.measuring.updates import first_update
 from fanwise.network.context import Context, classify_curve
 from fanwise.network.evenness import PowerSums
+from fanwise.network.places import Place, places_of
 from fanwise.network.predictions import Prediction
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES, NeighbourKind, StepName
 from fanwise.planning.plan import Plan
@@ -158,6 +159,7 @@ def _layers(
         predicted[each.parameter, call] = each
     calls: dict[str, int] = {}
     gates = Context(recorder.trace.graph).gates()
+    places = places_of(recorder.trace.graph, recorder.trace.nodes)
     for index, name in names.items():
         reading, made = run.readings[index], recorder.trace.contractions[index]
         parameter, use, row = made.parameter, made.use, planned[made.parameter]
@@ -171,6 +173,7 @@ def _layers(
         from_input = given is not None and use.feeds.step == StepName.INPUT
         saturated, dead, activates = _activation(reading)
         found = predicted.get((parameter, calls[parameter]))
+        place = places.get(index, Place())
         yield Layer(
             name=name,
             parameter=parameter,
@@ -200,6 +203,12 @@ def _layers(
             predicted_cosine=found.cosine if found else None,
             call=calls[parameter],
             gates=index in gates,
+            set_size=place.set_size,
+            steps=place.steps,
+            kept=place.kept(recorder.trace.uses, lambda name: to_array(seen.named[name].variable)),
+            joined=place.joined,
+            ends=place.ends,
+            state_kernels=place.state_kernels,
         )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from statistics import median
 
-from fanwise.network.uses import Role
 from fanwise.signal.phrases import redraw_all
 from fanwise.signal.values import Direction, Kind, Layer, ResidualSum, Signal, Verdict, Weights
 
@@ -36,7 +35,7 @@ def recurrence(signal: Signal, redraw: str) -> Verdict | None:
         if layer.kept is not None and layer.kept < FORGETS:
             return _forgetting(signal, layer, redraw)
         for w in signal.weights:
-            own = w.role == Role.RECURRENCE and w.name.startswith(f"{layer.module}.")
+            own = w.name in layer.state_kernels
             if own and w.scale and not SMALLEST_RECURRENCE < w.scale < LARGEST_RECURRENCE:
                 return _off_scale(layer, w, redraw)
     for run in _states_by_hand(signal.sums):

@@ -111,6 +111,7 @@ class Layer:
             step; None elsewhere.
         joined: whether what feeds it is put together of several signals, side by side.
         ends: whether its output, activated or not, is the model's, and nothing else reads it.
+        state_kernels: of a recurrence, the names of the kernels that take its state.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Layer:
     kept: float | None = None
     joined: bool = False
     ends: bool = False
+    state_kernels: tuple[str, ...] = ()
 
     @property
     def rms(self) -> float:

@@ -20,6 +20,7 @@ from fanwise.jax.measuring.weights import measured_weight
 from fanwise.jax.tracing.run import JaxTrace
 from fanwise.network.context import Context, classify_curve
 from fanwise.network.graph import Graph
+from fanwise.network.places import Place, ValuesOf, places_of
 from fanwise.network.predictions import Prediction
 from fanwise.network.steps.base import Step
 from fanwise.network.steps.signals import Normalization, Sum, View
@@ -54,6 +55,9 @@ class Measured:
         self.names = layer_names(self.trace, recorder.kernels)
         self.activation_of = self._activations()
         self.gates = Context(self.trace.graph).gates()
+        self.places = places_of(self.trace.graph, self.trace.nodes)
+        numbers = {name: i for i, name in self.trace.parameters.items()}
+        self.values: ValuesOf = lambda name: np.asarray(leaves[numbers[name]], np.float64)
 
     # — activations: which kernel's output each is applied to, through norms and sums —
 
@@ -100,7 +104,7 @@ class Measured:
             here, gradient = self.found.at(spot), self.found.gradient_at(spot)
             row, promised = self.planned[parameter], predicted.get((parameter, calls[parameter]))
             saturated, dead, activation, label = self._activation(index)
-            fed = self._fed(index)
+            fed, place = self._fed(index), self.places.get(index, Place())
             yield Layer(
                 name=name,
                 parameter=parameter,
@@ -128,6 +132,12 @@ class Measured:
                 predicted_cosine=promised.cosine if promised else None,
                 call=calls[parameter],
                 gates=index in self.gates,
+                set_size=place.set_size,
+                steps=place.steps,
+                kept=place.kept(self.trace.uses, self.values),
+                joined=place.joined,
+                ends=place.ends,
+                state_kernels=place.state_kernels,
             )
 
     def histograms(self) -> dict[str, Histograms]:

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fanwise.network.context import classify_curve, is_gate
 from fanwise.network.expressions import Z
 from fanwise.network.steps.base import Source
-from fanwise.network.steps.signals import Concatenation, Mean, Normalization, Sum
+from fanwise.network.steps.signals import Normalization, Sum
 from fanwise.network.steps.weights import Kernel, Lookup
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
@@ -61,9 +61,6 @@ class Reading:
     units: Units | None = None
     activates: str = ""
     gates: bool = False
-    set_size: int = 1
-    steps: int = 1
-    joined: bool = False
 
     def take_gradient(self, gradient: Tensor) -> None:
         """Take in the gradient with respect to the output."""
@@ -362,13 +359,6 @@ class TorchRecorder(TorchTracer):
         self._take_output(self.read[contraction], output, shape)
 
     def _take_input(self, reading: Reading, data: Tensor) -> None:
-        own = self.builder.find_provenance(data)
-        for i in self.builder.context.path(own.node) if own is not None else ():
-            step = self.builder.graph.nodes[i].step
-            if isinstance(step, Mean) and not step.units and step.total > 1:
-                reading.set_size = max(reading.set_size, round(step.total))
-            if isinstance(step, Concatenation) and len(self.builder.graph.nodes[i].inputs) > 1:
-                reading.joined = True
         if not (data.is_floating_point() or data.is_complex()):
             return
         reading.input.merge(self._tally(data))
@@ -385,7 +375,6 @@ class TorchRecorder(TorchTracer):
                 if own is not None:
                     self._activate(entries_of(inputs[0]), own, ())
                 reading = self._reading(last)
-                reading.steps = _steps(module, inputs)
                 if inputs:
                     self._take_input(reading, entries_of(inputs[0]))
                 states = output[0] if isinstance(output, tuple) else output
@@ -464,13 +453,3 @@ def entries_of(values: Any) -> Tensor:
     """Return the entries of a tensor or of a packed sequence, as a tensor."""
     data: Tensor = values.data if isinstance(values, PackedSequence) else values
     return data
-
-
-def _steps(module: nn.Module, inputs: Any) -> int:
-    """Return how many steps a recurrent module makes; 1 for a cell."""
-    if not inputs or isinstance(module, nn.RNNCellBase):
-        return 1
-    if isinstance(inputs[0], PackedSequence):
-        return len(inputs[0].batch_sizes)
-    batched = inputs[0].dim() == 3
-    return int(inputs[0].shape[1 if batched and getattr(module, "batch_first", False) else 0])

@@ -1,0 +1,140 @@
+"""Defects that one figure of a measurement shows, and their healthy counterparts, for every front end.
+
+A case is weights and an input; the model, a function of both, is written once in each framework, by
+the same name: figures_torch, figures_jax, figures_keras. Kernels are stored as (in, out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fanwise.signal import Signal
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model's weights, its input, and the verdicts on it.
+
+    Attributes:
+        function: its name in the three files.
+        weights, x: by name; one batch.
+        kinds: of the verdicts, in order; empty for a healthy one.
+        where: the first one's place.
+    """
+
+    function: str
+    weights: dict[str, np.ndarray]
+    x: np.ndarray
+    kinds: tuple[str, ...] = ()
+    where: str = ""
+
+
+CASES: dict[str, Case] = {}
+
+
+def case(make: Callable[[], Case]) -> Callable[[], Case]:
+    """Register what a function returns, under its name."""
+    CASES[make.__name__.replace("_", " ")] = make()
+    return make
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype("float32")
+
+
+def kernel(inputs: int, outputs: int, gain: float = 1.0, seed: int = 0) -> np.ndarray:
+    """Return a kernel of √(gain/inputs): gain 2 before it where a rectifier feeds it."""
+    return np.float32((gain / inputs) ** 0.5) * normal(inputs, outputs, seed=seed)
+
+
+def said_of(signal: Signal, case: Case) -> tuple[str, ...]:
+    """Return the kinds of a signal's verdicts; the first must be where the case has it."""
+    found = signal.verdicts
+    if found and case.where:
+        assert found[0].where == case.where, str(found[0])
+    return tuple(str(verdict.kind) for verdict in found)
+
+
+# — ends: which layers are the model's last —
+
+
+def headed(first: float, second: float) -> dict[str, np.ndarray]:
+    return {
+        "a": first * kernel(32, 32),
+        "b": second * kernel(32, 32, 2.0, seed=1),
+        "c": kernel(32, 32, 2.0, seed=2),
+        "head": kernel(32, 4, 2.0) / 50,
+    }
+
+
+@case
+def a_small_head_with_an_activation() -> Case:
+    return Case("tanh head", headed(1.0, 1.0), normal(64, 32))
+
+
+@case
+def a_small_layer() -> Case:
+    small = headed(1.0, 1 / 50) | {"head": kernel(32, 4, 2.0)}
+    return Case("tanh head", small, normal(64, 32), ("wrong_scale",), "b")
+
+
+# — joined: what is laid beside each position —
+
+
+@case
+def a_ray_beside_its_points() -> Case:
+    weights = {"a": kernel(32, 32), "b": kernel(64, 32), "head": kernel(32, 3)}
+    return Case("beside", weights, normal(8, 8, 32))
+
+
+# — set size: sums over many elements —
+
+
+def pooled(function: str, *kinds: str) -> Case:
+    weights = {"a": kernel(16, 32), "b": kernel(32, 32, 2.0), "head": kernel(32, 4, 2.0)}
+    return Case(function, weights, normal(32, 100, 16), kinds, "b" * bool(kinds))
+
+
+@case
+def a_sum_over_a_set() -> Case:
+    return pooled("summed set", "biased")
+
+
+@case
+def a_mean_over_a_set() -> Case:
+    return pooled("averaged set")
+
+
+# — steps, kept and state kernels: recurrences —
+
+
+def recurrent(forget: float = 1.0, radius: float = 1.0) -> dict[str, np.ndarray]:
+    """Return an LSTM's weights, gates in the order of PyTorch's and Keras's, and a head's."""
+    state = np.concatenate([np.linalg.qr(normal(32, 32, seed=i))[0] for i in range(4)], 1)
+    bias = np.zeros(128, "float32")
+    bias[32:64] = forget
+    kernel_of_inputs = np.concatenate([kernel(8, 32, seed=i) for i in range(4)], 1)
+    return {
+        "input": kernel_of_inputs,
+        "state": (radius * state).astype("float32"),
+        "bias": bias,
+        "head": kernel(32, 4),
+    }
+
+
+@case
+def a_forget_gate_of_one() -> Case:
+    return Case("lstm", recurrent(), normal(16, 40, 8))
+
+
+@case
+def a_gate_that_forgets() -> Case:
+    return Case("lstm", recurrent(forget=-8.0), normal(16, 40, 8), ("vanishing",))
+
+
+@case
+def a_state_that_shrinks() -> Case:
+    return Case("lstm", recurrent(radius=0.3), normal(16, 40, 8), ("vanishing",))

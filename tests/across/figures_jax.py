@@ -1,0 +1,44 @@
+"""The models of `figures` as functions of JAX's."""
+
+import jax
+import jax.numpy as jnp
+from jax.nn import relu, sigmoid
+
+import fanwise.jax as fwj
+
+
+def tanh_head(w, x):
+    return jnp.tanh(relu(relu(relu(x @ w["a"]) @ w["b"]) @ w["c"]) @ w["head"])
+
+
+def beside(w, x):
+    h = 0.05 * relu(x @ w["a"])
+    ray = jnp.broadcast_to(3.0 * x[:, :1], x.shape)
+    return relu(jnp.concatenate([h, ray], -1) @ w["b"]) @ w["head"]
+
+
+def summed_set(w, x):
+    return relu(relu(x @ w["a"]).sum(1) @ w["b"]) @ w["head"]
+
+
+def averaged_set(w, x):
+    return relu(relu(x @ w["a"]).mean(1) @ w["b"]) @ w["head"]
+
+
+def lstm(w, x):
+    def step(carry, here):
+        h, c = carry
+        i, f, g, o = jnp.split(here @ w["input"] + h @ w["state"] + w["bias"], 4, -1)
+        c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
+        h = sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
+    zeros = jnp.zeros((len(x), 32))
+    (h, _), _ = jax.lax.scan(step, (zeros, zeros), x.swapaxes(0, 1))
+    return h @ w["head"]
+
+
+def measured(case):
+    """Return the signal of a case."""
+    function = globals()[case.function.replace(" ", "_")]
+    return fwj.measure(function, case.x, params=case.weights)

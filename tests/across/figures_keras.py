@@ -1,0 +1,63 @@
+"""The models of `figures` in Keras."""
+
+import keras
+from keras import ops
+
+import fanwise.keras as fwk
+
+
+class Model(keras.Model):
+    """A function of named weights and an input."""
+
+    def __init__(self, function, weights):
+        super().__init__()
+        self.function, self.named = function, {}
+        for name, value in weights.items():
+            self.named[name] = self.add_weight(shape=value.shape, name=name)
+            self.named[name].assign(value)
+
+    def call(self, x):
+        return self.function(self.named, x)
+
+
+class LSTM(keras.Model):
+    """A recurrent layer and a head on its last state."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.rnn = keras.layers.LSTM(32, name="rnn")
+        self.rnn.build((None, None, 8))
+        self.rnn.set_weights([weights["input"], weights["state"], weights["bias"]])
+        self.head = self.add_weight(shape=weights["head"].shape, name="head")
+        self.head.assign(weights["head"])
+
+    def call(self, x):
+        return self.rnn(x) @ self.head
+
+
+def tanh_head(w, x):
+    h = ops.relu(ops.relu(x @ w["a"]) @ w["b"])
+    return ops.tanh(ops.relu(h @ w["c"]) @ w["head"])
+
+
+def beside(w, x):
+    h = 0.05 * ops.relu(x @ w["a"])
+    ray = ops.broadcast_to(3.0 * x[:, :1], x.shape)
+    return ops.relu(ops.concatenate([h, ray], -1) @ w["b"]) @ w["head"]
+
+
+def summed_set(w, x):
+    return ops.relu(ops.sum(ops.relu(x @ w["a"]), 1) @ w["b"]) @ w["head"]
+
+
+def averaged_set(w, x):
+    return ops.relu(ops.mean(ops.relu(x @ w["a"]), 1) @ w["b"]) @ w["head"]
+
+
+def measured(case):
+    """Return the signal of a case."""
+    if case.function == "lstm":
+        model = LSTM(case.weights)
+    else:
+        model = Model(globals()[case.function.replace(" ", "_")], case.weights)
+    return fwk.measure(model, case.x)

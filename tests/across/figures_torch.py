@@ -1,0 +1,63 @@
+"""The models of `figures` in PyTorch."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import fanwise.torch as fwt
+
+
+class Model(nn.Module):
+    """A function of named weights and an input."""
+
+    def __init__(self, function, weights):
+        super().__init__()
+        self.function = function
+        for name, value in weights.items():
+            setattr(self, name, nn.Parameter(torch.from_numpy(value.copy())))
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+class LSTM(nn.Module):
+    """A recurrent layer and a head on its last state."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.rnn = nn.LSTM(8, 32, batch_first=True)
+        self.head = nn.Parameter(torch.from_numpy(weights["head"]))
+        state = {"weight_ih_l0": weights["input"].T, "weight_hh_l0": weights["state"].T}
+        state |= {"bias_ih_l0": weights["bias"], "bias_hh_l0": 0.0 * weights["bias"]}
+        self.rnn.load_state_dict({name: torch.from_numpy(v.copy()) for name, v in state.items()})
+
+    def forward(self, x):
+        return self.rnn(x)[0][:, -1] @ self.head
+
+
+def tanh_head(w, x):
+    return torch.tanh(F.relu(F.relu(F.relu(x @ w.a) @ w.b) @ w.c) @ w.head)
+
+
+def beside(w, x):
+    h = 0.05 * F.relu(x @ w.a)
+    ray = (3.0 * x[:, :1]).expand(-1, x.shape[1], -1)
+    return F.relu(torch.cat([h, ray], -1) @ w.b) @ w.head
+
+
+def summed_set(w, x):
+    return F.relu(F.relu(x @ w.a).sum(1) @ w.b) @ w.head
+
+
+def averaged_set(w, x):
+    return F.relu(F.relu(x @ w.a).mean(1) @ w.b) @ w.head
+
+
+def measured(case):
+    """Return the signal of a case."""
+    torch.manual_seed(0)
+    if case.function == "lstm":
+        model = LSTM(case.weights)
+    else:
+        model = Model(globals()[case.function.replace(" ", "_")], case.weights)
+    return fwt.measure(model, torch.from_numpy(case.x))
