@@ -62,7 +62,6 @@ WHY: dict[str, dict[str, str]] = {
     },
     "figures": {
         "cuts": "not built: where a gradient's way ends isn't sought",
-        "embedding_sums": "not built: terms of sums of embeddings aren't compared",
         "Keras: later_gradient_rms": "not built: it takes further passes",
         "norms_of_one": "not built: norms over one value aren't sought",
         "scale_free": "not built: whether a weight's scale matters isn't measured",

@@ -1,4 +1,4 @@
-"""Defects that one figure of a measurement shows, and their healthy counterparts, for every front end.
+"""Defects that one figure of a measurement shows, and their healthy counterparts.
 
 A case is weights and an input; the model, a function of both, is written once in each framework, by
 the same name: figures_torch, figures_jax, figures_keras. Kernels are stored as (in, out).
@@ -43,6 +43,13 @@ def case(make: Callable[[], Case]) -> Callable[[], Case]:
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng((seed, *shape)).standard_normal(shape).astype("float32")
+
+
+def sines(positions: int, width: int) -> np.ndarray:
+    """Return the positions of Vaswani et al. (2017)."""
+    rates = 10000.0 ** (-np.arange(0, width, 2) / width)
+    angles = np.arange(positions)[:, None] * rates
+    return np.concatenate([np.sin(angles), np.cos(angles)], 1).astype("float32")
 
 
 def kernel(inputs: int, outputs: int, gain: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -138,3 +145,73 @@ def a_gate_that_forgets() -> Case:
 @case
 def a_state_that_shrinks() -> Case:
     return Case("lstm", recurrent(radius=0.3), normal(16, 40, 8), ("vanishing",))
+
+
+# — embedding sums —
+
+
+def embedded(tokens: float, positions: float) -> dict[str, np.ndarray]:
+    return {
+        "tokens": np.float32(tokens) * normal(50, 32),
+        "positions": np.float32(positions) * normal(12, 32, seed=1),
+        "a": kernel(32, 32),
+        "head": kernel(32, 50, 2.0),
+    }
+
+
+def ids() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 50, (8, 12)).astype("int32")
+
+
+def under_sines(tokens: float, *kinds: str) -> Case:
+    weights = embedded(tokens, 1.0)
+    del weights["positions"]
+    return Case("under sines", weights, ids(), kinds, "tokens" * bool(kinds))
+
+
+@case
+def two_tables_of_one_size() -> Case:
+    return Case("two tables", embedded(0.02, 0.02), ids())
+
+
+@case
+def a_drowned_table() -> Case:
+    return Case("two tables", embedded(0.02, 1.0), ids(), ("wrong_scale",), "tokens")
+
+
+@case
+def positions_of_one_size() -> Case:
+    return Case("positions", embedded(0.02, 0.02), ids())
+
+
+@case
+def tokens_under_large_positions() -> Case:
+    return Case("positions", embedded(0.02, 1.0), ids(), ("wrong_scale",), "tokens")
+
+
+@case
+def tokens_beside_sines() -> Case:
+    return under_sines(1.0)
+
+
+@case
+def tokens_under_sines() -> Case:
+    return under_sines(0.01, "wrong_scale")
+
+
+def patches(positions: float) -> dict[str, np.ndarray]:
+    return {
+        "patch": kernel(16, 32),
+        "positions": np.float32(positions) * normal(10, 32),
+        "head": kernel(32, 4),
+    }
+
+
+@case
+def patches_beside_positions() -> Case:
+    return Case("patches", patches(0.02), normal(32, 10, 16))
+
+
+@case
+def patches_under_positions() -> Case:
+    return Case("patches", patches(40.0), normal(32, 10, 16), ("wrong_scale",), "patch")

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from across.figures import sines
 from jax.nn import relu, sigmoid
 
 import fanwise.jax as fwj
@@ -36,6 +37,28 @@ def lstm(w, x):
     zeros = jnp.zeros((len(x), 32))
     (h, _), _ = jax.lax.scan(step, (zeros, zeros), x.swapaxes(0, 1))
     return h @ w["head"]
+
+
+def normalized(h):
+    apart = h - h.mean(-1, keepdims=True)
+    return apart * jax.lax.rsqrt(jnp.square(apart).mean(-1, keepdims=True) + 1e-5)
+
+
+def two_tables(w, x):
+    h = w["tokens"][x] + w["positions"][jnp.arange(12)]
+    return relu(normalized(h) @ w["a"]) @ w["head"]
+
+
+def positions(w, x):
+    return relu(normalized(w["tokens"][x] + w["positions"]) @ w["a"]) @ w["head"]
+
+
+def under_sines(w, x):
+    return relu(normalized(w["tokens"][x] + sines(12, 32)) @ w["a"]) @ w["head"]
+
+
+def patches(w, x):
+    return normalized(x @ w["patch"] + w["positions"]).mean(1) @ w["head"]
 
 
 def measured(case):

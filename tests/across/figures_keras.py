@@ -1,6 +1,7 @@
 """The models of `figures` in Keras."""
 
 import keras
+from across.figures import sines
 from keras import ops
 
 import fanwise.keras as fwk
@@ -52,6 +53,29 @@ def summed_set(w, x):
 
 def averaged_set(w, x):
     return ops.relu(ops.mean(ops.relu(x @ w["a"]), 1) @ w["b"]) @ w["head"]
+
+
+def normalized(h):
+    return ops.layer_normalization(h, axis=-1, epsilon=1e-5)
+
+
+def two_tables(w, x):
+    h = ops.take(w["tokens"], x, 0) + ops.take(w["positions"], ops.arange(12), 0)
+    return ops.relu(normalized(h) @ w["a"]) @ w["head"]
+
+
+def positions(w, x):
+    h = ops.take(w["tokens"], x, 0) + w["positions"]
+    return ops.relu(normalized(h) @ w["a"]) @ w["head"]
+
+
+def under_sines(w, x):
+    h = ops.take(w["tokens"], x, 0) + sines(12, 32)
+    return ops.relu(normalized(h) @ w["a"]) @ w["head"]
+
+
+def patches(w, x):
+    return ops.mean(normalized(x @ w["patch"] + w["positions"]), 1) @ w["head"]
 
 
 def measured(case):

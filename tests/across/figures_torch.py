@@ -1,6 +1,7 @@
 """The models of `figures` in PyTorch."""
 
 import torch
+from across.figures import sines
 from torch import nn
 from torch.nn import functional as F
 
@@ -51,6 +52,28 @@ def summed_set(w, x):
 
 def averaged_set(w, x):
     return F.relu(F.relu(x @ w.a).mean(1) @ w.b) @ w.head
+
+
+def normalized(h):
+    return F.layer_norm(h, h.shape[-1:])
+
+
+def two_tables(w, x):
+    h = F.embedding(x, w.tokens) + F.embedding(torch.arange(12), w.positions)
+    return F.relu(normalized(h) @ w.a) @ w.head
+
+
+def positions(w, x):
+    return F.relu(normalized(F.embedding(x, w.tokens) + w.positions) @ w.a) @ w.head
+
+
+def under_sines(w, x):
+    h = F.embedding(x, w.tokens) + torch.from_numpy(sines(12, 32))
+    return F.relu(normalized(h) @ w.a) @ w.head
+
+
+def patches(w, x):
+    return normalized(x @ w.patch + w.positions).mean(1) @ w.head
 
 
 def measured(case):

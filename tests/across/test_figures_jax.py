@@ -1,4 +1,4 @@
-"""What a figure shows in PyTorch it shows in JAX: the same verdicts, and none on what is healthy."""
+"""What a figure shows in PyTorch it shows in JAX: the same verdicts, none on what is healthy."""
 
 import pytest
 from support.frameworks import require

@@ -1,4 +1,4 @@
-"""What a figure shows in PyTorch it shows in Keras: tests/across/test_figures_jax.py has PyTorch's."""
+"""What a figure shows in PyTorch it shows in Keras: the same verdicts, none on what is healthy."""
 
 import pytest
 from across import figures_keras

@@ -98,6 +98,7 @@ class Meter:
             sums=tuple(measured.sums()),
             output=measured.output(self.classes),
             twins=tuple(found_twins(self.planned, values)),
+            embedding_sums=tuple(measured.embedding_sums()),
             not_finite=self._not_finite(layers, found, [*leaves, *arrays]),
             trained=trained,
             init="fanwise.jax.init",

@@ -36,7 +36,8 @@ from fanwise.planning.rules import Rule
 from fanwise.policies import Policy
 from fanwise.report.shown import ShownSignal
 from fanwise.schemes.quadrature import Array
-from fanwise.signal import Layer, Output, ResidualSum, Twins, Weights, judge
+from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights, judge
+from fanwise.signal.embedding_sums import Terms, measured_terms
 from fanwise.signal.histogram import Histograms, histogram_of
 
 
@@ -103,6 +104,7 @@ def measure(
         output=_output(recorder, run, names),
         twins=tuple(_twins(seen, planned)),
         not_finite=run.not_finite,
+        embedding_sums=tuple(_embedding_sums(seen, recorder, run)),
         trained=trained,
         init="fanwise.keras.init_",
     )
@@ -276,6 +278,14 @@ def _sums(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Iterator[
             layers=tuple(inside),
             parameters=met,
         )
+
+
+def _embedding_sums(seen: KerasModel, recorder: KerasRecorder, run: Run) -> Iterator[Terms]:
+    def moments_of(name: str) -> Moments | None:
+        return moments(to_array(seen.named[name].variable)) if name in seen.named else None
+
+    trace = recorder.trace
+    return measured_terms(trace.graph, trace.contractions, run.terms.get, moments_of)
 
 
 def _output(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Output | None:

@@ -28,6 +28,7 @@ from fanwise.network.steps.weights import Kernel, Scale, Shift
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES
 from fanwise.planning.plan import Plan
 from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights
+from fanwise.signal.embedding_sums import Terms, measured_terms
 from fanwise.signal.histogram import Histograms
 
 KERNEL_NAMES = ("kernel", "weight", "w")
@@ -217,6 +218,18 @@ class Measured:
             end = layers[-1] if layers else (parameters[-1] if parameters else "")
             rms = (self._rms(a), self._rms(b), self._rms(result))
             yield ResidualSum(end, *rms, layers, parameters)
+
+    def embedding_sums(self) -> Iterator[Terms]:
+        """Yield the terms of each sum of embeddings."""
+
+        def rms(node: int) -> float | None:
+            spot = self.recorder.terms.get(node)
+            return None if spot is None else self._rms(spot)
+
+        def moments(name: str) -> Moments | None:
+            return self.weight[name][0] if name in self.weight else None
+
+        return measured_terms(self.trace.graph, self.trace.contractions, rms, moments)
 
     def _age(self, node: int) -> int:
         """Return the node that made what a node shows: a view is as old as that."""

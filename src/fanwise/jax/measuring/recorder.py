@@ -6,7 +6,7 @@ to, and at the operands of residual sums. No activation outlives its use: XLA fu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ from fanwise.network.context import classify_curve
 from fanwise.network.curves import Curve
 from fanwise.network.steps.signals import Sum
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
+from fanwise.signal.embedding_sums import Part, parts_of
 from fanwise.signal.histogram import BINS
 from fanwise.signal.later import LEAST_STEP, STEP, later_gradients
 from fanwise.signal.slopes import edges_of
@@ -94,6 +95,7 @@ class Recorder:
         feeds: of each contraction the spot of its input, or the index of that among the jaxpr's.
         activations: by the node that it is applied to: the spots of that and of what it gives.
         sums: of each residual sum's node the spots of its operands and of the sum.
+        terms: by the node of a term of a sum of embeddings, its spot.
         loops: of each key the lengths of the loops around it.
     """
 
@@ -107,6 +109,7 @@ class Recorder:
     feeds: dict[int, Spot | int] = field(default_factory=dict)
     activations: dict[int, tuple[Spot, Spot | None]] = field(default_factory=dict)
     sums: dict[int, tuple[Spot | int, Spot | int, Spot]] = field(default_factory=dict)
+    terms: dict[int, Spot] = field(default_factory=dict)
     loops: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     _kinds: dict[Key, dict[str, Callable[[Any], Scalars]]] = field(default_factory=dict)
 
@@ -117,6 +120,8 @@ class Recorder:
         for node, each in enumerate(self.trace.graph.nodes):
             if isinstance(each.step, Sum) and len(each.inputs) == 2:
                 self._place_sum(node, *each.inputs)
+        for pair in parts_of(self.trace.graph, self.trace.contractions):
+            self._place_terms(pair)
         self.run = jax.jit(self._run)
         self.step = jax.jit(self._step)
 
@@ -211,6 +216,15 @@ class Recorder:
             if isinstance(spot, Spot):
                 self._look(spot, "moments", moments)
         self.sums[node] = a, b, result
+
+    def _place_terms(self, parts: Iterable[Part]) -> None:
+        """Measure the terms of a sum of embeddings, but for parameters."""
+        for node in (part.node for part in parts if part.node is not None):
+            value = self.trace.values.get(node)
+            spot = None if value is None else self._spot_of(value)
+            if isinstance(spot, Spot):
+                self._look(spot, "moments", moments)
+                self.terms[node] = spot
 
     # — the run —
 

@@ -17,6 +17,7 @@ from keras import layers, tree
 
 from fanwise.keras.gradients import Watch, to_array
 from fanwise.keras.internals import run_operation
+from fanwise.keras.measuring.statistics import rms
 from fanwise.keras.tracing.call import Call, is_float
 from fanwise.keras.tracing.expressions import IDENTITY, curve_of
 from fanwise.keras.tracing.graph_builder import GraphBuilder
@@ -32,6 +33,7 @@ from fanwise.network.steps.weights import Kernel
 from fanwise.network.uses import NeighbourKind
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import NotFinite
+from fanwise.signal.embedding_sums import parts_of
 
 
 @dataclass
@@ -91,6 +93,7 @@ class Run:
         times: of each contraction the number of its call.
         parameters: which of the watched values each parameter is.
         not_finite: the first call whose result isn't finite, though its inputs are.
+        terms: by its node the rms of a term of a sum of embeddings.
     """
 
     readings: dict[int, Reading] = field(default_factory=dict)
@@ -98,6 +101,7 @@ class Run:
     times: dict[int, int] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
     not_finite: NotFinite | None = None
+    terms: dict[int, float] = field(default_factory=dict)
 
 
 class KerasRecorder:
@@ -124,6 +128,10 @@ class KerasRecorder:
             for leaf in call.outputs
         }
         self.activations = list(self._activations())
+        parts = (part for pair in parts_of(trace.graph, trace.contractions) for part in pair)
+        wanted = {part.node for part in parts if part.node is not None}
+        nodes = {self.builder.find_node(tensor): tensor for tensor, _ in self._tensors()}
+        self.terms = {node: nodes[node] for node in wanted if node in nodes}
 
     def run(
         self,
@@ -180,6 +188,8 @@ class KerasRecorder:
                     self._check(looks, call, values)
         if looks is not None:
             self._activate(looks, values)
+            for node, tensor in self.terms.items():
+                looks.terms[node] = rms(to_array(values[id(tensor)]))
         return tree.map_structure(known, self.trace.output)
 
     # — looks —

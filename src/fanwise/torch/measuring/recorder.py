@@ -19,6 +19,7 @@ from fanwise.network.steps.weights import Kernel, Lookup
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
 from fanwise.signal import EmbeddingTerm
+from fanwise.signal.embedding_sums import term_of
 from fanwise.signal.slopes import edges_of
 from fanwise.torch.internals import tensors_in, without_modes
 from fanwise.torch.measuring.statistics import (
@@ -264,14 +265,9 @@ class TorchRecorder(TorchTracer):
     def _term(self, tensor: Tensor) -> EmbeddingTerm | None:
         """Return which term of a sum of embeddings this may be, its rms not measured yet."""
         step = self.builder.producer(tensor)
-        constant = EmbeddingTerm("", 0.0, "constant")
-        if isinstance(step, Lookup):
-            return None if step.token else EmbeddingTerm(step.parameter, 0.0)
-        if isinstance(step, Kernel):
-            kernel = self.uses.contractions[step.contraction].parameter
-            return EmbeddingTerm(kernel, 0.0, "kernel")
         if step is not None:
-            return constant if step == Source(origin="constant") else None
+            return term_of(step, self.uses.contractions)
+        constant = EmbeddingTerm("", 0.0, "constant")
         name = self.uses.parameters.name(tensor)
         if name is None:
             return constant if tensor.is_floating_point() else None
