@@ -63,9 +63,7 @@ WHY: dict[str, dict[str, str]] = {
     "figures": {
         "cuts": "not built: where a gradient's way ends isn't sought",
         "Keras: later_gradient_rms": "not built: it takes further passes",
-        "norms_of_one": "not built: norms over one value aren't sought",
         "scale_free": "not built: whether a weight's scale matters isn't measured",
-        "scores": "not built: attention's scores aren't looked at",
     },
     "steps": {
         "Spread": "not built: what all positions of a sample share counts as independent there",

@@ -215,3 +215,72 @@ def patches_beside_positions() -> Case:
 @case
 def patches_under_positions() -> Case:
     return Case("patches", patches(40.0), normal(32, 10, 16), ("wrong_scale",), "patch")
+
+
+# — norms of one —
+
+
+def narrow(width: int) -> dict[str, np.ndarray]:
+    return {
+        "a": kernel(16, 32),
+        "b": kernel(32, width, 2.0),
+        "scale": np.ones(width, "float32"),
+        "shift": np.zeros(width, "float32"),
+        "c": kernel(width, 16),
+        "bias": 0.1 * normal(16),
+        "head": kernel(16, 4, 2.0),
+    }
+
+
+@case
+def a_layer_norm_of_four() -> Case:
+    return Case("layer norm", narrow(4), normal(64, 16))
+
+
+@case
+def a_layer_norm_of_one() -> Case:
+    return Case("layer norm", narrow(1), normal(64, 16), ("collapsed",))
+
+
+@case
+def a_root_mean_square_of_four() -> Case:
+    return Case("root mean square", narrow(4), normal(64, 16))
+
+
+@case
+def a_root_mean_square_of_one() -> Case:
+    return Case("root mean square", narrow(1), normal(64, 16), ("collapsed",))
+
+
+# — scores —
+
+
+def attention(scale: float, *kinds: str) -> Case:
+    weights = {name: kernel(32, 32, seed=i) for i, name in enumerate("qkv")}
+    weights |= {"scale": np.full(1, scale, "float32"), "head": kernel(32, 4)}
+    return Case("attention", weights, normal(8, 12, 32), kinds)
+
+
+@case
+def scores_over_the_root() -> Case:
+    return attention(32**-0.5)
+
+
+@case
+def scores_twice_too_large() -> Case:
+    return attention(2 * 32**0.5, "saturated")
+
+
+@case
+def masked_scores() -> Case:
+    weights = attention(1.0).weights
+    del weights["scale"]
+    return Case("masked attention", weights, normal(8, 12, 32))
+
+
+@case
+def hot_masked_scores() -> Case:
+    weights = attention(1.0).weights
+    del weights["scale"]
+    weights = {**weights, "q": 8 * weights["q"], "k": 8 * weights["k"]}
+    return Case("masked attention", weights, normal(8, 12, 32), ("saturated",))

@@ -61,6 +61,28 @@ def patches(w, x):
     return normalized(x @ w["patch"] + w["positions"]).mean(1) @ w["head"]
 
 
+def layer_norm(w, x):
+    h = normalized(relu(x @ w["a"]) @ w["b"]) * w["scale"] + w["shift"]
+    return relu(h @ w["c"] + w["bias"]) @ w["head"]
+
+
+def root_mean_square(w, x):
+    h = relu(x @ w["a"]) @ w["b"]
+    h = h * jax.lax.rsqrt(jnp.square(h).mean(-1, keepdims=True) + 1e-6)
+    return relu((h * w["scale"] + w["shift"]) @ w["c"] + w["bias"]) @ w["head"]
+
+
+def attention(w, x):
+    scores = (x @ w["q"]) @ (x @ w["k"]).swapaxes(1, 2) * w["scale"]
+    return (jax.nn.softmax(scores, -1) @ (x @ w["v"])).mean(1) @ w["head"]
+
+
+def masked_attention(w, x):
+    q, k, v = ((x @ w[name]).reshape(*x.shape[:2], 4, 8) for name in "qkv")
+    y = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+    return y.reshape(x.shape).mean(1) @ w["head"]
+
+
 def measured(case):
     """Return the signal of a case."""
     function = globals()[case.function.replace(" ", "_")]

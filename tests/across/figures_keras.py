@@ -78,6 +78,29 @@ def patches(w, x):
     return ops.mean(normalized(x @ w["patch"] + w["positions"]), 1) @ w["head"]
 
 
+def layer_norm(w, x):
+    h = ops.relu(x @ w["a"]) @ w["b"]
+    h = ops.layer_normalization(h, w["scale"], w["shift"], axis=-1, epsilon=1e-5)
+    return ops.relu(h @ w["c"] + w["bias"]) @ w["head"]
+
+
+def root_mean_square(w, x):
+    h = ops.relu(x @ w["a"]) @ w["b"]
+    h = h * ops.rsqrt(ops.mean(ops.square(h), -1, keepdims=True) + 1e-6)
+    return ops.relu((h * w["scale"] + w["shift"]) @ w["c"] + w["bias"]) @ w["head"]
+
+
+def attention(w, x):
+    scores = (x @ w["q"]) @ ops.swapaxes(x @ w["k"], 1, 2) * w["scale"]
+    return ops.mean(ops.softmax(scores, -1) @ (x @ w["v"]), 1) @ w["head"]
+
+
+def masked_attention(w, x):
+    q, k, v = (ops.reshape(x @ w[name], (*x.shape[:2], 4, 8)) for name in "qkv")
+    y = ops.dot_product_attention(q, k, v, is_causal=True)
+    return ops.mean(ops.reshape(y, x.shape), 1) @ w["head"]
+
+
 def measured(case):
     """Return the signal of a case."""
     if case.function == "lstm":

@@ -76,6 +76,28 @@ def patches(w, x):
     return normalized(x @ w.patch + w.positions).mean(1) @ w.head
 
 
+def layer_norm(w, x):
+    h = F.layer_norm(F.relu(x @ w.a) @ w.b, w.scale.shape, w.scale, w.shift)
+    return F.relu(h @ w.c + w.bias) @ w.head
+
+
+def root_mean_square(w, x):
+    h = F.relu(x @ w.a) @ w.b
+    h = h * torch.rsqrt(h.square().mean(-1, keepdim=True) + 1e-6) * w.scale + w.shift
+    return F.relu(h @ w.c + w.bias) @ w.head
+
+
+def attention(w, x):
+    scores = (x @ w.q) @ (x @ w.k).transpose(1, 2) * w.scale
+    return (scores.softmax(-1) @ (x @ w.v)).mean(1) @ w.head
+
+
+def masked_attention(w, x):
+    q, k, v = ((x @ each).unflatten(-1, (4, 8)).transpose(1, 2) for each in (w.q, w.k, w.v))
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return y.transpose(1, 2).flatten(2).mean(1) @ w.head
+
+
 def measured(case):
     """Return the signal of a case."""
     torch.manual_seed(0)

@@ -29,6 +29,7 @@ from fanwise.policies import Policy
 from fanwise.report.shown import ShownSignal
 from fanwise.schemes.distributions import Normal
 from fanwise.signal import NotFinite, judge
+from fanwise.signal.norms_of_one import norms_of_one
 
 Loss = Callable[[Any], Any]
 
@@ -98,6 +99,7 @@ class Meter:
             sums=tuple(measured.sums()),
             output=measured.output(self.classes),
             twins=tuple(found_twins(self.planned, values)),
+            norms_of_one=norms_of_one(self.trace.graph, measured.names),
             embedding_sums=tuple(measured.embedding_sums()),
             not_finite=self._not_finite(layers, found, [*leaves, *arrays]),
             trained=trained,

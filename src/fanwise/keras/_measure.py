@@ -39,6 +39,7 @@ from fanwise.schemes.quadrature import Array
 from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights, judge
 from fanwise.signal.embedding_sums import Terms, measured_terms
 from fanwise.signal.histogram import Histograms, histogram_of
+from fanwise.signal.norms_of_one import norms_of_one
 
 
 def measure(
@@ -104,6 +105,7 @@ def measure(
         output=_output(recorder, run, names),
         twins=tuple(_twins(seen, planned)),
         not_finite=run.not_finite,
+        norms_of_one=norms_of_one(seen.trace.graph, names),
         embedding_sums=tuple(_embedding_sums(seen, recorder, run)),
         trained=trained,
         init="fanwise.keras.init_",
@@ -175,7 +177,7 @@ def _layers(
         from_input = given is not None and use.feeds.step == StepName.INPUT
         saturated, dead, activates = _activation(reading)
         found = predicted.get((parameter, calls[parameter]))
-        place = places.get(index, Place())
+        place, scores = places.get(index, Place()), run.scores.get(index)
         yield Layer(
             name=name,
             parameter=parameter,
@@ -205,6 +207,7 @@ def _layers(
             predicted_cosine=found.cosine if found else None,
             call=calls[parameter],
             gates=index in gates,
+            scores=None if not scores else math.sqrt(sum(scores) / len(scores)),
             set_size=place.set_size,
             steps=place.steps,
             kept=place.kept(recorder.trace.uses, lambda name: to_array(seen.named[name].variable)),

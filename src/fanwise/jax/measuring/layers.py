@@ -56,6 +56,7 @@ class Measured:
         self.names = layer_names(self.trace, recorder.kernels)
         self.activation_of = self._activations()
         self.gates = Context(self.trace.graph).gates()
+        self.scores = self._scores()
         self.places = places_of(self.trace.graph, self.trace.nodes)
         numbers = {name: i for i, name in self.trace.parameters.items()}
         self.values: ValuesOf = lambda name: np.asarray(leaves[numbers[name]], np.float64)
@@ -69,6 +70,16 @@ class Measured:
             if source is not None:
                 found.setdefault(source, node)
         return found
+
+    def _scores(self) -> dict[int, float]:
+        """Return the deviation of the attention scores that each contraction takes part in."""
+        squares: dict[int, list[float]] = {}
+        for node, spot in self.recorder.scores.items():
+            square = float(self.found.at(spot)["scores"])
+            for index in self.trace.graph.last_contractions(node):
+                squares.setdefault(index, []).append(square)
+        found = {index: math.sqrt(sum(each) / len(each)) for index, each in squares.items()}
+        return {index: score for index, score in found.items() if math.isfinite(score)}
 
     def _source(self, graph: Graph, node: int) -> int | None:
         """Return the contraction whose output a node shows, normalized or summed or not."""
@@ -133,6 +144,7 @@ class Measured:
                 predicted_cosine=promised.cosine if promised else None,
                 call=calls[parameter],
                 gates=index in self.gates,
+                scores=self.scores.get(index),
                 set_size=place.set_size,
                 steps=place.steps,
                 kept=place.kept(self.trace.uses, self.values),

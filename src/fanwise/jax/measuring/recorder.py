@@ -26,6 +26,7 @@ from fanwise.jax.measuring.statistics import (
     moments,
     of_activation,
     of_gradient,
+    of_scores,
     outside,
     watched,
 )
@@ -95,6 +96,7 @@ class Recorder:
         feeds: of each contraction the spot of its input, or the index of that among the jaxpr's.
         activations: by the node that it is applied to: the spots of that and of what it gives.
         sums: of each residual sum's node the spots of its operands and of the sum.
+        scores: by a softmax's node the spot of what it is given.
         terms: by the node of a term of a sum of embeddings, its spot.
         loops: of each key the lengths of the loops around it.
     """
@@ -109,6 +111,7 @@ class Recorder:
     feeds: dict[int, Spot | int] = field(default_factory=dict)
     activations: dict[int, tuple[Spot, Spot | None]] = field(default_factory=dict)
     sums: dict[int, tuple[Spot | int, Spot | int, Spot]] = field(default_factory=dict)
+    scores: dict[int, Spot] = field(default_factory=dict)
     terms: dict[int, Spot] = field(default_factory=dict)
     loops: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     _kinds: dict[Key, dict[str, Callable[[Any], Scalars]]] = field(default_factory=dict)
@@ -120,6 +123,8 @@ class Recorder:
         for node, each in enumerate(self.trace.graph.nodes):
             if isinstance(each.step, Sum) and len(each.inputs) == 2:
                 self._place_sum(node, *each.inputs)
+        for node, (value, axis) in self.trace.scores.items():
+            self._place_scores(node, value, axis)
         for pair in parts_of(self.trace.graph, self.trace.contractions):
             self._place_terms(pair)
         self.run = jax.jit(self._run)
@@ -216,6 +221,12 @@ class Recorder:
             if isinstance(spot, Spot):
                 self._look(spot, "moments", moments)
         self.sums[node] = a, b, result
+
+    def _place_scores(self, node: int, value: NodeValue, axis: int) -> None:
+        spot = self._spot_of(value)
+        if isinstance(spot, Spot):
+            self._look(spot, "scores", partial(of_scores, axis=axis))
+            self.scores[node] = spot
 
     def _place_terms(self, parts: Iterable[Part]) -> None:
         """Measure the terms of a sum of embeddings, but for parameters."""

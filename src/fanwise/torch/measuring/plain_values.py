@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from fanwise.network.predictions import Prediction
-from fanwise.network.uses import NeighbourKind, StepName
 from fanwise.planning.plan import Plan
 from fanwise.signal import Layer, Moments, ResidualSum, Twins, Weights
 from fanwise.torch.measuring.passes import Passes
-from fanwise.torch.measuring.recorder import Reading
 from fanwise.torch.measuring.statistics import is_scale_free, kernel_structure, moments
 from fanwise.torch.measuring.updates import first_update
 from fanwise.torch.planning.copies import SAMPLE, copies
@@ -33,6 +31,7 @@ def measured_layers(passes: Passes, planned: Plan) -> Iterator[Layer]:
         reading, row = passes.store.readings[key], planned[parameter]
         use = reading.contraction.use
         units, varying = reading.units, reading.varying.value
+        scores = reading.scores.value
         found, place = predicted.get(key), passes.places[key]
         yield Layer(
             name=shown,
@@ -61,7 +60,7 @@ def measured_layers(passes: Passes, planned: Plan) -> Iterator[Layer]:
             fans=use.fans,
             call=call,
             gates=reading.gates,
-            scores=_scores(reading),
+            scores=None if scores is None else math.sqrt(scores),
             set_size=place.set_size,
             steps=place.steps,
             joined=place.joined,
@@ -69,16 +68,6 @@ def measured_layers(passes: Passes, planned: Plan) -> Iterator[Layer]:
             kept=place.kept(passes.uses, passes.values_of),
             state_kernels=place.state_kernels,
         )
-
-
-def _scores(reading: Reading) -> float | None:
-    """Return the deviation of the attention scores that a kernel makes; None for none."""
-    square = reading.scores.value
-    follows = reading.contraction.use.follows
-    makes = follows.step == StepName.SOFTMAX or follows.kind == NeighbourKind.NORMALIZED
-    if square is None or not makes:
-        return None
-    return math.sqrt(square)
 
 
 def measured_weights(

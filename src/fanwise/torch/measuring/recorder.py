@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -19,6 +18,7 @@ from fanwise.network.steps.weights import Kernel, Lookup
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
 from fanwise.signal import EmbeddingTerm
+from fanwise.signal.attention_scores import MASKED, MOST_SCORED
 from fanwise.signal.embedding_sums import term_of
 from fanwise.signal.slopes import edges_of
 from fanwise.torch.internals import tensors_in, without_modes
@@ -36,12 +36,6 @@ from fanwise.torch.tracing.aten.facts import facts_of
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.tracing.data.provenance import Provenance
 from fanwise.torch.tracing.tracer import TorchTracer
-
-MOST_SCORED = 256
-"""Most queries of which attention scores are measured."""
-MASKED = 50.0
-"""How far below a query's largest score one lies that a mask has taken out: Swin's adds −100. What
-lies there by itself has no share either: exp(−50)."""
 
 
 @dataclass
@@ -118,7 +112,7 @@ class TorchRecorder(TorchTracer):
         self.store, self.samples = store, samples
         self.read: dict[Contraction, Reading] = {}
         self.calls: dict[str, int] = {}
-        self.clock = self.scored = 0
+        self.clock = 0
         self.met: list[tuple[int, str]] = []
         self.at: dict[Contraction, int] = {}
         self.added = 0
@@ -143,10 +137,12 @@ class TorchRecorder(TorchTracer):
             given[0] = given[0][0].detach().clone(), given[0][1]
         added, strong = self._operands(name, args)
         self._look_up(name, args)
+        before = len(self.builder.graph.nodes)
         result = super().__torch_dispatch__(func, types, args, kwargs)
         made = [p for t in tensors_in(result) if (p := find(t))]
-        if made and isinstance(self.builder.graph.nodes[made[0].node].step, Normalization):
-            self._look_at_norm(name, args, [own for _, own in given])
+        steps = (node.step for node in self.builder.graph.nodes[before:])
+        if any(isinstance(step, Normalization) and step.count == 1 for step in steps):
+            self.store.norms_of_one.setdefault(self.uses.module)
         if added is not None:
             added.result.add(result)
             if strong is not None:
@@ -159,30 +155,23 @@ class TorchRecorder(TorchTracer):
         return result
 
     def _look(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note attention scores, and normalizations over a single value."""
-        one = name == "native_layer_norm" and math.prod(args[1]) == 1
-        one = one or (name == "native_group_norm" and args[4] * args[5] == args[6])
-        if one:
-            self.store.norms_of_one.setdefault(self.uses.module)
-        elif name == "_local_scalar_dense" or facts_of(name).compares:
+        """Note attention scores, and parameters that are read by a number or a comparison."""
+        if name == "_local_scalar_dense" or facts_of(name).compares:
             read = [self.uses.parameters.name(t) for t in args[:2] if isinstance(t, Tensor)]
             self.store.numbers |= {parameter for parameter in read if parameter}
         elif name == "_softmax" and args[0].dim() > 2:
-            self._take_scores(args[0].detach().movedim(args[1], -1))
+            self._take_scores(args[0].detach().movedim(args[1], -1), self._nodes(args[:1]))
         elif name.startswith("_scaled_dot_product") and args[0].dim() == 4:
             query, key = (t.detach()[:2, :2, :MOST_SCORED].float() for t in args[:2])
             scale = kwargs.get("scale") or query.shape[-1] ** -0.5
-            self._take_scores(query @ key.transpose(-1, -2) * scale)
+            self._take_scores(query @ key.transpose(-1, -2) * scale, self._nodes(args[:2]))
 
-    def _look_at_norm(self, name: str, args: tuple[Any, ...], given: Sequence[Provenance]) -> None:
-        """Note a normalization by hand whose statistic is of a single value."""
-        shapes = {tuple(a.shape) for a in args if isinstance(a, Tensor)}
-        over = any(own.statistic for own in given) and name in ("mul", "div")
-        if over and len(args) > 1 and isinstance(args[1], Tensor) and len(shapes) == 1:
-            self.store.norms_of_one.setdefault(self.uses.module)
+    def _nodes(self, tensors: Iterable[Tensor]) -> list[int]:
+        found = map(self.builder.find_provenance, tensors)
+        return [own.node for own in found if own is not None]
 
-    def _take_scores(self, scores: Tensor) -> None:
-        """Measure attention scores, for the kernels that made them since the last."""
+    def _take_scores(self, scores: Tensor, nodes: Sequence[int]) -> None:
+        """Measure attention scores, for the last kernels before these nodes."""
         rows = scores.flatten(0, -2)[:: max(1, scores.flatten(0, -2).shape[0] // MOST_SCORED)]
         known = torch.isfinite(rows) & (rows > rows.amax(-1, keepdim=True) - MASKED)
         count = known.sum(-1)
@@ -192,10 +181,10 @@ class TorchRecorder(TorchTracer):
             return
         mean = kept.sum(-1) / count
         square = (kept.square().sum(-1) / count - mean**2).clamp(min=0.0).mean()
-        for contraction, reading in self.read.items():
-            if self.at[contraction] > self.scored:
-                reading.scores.add(float(square), len(kept))
-        self.scored = self.clock
+        for index in (k for node in nodes for k in self.builder.graph.last_contractions(node)):
+            contraction = self.uses.contractions[index]
+            if contraction in self.read:
+                self.read[contraction].scores.add(float(square), len(kept))
 
     # — residual sums: the older operand is the stream —
 
