@@ -16,10 +16,11 @@ from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, Role, Use
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import Cut, NotFinite, Output
+from fanwise.signal.gradient_path import PLACING
 from fanwise.torch.internals import leaves_of, memory_of
 from fanwise.torch.measuring.backward import backward, expected_output
 from fanwise.torch.measuring.batches import samples_of
-from fanwise.torch.measuring.gradient_path import PLACING, GradientPath
+from fanwise.torch.measuring.gradient_path import GradientPath
 from fanwise.torch.measuring.learning import later_gradients, lost_elsewhere
 from fanwise.torch.measuring.losses import LossWatch, loss_of_nothing
 from fanwise.torch.measuring.recorder import Store, TorchRecorder
