@@ -284,3 +284,61 @@ def hot_masked_scores() -> Case:
     del weights["scale"]
     weights = {**weights, "q": 8 * weights["q"], "k": 8 * weights["k"]}
     return Case("masked attention", weights, normal(8, 12, 32), ("saturated",))
+
+
+# — cuts —
+
+
+def coded(function: str, *kinds: str) -> Case:
+    weights = {
+        "encoder": kernel(16, 32),
+        "side": kernel(16, 32, seed=1),
+        "head": kernel(64, 4),
+    }
+    return Case(function, weights, normal(32, 16), kinds, "encoder" * bool(kinds))
+
+
+@case
+def a_code_that_is_stopped() -> Case:
+    return coded("stopped code", "dead_branch")
+
+
+@case
+def a_code_that_is_rounded() -> Case:
+    return coded("rounded code", "dead_branch")
+
+
+@case
+def a_code_by_where_its_maximum_lies() -> Case:
+    return coded("code by argmax", "dead_branch")
+
+
+@case
+def a_code_of_whole_numbers() -> Case:
+    return coded("code of integers", "dead_branch")
+
+
+@case
+def a_code_with_a_straight_gradient() -> Case:
+    return coded("straight code")
+
+
+def gated(gate: float, last: float, *kinds: str) -> Case:
+    weights = {
+        "first": kernel(16, 32),
+        "a": kernel(32, 32),
+        "b": last * kernel(32, 32, 2.0, seed=1),
+        "gate": np.full(1, gate, "float32"),
+        "head": kernel(32, 4),
+    }
+    return Case("gated branch", weights, normal(32, 16), kinds)
+
+
+@case
+def a_gate_of_zero() -> Case:
+    return gated(0.0, 1.0)
+
+
+@case
+def a_gate_of_zero_and_a_kernel_of_zeros() -> Case:
+    return gated(0.0, 0.0, "dead_branch")

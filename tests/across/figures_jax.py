@@ -83,6 +83,25 @@ def masked_attention(w, x):
     return y.reshape(x.shape).mean(1) @ w["head"]
 
 
+def with_code(make):
+    def forward(w, x):
+        return jnp.concatenate([make(x @ w["encoder"]), x @ w["side"]], -1) @ w["head"]
+
+    return forward
+
+
+stopped_code = with_code(jax.lax.stop_gradient)
+rounded_code = with_code(jnp.round)
+code_by_argmax = with_code(lambda z: jax.nn.one_hot(z.argmax(-1), 32))
+code_of_integers = with_code(lambda z: (4 * z).astype(int).astype(float))
+straight_code = with_code(lambda z: z + jax.lax.stop_gradient(jnp.round(z) - z))
+
+
+def gated_branch(w, x):
+    h = x @ w["first"]
+    return (h + w["gate"] * (relu(h @ w["a"]) @ w["b"])) @ w["head"]
+
+
 def measured(case):
     """Return the signal of a case."""
     function = globals()[case.function.replace(" ", "_")]

@@ -101,6 +101,25 @@ def masked_attention(w, x):
     return ops.mean(ops.reshape(y, x.shape), 1) @ w["head"]
 
 
+def with_code(make):
+    def forward(w, x):
+        return ops.concatenate([make(x @ w["encoder"]), x @ w["side"]], -1) @ w["head"]
+
+    return forward
+
+
+stopped_code = with_code(ops.stop_gradient)
+rounded_code = with_code(ops.round)
+code_by_argmax = with_code(lambda z: ops.one_hot(ops.argmax(z, -1), 32))
+code_of_integers = with_code(lambda z: ops.cast(ops.cast(4 * z, "int32"), "float32"))
+straight_code = with_code(lambda z: z + ops.stop_gradient(ops.round(z) - z))
+
+
+def gated_branch(w, x):
+    h = x @ w["first"]
+    return (h + w["gate"] * (ops.relu(h @ w["a"]) @ w["b"])) @ w["head"]
+
+
 def measured(case):
     """Return the signal of a case."""
     if case.function == "lstm":

@@ -98,6 +98,25 @@ def masked_attention(w, x):
     return y.transpose(1, 2).flatten(2).mean(1) @ w.head
 
 
+def with_code(make):
+    def forward(w, x):
+        return torch.cat([make(x @ w.encoder), x @ w.side], -1) @ w.head
+
+    return forward
+
+
+stopped_code = with_code(lambda z: z.detach())
+rounded_code = with_code(torch.round)
+code_by_argmax = with_code(lambda z: F.one_hot(z.argmax(-1), 32).float())
+code_of_integers = with_code(lambda z: (4 * z).int().float())
+straight_code = with_code(lambda z: z + (z.round() - z).detach())
+
+
+def gated_branch(w, x):
+    h = x @ w.first
+    return (h + w.gate * (F.relu(h @ w.a) @ w.b)) @ w.head
+
+
 def measured(case):
     """Return the signal of a case."""
     torch.manual_seed(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,13 +27,27 @@ from fanwise.network.steps.signals import Normalization, Sum, View
 from fanwise.network.steps.weights import Kernel, Scale, Shift
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES
 from fanwise.planning.plan import Plan
-from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights
+from fanwise.signal import Cut, Layer, Moments, Output, ResidualSum, Twins, Weights
 from fanwise.signal.embedding_sums import Terms, measured_terms
 from fanwise.signal.histogram import Histograms
 
 KERNEL_NAMES = ("kernel", "weight", "w")
 SAMPLE = 64
 """Entries by which parameters that may be equal are found."""
+
+
+class WaysBack(NamedTuple):
+    """What is known of parameters whose gradient is zero.
+
+    Attributes:
+        later: the rms of a later gradient, by name; 0 for one that never gets any.
+        frozen: those that aren't to learn.
+        cuts: where the way back to the others ends.
+    """
+
+    later: Mapping[str, float] = {}
+    frozen: Collection[str] = ()
+    cuts: tuple[Cut, ...] = ()
 
 
 class Measured:
@@ -45,9 +59,9 @@ class Measured:
         found: Findings,
         planned: Plan,
         leaves: Sequence[Any],
-        later: Mapping[str, float],
+        ways: WaysBack,
     ) -> None:
-        self.recorder, self.found, self.planned, self.later = recorder, found, planned, later
+        self.recorder, self.found, self.planned, self.ways = recorder, found, planned, ways
         self.trace = recorder.trace
         self.weight = {
             name: measured_weight(leaves[i], self.trace.uses.get(name))
@@ -194,6 +208,7 @@ class Measured:
             if row.name not in self.weight:
                 continue
             moments, structure = self.weight[row.name]
+            slope = float(self.found.slopes[row.name])
             use, update = self.trace.uses.get(row.name), self.found.updates.get(row.name)
             yield Weights(
                 name=row.name,
@@ -203,9 +218,9 @@ class Measured:
                 planned_rms=row.std,
                 planned_scheme=row.scheme if row.draws else "",
                 fans=None if use is None else use.fans,
-                gradient_rms=float(self.found.slopes[row.name]),
+                gradient_rms=None if row.name in self.ways.frozen else slope,
                 update_rms=None if update is None else float(update),
-                later_gradient_rms=self.later.get(row.name),
+                later_gradient_rms=self.ways.later.get(row.name),
                 layout=row.layout or "",
                 structure=structure,
             )

@@ -30,11 +30,13 @@ from fanwise.jax.measuring.statistics import (
     outside,
     watched,
 )
+from fanwise.jax.memory import draw_array
 from fanwise.jax.tracing.run import JaxTrace, NodeValue, Output
 from fanwise.network.context import classify_curve
 from fanwise.network.curves import Curve
 from fanwise.network.steps.signals import Sum
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
+from fanwise.schemes.distributions import Normal
 from fanwise.signal.embedding_sums import Part, parts_of
 from fanwise.signal.histogram import BINS
 from fanwise.signal.later import LEAST_STEP, STEP, later_gradients
@@ -259,7 +261,7 @@ class Recorder:
 
         return {key: look(key) for key in self._kinds}
 
-    def _total(self, outputs: Sequence[Any], cotangents: Any) -> Any:
+    def total(self, outputs: Sequence[Any], cotangents: Any) -> Any:
         """Return the number that is differentiated: the loss, or the cotangents' product."""
         if self.loss is not None:
             return self.loss(outputs).reshape(()).real
@@ -283,6 +285,29 @@ class Recorder:
         slopes = {name: float(slope) for name, slope in first.slopes.items()}
         return later_gradients(slopes, self.trace.uses, step)
 
+    def lost_elsewhere(
+        self,
+        leaves: Sequence[Any],
+        arrays: Sequence[Any],
+        cotangents: Any,
+        names: Iterable[str],
+    ) -> set[str]:
+        """Return those of some parameters whose gradient is zero with other values of all, too.
+
+        Then no value shuts the way back: what they make is not read. Each is moved by a normal draw
+        of its own size.
+        """
+        moved = list(leaves)
+        for i, name in self.trace.parameters.items():
+            noise = draw_array(
+                Normal(), shape=tuple(leaves[i].shape), dtype="float32", seed=0, name=name
+            )
+            size = max(float(moments(leaves[i])["rms"]), LEAST_STEP)
+            moved[i] = (leaves[i] + size * noise).astype(leaves[i].dtype)
+        still = dict.fromkeys(self.trace.parameters, False)
+        slopes = self.step(moved, arrays, cotangents, still)[1]
+        return {name for name in names if not float(slopes[name])}
+
     def _step(
         self,
         leaves: Sequence[Any],
@@ -295,7 +320,7 @@ class Recorder:
 
         def scalar(learned: Mapping[int, Any]) -> Any:
             mine = [learned.get(i, x) for i, x in enumerate(inputs)]
-            return self._total(evaluate(self.trace.jaxpr, mine, {}, {})[0], cotangents)
+            return self.total(evaluate(self.trace.jaxpr, mine, {}, {})[0], cotangents)
 
         gradients = jax.grad(scalar)({i: inputs[i] for i in self.trace.parameters})
         moved, slopes = list(leaves), {}
@@ -316,7 +341,7 @@ class Recorder:
         def scalar(learned: Mapping[int, Any], sinks: Mapping[Key, Any]) -> Any:
             mine = [learned.get(i, x) for i, x in enumerate(inputs)]
             outputs, found = evaluate(trace.jaxpr, mine, looks, loops | dict(sinks))
-            return self._total(outputs, cotangents), (outputs, found)
+            return self.total(outputs, cotangents), (outputs, found)
 
         (value, (outputs, found)), (gradients, sinks) = jax.value_and_grad(
             scalar, argnums=(0, 1), has_aux=True

@@ -251,7 +251,9 @@ class KerasRecorder:
         else:
             return
         square = scores_square(scores)
-        for index in graph.last_contractions(node) if square is not None else ():
+        if square is None:
+            return
+        for index in graph.last_contractions(node):
             looks.scores.setdefault(index, []).append(square)
 
     def _check(self, looks: Run, call: Call, values: Mapping[int, Any]) -> None:
