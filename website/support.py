@@ -61,8 +61,6 @@ WHY: dict[str, dict[str, str]] = {
         "JAX: out": "an array is immutable",
     },
     "figures": {
-        "cuts": "not built: where a gradient's way ends isn't sought",
-        "Keras: later_gradient_rms": "not built: it takes further passes",
         "scale_free": "not built: whether a weight's scale matters isn't measured",
     },
     "steps": {

@@ -70,7 +70,7 @@ def positions(w, x):
 
 
 def under_sines(w, x):
-    h = ops.take(w["tokens"], x, 0) + sines(12, 32)
+    h = ops.take(w["tokens"], x, 0) + ops.convert_to_tensor(sines(12, 32))
     return ops.relu(normalized(h) @ w["a"]) @ w["head"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from fanwise.errors import ModelError
 from fanwise.keras._plan import KerasModel, look, plan_of
 from fanwise.keras.gradients import Watch, passes, to_array
 from fanwise.keras.measuring.checks import check_inputs, check_runs, on_backend
+from fanwise.keras.measuring.later import FurtherPasses, look_further
 from fanwise.keras.measuring.recorder import KerasRecorder, Reading, Run, parameters_met
 from fanwise.keras.measuring.statistics import (
     cosines,
@@ -98,9 +99,13 @@ def measure(
             f"{model.name!r} fails on these inputs: {type(error).__name__}: {error}"
         ) from error
     names = _names(recorder, run)
+    further = FurtherPasses(recorder, values, loss, run.parameters)
+    first = {name: gradients[i] for name, i in run.parameters.items()}
+    later, cuts = ({}, ()) if run.not_finite else look_further(further, first)
     signal = judge(
         tuple(_layers(seen, recorder, run, gradients, planned, names)),
-        weights=tuple(_weights(seen, run, gradients, planned, optimizer)),
+        weights=tuple(_weights(seen, run, gradients, planned, optimizer, later)),
+        cuts=cuts,
         sums=tuple(_sums(recorder, run, names)),
         output=_output(recorder, run, names),
         twins=tuple(_twins(seen, planned)),
@@ -233,6 +238,7 @@ def _weights(
     gradients: Sequence[Array | None],
     planned: Plan,
     optimizer: Any,
+    later: Mapping[str, float],
 ) -> Iterator[Weights]:
     assert seen.trace is not None
     for row in planned.rows:
@@ -254,6 +260,7 @@ def _weights(
             fans=use.fans if use is not None else None,
             gradient_rms=reached if learned else None,
             update_rms=update,
+            later_gradient_rms=later.get(row.name),
             layout=row.layout or "",
             structure=_structure(row, variable),
         )

@@ -145,6 +145,8 @@ class KerasRecorder:
         *,
         outputs: dict[int, Any] | None = None,
         until: int | None = None,
+        moved: Mapping[str, Any] | None = None,
+        notice: Callable[[Any, Any], Any] | None = None,
     ) -> Any:
         """Return the model's output for these inputs, after its calls have run.
 
@@ -154,11 +156,13 @@ class KerasRecorder:
             looks: takes in what passes; None where only the output is wanted.
             outputs: takes in what each contraction puts out.
             until: the contraction after which nothing is run any more.
+            moved: other values of some parameters, by name.
+            notice: is given each call's tensors and their values, and gives what to go on with.
         """
         values = {id(s): v for s, v in zip(self.trace.inputs, inputs, strict=True)}
         mapping, count = [], 0
         for symbol in self.builder.symbols.of.values():
-            value = symbol.variable.value
+            value = (moved or {}).get(symbol.parameter, symbol.variable.value)
             if symbol.variable.trainable and "float" in str(symbol.variable.dtype):
                 value = watch(value)
                 if looks is not None:
@@ -184,7 +188,7 @@ class KerasRecorder:
                             outputs[index] = value
                         if looks is not None:
                             self._read(looks, index, at, value, count - 1, values)
-                    values[id(symbol)] = value
+                    values[id(symbol)] = value if notice is None else notice(symbol, value)
                     if index is not None and index == until:
                         return None
                 if looks is not None:
