@@ -60,9 +60,7 @@ WHY: dict[str, dict[str, str]] = {
         "Keras: out": "a tensor may be immutable",
         "JAX: out": "an array is immutable",
     },
-    "figures": {
-        "scale_free": "not built: whether a weight's scale matters isn't measured",
-    },
+    "figures": {},
     "steps": {
         "Spread": "not built: what all positions of a sample share counts as independent there",
     },
@@ -176,6 +174,8 @@ def table(kind: str, found: Mapping[str, Mapping[str, str]], rows: Iterable[str]
             if cell == "—":
                 holes.setdefault(f"`{row}`: {reasons.of(name, row)}", []).append(name)
     reasons.check()
+    if not holes:
+        return lines
     return [*lines, "", *(f"- {what} ({', '.join(names)})." for what, names in holes.items()), ""]
 
 

@@ -342,3 +342,26 @@ def a_gate_of_zero() -> Case:
 @case
 def a_gate_of_zero_and_a_kernel_of_zeros() -> Case:
     return gated(0.0, 0.0, "dead_branch")
+
+
+# — scale free: kernels whose own scale changes nothing —
+
+
+def second(function: str, *kinds: str) -> Case:
+    weights = {
+        "a": kernel(32, 64),
+        "b": 40 * kernel(64, 64, 2.0, seed=1),
+        "c": kernel(64, 64, 2.0, seed=2),
+        "head": kernel(64, 4, 2.0),
+    }
+    return Case(function, weights, normal(64, 32), kinds, "b" * bool(kinds))
+
+
+@case
+def a_normalized_kernel() -> Case:
+    return second("normalized kernel")
+
+
+@case
+def a_plain_kernel_of_that_size() -> Case:
+    return second("plain kernel", "wrong_scale")

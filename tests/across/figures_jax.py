@@ -102,6 +102,15 @@ def gated_branch(w, x):
     return (h + w["gate"] * (relu(h @ w["a"]) @ w["b"])) @ w["head"]
 
 
+def normalized_kernel(w, x):
+    b = w["b"] / jnp.sqrt(jnp.square(w["b"]).sum(0))
+    return relu(relu(relu(x @ w["a"]) @ (2**0.5 * b)) @ w["c"]) @ w["head"]
+
+
+def plain_kernel(w, x):
+    return relu(relu(relu(x @ w["a"]) @ w["b"]) @ w["c"]) @ w["head"]
+
+
 def measured(case):
     """Return the signal of a case."""
     function = globals()[case.function.replace(" ", "_")]

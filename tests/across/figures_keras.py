@@ -120,6 +120,15 @@ def gated_branch(w, x):
     return (h + w["gate"] * (ops.relu(h @ w["a"]) @ w["b"])) @ w["head"]
 
 
+def normalized_kernel(w, x):
+    b = w["b"] / ops.sqrt(ops.sum(ops.square(w["b"]), 0))
+    return ops.relu(ops.relu(ops.relu(x @ w["a"]) @ (2**0.5 * b)) @ w["c"]) @ w["head"]
+
+
+def plain_kernel(w, x):
+    return ops.relu(ops.relu(ops.relu(x @ w["a"]) @ w["b"]) @ w["c"]) @ w["head"]
+
+
 def measured(case):
     """Return the signal of a case."""
     if case.function == "lstm":

@@ -117,6 +117,15 @@ def gated_branch(w, x):
     return (h + w.gate * (F.relu(h @ w.a) @ w.b)) @ w.head
 
 
+def normalized_kernel(w, x):
+    h = F.relu(x @ w.a) @ (2**0.5 * F.normalize(w.b, dim=0))
+    return F.relu(F.relu(h) @ w.c) @ w.head
+
+
+def plain_kernel(w, x):
+    return F.relu(F.relu(F.relu(x @ w.a) @ w.b) @ w.c) @ w.head
+
+
 def measured(case):
     """Return the signal of a case."""
     torch.manual_seed(0)

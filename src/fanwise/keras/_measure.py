@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 from keras import tree
 
@@ -41,6 +42,7 @@ from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights, 
 from fanwise.signal.embedding_sums import Terms, measured_terms
 from fanwise.signal.histogram import Histograms, histogram_of
 from fanwise.signal.norms_of_one import norms_of_one
+from fanwise.signal.scale_free import MOST_ENTRIES, is_scale_free
 
 
 def measure(
@@ -263,7 +265,17 @@ def _weights(
             later_gradient_rms=later.get(row.name),
             layout=row.layout or "",
             structure=_structure(row, variable),
+            scale_free=row.fan_in is not None and _has_free_scale(variable, gradient),
         )
+
+
+def _has_free_scale(variable: Any, gradient: Array | None) -> bool:
+    """Return whether a kernel's scale changes nothing, as far as its gradient tells."""
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    if gradient is None or gradient.size > MOST_ENTRIES or dtype not in ("float32", "float64"):
+        return False
+    w, g = to_array(variable).reshape(-1), gradient.reshape(-1)
+    return is_scale_free(float(w @ g), float(np.linalg.norm(w) * np.linalg.norm(g)))
 
 
 def _structure(row: Row, variable: Any) -> float | None:

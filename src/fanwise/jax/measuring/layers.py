@@ -30,6 +30,7 @@ from fanwise.planning.plan import Plan
 from fanwise.signal import Cut, Layer, Moments, Output, ResidualSum, Twins, Weights
 from fanwise.signal.embedding_sums import Terms, measured_terms
 from fanwise.signal.histogram import Histograms
+from fanwise.signal.scale_free import MOST_ENTRIES, is_scale_free
 
 KERNEL_NAMES = ("kernel", "weight", "w")
 SAMPLE = 64
@@ -223,7 +224,15 @@ class Measured:
                 later_gradient_rms=self.ways.later.get(row.name),
                 layout=row.layout or "",
                 structure=structure,
+                scale_free=row.fan_in is not None and self._has_free_scale(row.name),
             )
+
+    def _has_free_scale(self, name: str) -> bool:
+        product, size = self.found.products.get(name), math.prod(self.planned[name].shape)
+        if product is None or size > MOST_ENTRIES:
+            return False
+        rms, slope = self.weight[name][0].rms, float(self.found.slopes[name])
+        return is_scale_free(float(product), rms * slope * size)
 
     def sums(self) -> Iterator[ResidualSum]:
         """Yield the residual sums: the operand that was there first is the stream."""

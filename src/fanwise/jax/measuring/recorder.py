@@ -62,6 +62,7 @@ class Findings:
         gradients: with respect to each kernel's output, in the order of `GRADIENT`.
         inputs: of each of the jaxpr's inputs that a kernel is fed: moments and cosines.
         slopes: rms of the gradient with respect to each parameter.
+        products: of each parameter with its gradient, ⟨w, ∇f(w)⟩; of floats of 32 bits or more.
         outputs: of each of the model's outputs: rms, and of logits the expected loss.
         updates: rms of an optimizer's first step, by parameter.
         loss: the one that was given.
@@ -71,6 +72,7 @@ class Findings:
     gradients: Mapping[Key, Any]
     inputs: Mapping[int, Scalars]
     slopes: Mapping[str, Any]
+    products: Mapping[str, Any]
     outputs: Sequence[Scalars]
     updates: Mapping[str, Any]
     loss: Any = None
@@ -347,6 +349,11 @@ class Recorder:
             scalar, argnums=(0, 1), has_aux=True
         )(learned, self.sinks())
         slopes = {name: moments(gradients[i])["rms"] for i, name in trace.parameters.items()}
+        products = {
+            name: jnp.vdot(inputs[i], gradients[i])
+            for i, name in trace.parameters.items()
+            if inputs[i].dtype in (jnp.float32, jnp.float64)
+        }
         updates = {}
         if self.optimizer is not None:
             assert self.learned is not None
@@ -361,6 +368,7 @@ class Recorder:
             sinks,
             {i: moments(x) | across_samples(x, self._input_axes(x)) for i, x in fed.items()},
             slopes,
+            products,
             [_of_output(x) for x in outputs],
             updates,
             value if self.loss is not None else None,
@@ -379,7 +387,7 @@ class Recorder:
 
 jax.tree_util.register_dataclass(
     Findings,
-    ["looks", "gradients", "inputs", "slopes", "outputs", "updates", "loss"],
+    ["looks", "gradients", "inputs", "slopes", "products", "outputs", "updates", "loss"],
     [],
 )
 

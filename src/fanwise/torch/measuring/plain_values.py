@@ -12,7 +12,7 @@ from fanwise.network.predictions import Prediction
 from fanwise.planning.plan import Plan
 from fanwise.signal import Layer, Moments, ResidualSum, Twins, Weights
 from fanwise.torch.measuring.passes import Passes
-from fanwise.torch.measuring.statistics import is_scale_free, kernel_structure, moments
+from fanwise.torch.measuring.statistics import has_free_scale, kernel_structure, moments
 from fanwise.torch.measuring.updates import first_update
 from fanwise.torch.planning.copies import SAMPLE, copies
 
@@ -96,7 +96,7 @@ def measured_weights(
             later_gradient_rms=passes.later.get(row.name),
             layout=row.layout or "",
             structure=kernel_structure(parameter) if row.fan_in is not None else None,
-            scale_free=row.fan_in is not None and is_scale_free(parameter, gradient),
+            scale_free=row.fan_in is not None and has_free_scale(parameter, gradient),
         )
 
 
