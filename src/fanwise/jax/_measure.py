@@ -196,7 +196,9 @@ def measure(
 
     One compiled function runs both and returns moments: no activation is kept for them. The model
     runs as it is called; nothing of it changes. A kernel within a conditional or a while loop isn't
-    looked at; of a recurrence the states are.
+    looked at; of a recurrence the states are. Where a gradient is zero, further passes see whether
+    a step mends that, and where its way ends: a ``stop_gradient`` cuts what lies before it off, but
+    one of parameters themselves says that they aren't to learn.
 
     Args:
         model: as `plan` takes it, with weights: a module (NNX, Equinox), or with `params`.

@@ -59,7 +59,8 @@ def measure(
     """Return what one forward and one backward pass do, layer by layer, with its verdicts.
 
     The model runs as in its first training step, batch statistics included, but without dropout
-    and noise. Its statistics and random states are as before.
+    and noise. Its statistics and random states are as before. Where a gradient is zero, further
+    passes see whether a step mends that, and where its way ends.
 
     Args:
         model: a Keras model; one that isn't built is built on the inputs.
