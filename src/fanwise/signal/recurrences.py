@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from statistics import median
 
+from fanwise.network.uses import Role
 from fanwise.signal.phrases import redraw_all
 from fanwise.signal.values import Direction, Kind, Layer, ResidualSum, Signal, Verdict, Weights
 
@@ -35,7 +36,8 @@ def recurrence(signal: Signal, redraw: str) -> Verdict | None:
         if layer.kept is not None and layer.kept < FORGETS:
             return _forgetting(signal, layer, redraw)
         for w in signal.weights:
-            own = w.name in layer.state_kernels
+            # One kernel that takes the input too isn't drawn as an orthogonal one.
+            own = w.name in layer.state_kernels and w.role == Role.RECURRENCE
             if own and w.scale and not SMALLEST_RECURRENCE < w.scale < LARGEST_RECURRENCE:
                 return _off_scale(layer, w, redraw)
     for run in _states_by_hand(signal.sums):
