@@ -35,6 +35,7 @@ from fanwise.jax.tracing.run import JaxTrace, NodeValue, Output
 from fanwise.network.context import classify_curve
 from fanwise.network.curves import Curve
 from fanwise.network.steps.signals import Sum
+from fanwise.network.steps.weights import Kernel
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
 from fanwise.schemes.distributions import Normal
 from fanwise.signal.embedding_sums import Part, parts_of
@@ -62,7 +63,8 @@ class Findings:
         gradients: with respect to each kernel's output, in the order of `GRADIENT`.
         inputs: of each of the jaxpr's inputs that a kernel is fed: moments and cosines.
         slopes: rms of the gradient with respect to each parameter.
-        products: of each parameter with its gradient, ⟨w, ∇f(w)⟩; of floats of 32 bits or more.
+        products: of each kernel that may be normalized with its gradient, ⟨w, ∇f(w)⟩; of floats of
+            32 bits or more.
         outputs: of each of the model's outputs: rms, and of logits the expected loss.
         updates: rms of an optimizer's first step, by parameter.
         loss: the one that was given.
@@ -103,6 +105,8 @@ class Recorder:
         scores: by a softmax's node the spot of what it is given.
         terms: by the node of a term of a sum of embeddings, its spot.
         loops: of each key the lengths of the loops around it.
+        normalized: the kernels that another weight is made of, or whose output is normalized: those
+            whose scale may change nothing.
     """
 
     trace: JaxTrace
@@ -118,6 +122,7 @@ class Recorder:
     scores: dict[int, Spot] = field(default_factory=dict)
     terms: dict[int, Spot] = field(default_factory=dict)
     loops: dict[Key, tuple[int, ...]] = field(default_factory=dict)
+    normalized: set[str] = field(default_factory=set)
     _kinds: dict[Key, dict[str, Callable[[Any], Scalars]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -131,6 +136,12 @@ class Recorder:
             self._place_scores(node, value, axis)
         for pair in parts_of(self.trace.graph, self.trace.contractions):
             self._place_terms(pair)
+        kernels = (node.step for node in self.trace.graph.nodes if isinstance(node.step, Kernel))
+        self.normalized = {kernel.parameter for kernel in kernels if kernel.generated} | {
+            made.parameter
+            for made in self.trace.contractions
+            if made.use.follows.kind == NeighbourKind.NORMALIZED
+        }
         self.run = jax.jit(self._run)
         self.step = jax.jit(self._step)
 
@@ -352,7 +363,7 @@ class Recorder:
         products = {
             name: jnp.vdot(inputs[i], gradients[i])
             for i, name in trace.parameters.items()
-            if inputs[i].dtype in (jnp.float32, jnp.float64)
+            if name in self.normalized and inputs[i].dtype in (jnp.float32, jnp.float64)
         }
         updates = {}
         if self.optimizer is not None:
