@@ -60,19 +60,7 @@ WHY: dict[str, dict[str, str]] = {
         "Keras: out": "a tensor may be immutable",
         "JAX: out": "an array is immutable",
     },
-    "figures": {
-        "cuts": "not built: where a gradient's way ends isn't sought",
-        "embedding_sums": "not built: terms of sums of embeddings aren't compared",
-        "ends": "not built: which layers are another's last steps isn't followed",
-        "joined": "not built: which signals are parts of a sum or a joined one isn't followed",
-        "kept": "not built: the biases of recurrences' gates aren't looked at",
-        "Keras: later_gradient_rms": "not built: it takes further passes",
-        "norms_of_one": "not built: norms over one value aren't sought",
-        "scale_free": "not built: whether a weight's scale matters isn't measured",
-        "scores": "not built: attention's scores aren't looked at",
-        "set_size": "not built: sums over sets aren't told from others",
-        "steps": "not built: recurrences have no steps there",
-    },
+    "figures": {},
     "steps": {
         "Spread": "not built: what all positions of a sample share counts as independent there",
     },
@@ -186,6 +174,8 @@ def table(kind: str, found: Mapping[str, Mapping[str, str]], rows: Iterable[str]
             if cell == "—":
                 holes.setdefault(f"`{row}`: {reasons.of(name, row)}", []).append(name)
     reasons.check()
+    if not holes:
+        return lines
     return [*lines, "", *(f"- {what} ({', '.join(names)})." for what, names in holes.items()), ""]
 
 

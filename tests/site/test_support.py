@@ -43,4 +43,4 @@ def test_a_reason_without_a_hole_is_an_error(monkeypatch):
     monkeypatch.setitem(WHY, "steps", {"Keras: verb": "it can't"})
     with pytest.raises(ValueError, match="reasons without a hole: Keras: verb"):
         table("steps", found(), ["verb"])
-    assert Reasons("figures").all
+    assert Reasons("words").all

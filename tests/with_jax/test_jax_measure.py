@@ -365,3 +365,65 @@ def test_a_gate_that_its_bias_shuts_is_not_biased():
         signal = fwj.measure(Gated(gate), x, params=fwj.init(Gated(gate), x, seed=0))
         assert [layer.gates for layer in signal.layers] == [not kinds, False, False]
         assert [v.kind for v in signal.verdicts] == kinds
+
+
+# — where gradients end —
+
+
+def test_parameters_that_are_stopped_themselves_are_frozen():
+    """A stop_gradient of an activation cuts what lies before it off; one of parameters is meant."""
+    function, weights = stack(4)
+
+    def frozen(params, x):
+        first = {name: jax.lax.stop_gradient(params[name]) for name in ("fc0", "fc1")}
+        return function(params | first, x)
+
+    def cut(params, x):
+        h = jax.nn.relu(x @ params["fc0"]["kernel"])
+        h = jax.lax.stop_gradient(jax.nn.relu(h @ params["fc1"]["kernel"]))
+        return jax.nn.relu(h @ params["fc2"]["kernel"]) @ params["fc3"]["kernel"]
+
+    signal = fwj.measure(frozen, X, params=weights)
+    assert signal.cuts == ()
+    assert [w.gradient_rms is None for w in signal.weights] == [True, True, False, False]
+    assert signal.healthy
+    (found,) = fwj.measure(cut, X, params=weights).cuts
+    assert (found.operation, found.reason) == ("stop_gradient", "detached")
+    assert found.parameters == ("fc0/kernel", "fc1/kernel")
+
+
+@pytest.mark.parametrize("straight", [True, False])
+def test_a_cut_within_a_loop_over_layers(straight):
+    keys = jax.random.split(KEY, 3)
+    stacked = jnp.stack([jax.random.normal(k, (64, 64)) / 8 for k in keys])
+
+    def function(params, x):
+        def layer(h, w):
+            z = h @ w
+            return (z + jax.lax.stop_gradient(jnp.round(z) - z) if straight else jnp.round(z)), None
+
+        h, _ = jax.lax.scan(layer, x @ params["in"], params["layers"])
+        return h @ params["out"]
+
+    weights = {"in": stacked[0], "layers": stacked, "out": stacked[1]}
+    cuts = fwj.measure(function, X, params=weights).cuts
+    assert [(c.operation, c.parameters) for c in cuts] == (
+        [] if straight else [("round", ("in", "layers"))]
+    )
+
+
+@jax.custom_vjp
+def rounded(z):
+    return jnp.round(z)
+
+
+rounded.defvjp(lambda z: (jnp.round(z), None), lambda _, g: (g,))
+
+
+def test_an_own_derivative_cuts_nothing_off():
+    _, weights = stack(2)
+    signal = fwj.measure(
+        lambda p, x: rounded(x @ p["fc0"]["kernel"]) @ p["fc1"]["kernel"], X, params=weights
+    )
+    assert signal.cuts == ()
+    assert all(w.gradient_rms for w in signal.weights)

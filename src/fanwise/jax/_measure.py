@@ -18,7 +18,8 @@ from fanwise.jax._plan import Plan, plan_adapted
 from fanwise.jax.internals import Literal, bind, closed_parts
 from fanwise.jax.measuring.checks import check_inputs, check_weights
 from fanwise.jax.measuring.evaluation import inner_jaxpr
-from fanwise.jax.measuring.layers import Measured, found_twins
+from fanwise.jax.measuring.gradient_path import GradientPath
+from fanwise.jax.measuring.layers import Measured, WaysBack, found_twins
 from fanwise.jax.measuring.learned import Learned
 from fanwise.jax.measuring.recorder import Findings, Recorder
 from fanwise.jax.memory import draw_array
@@ -29,6 +30,8 @@ from fanwise.policies import Policy
 from fanwise.report.shown import ShownSignal
 from fanwise.schemes.distributions import Normal
 from fanwise.signal import NotFinite, judge
+from fanwise.signal.gradient_path import PLACING
+from fanwise.signal.norms_of_one import norms_of_one
 
 Loss = Callable[[Any], Any]
 
@@ -86,10 +89,8 @@ class Meter:
         except Exception as error:  # a loss may raise anything
             raise failed("the loss", error) from error
         found: Findings = jax.tree_util.tree_map(np.asarray, jax.device_get(raw))
-        later: dict[str, float] = {}
-        if all(np.isfinite(slope) for slope in found.slopes.values()):
-            later = self.recorder.later_gradients(leaves, arrays, self.cotangents, found)
-        measured = Measured(self.recorder, found, self.planned, leaves, later)
+        ways = self._look_further(leaves, arrays, found)
+        measured = Measured(self.recorder, found, self.planned, leaves, ways)
         layers = tuple(measured.layers())
         values = {name: np.asarray(leaves[i]) for i, name in self.trace.parameters.items()}
         signal = judge(
@@ -98,11 +99,33 @@ class Meter:
             sums=tuple(measured.sums()),
             output=measured.output(self.classes),
             twins=tuple(found_twins(self.planned, values)),
+            cuts=ways.cuts,
+            norms_of_one=norms_of_one(self.trace.graph, measured.names),
+            embedding_sums=tuple(measured.embedding_sums()),
             not_finite=self._not_finite(layers, found, [*leaves, *arrays]),
             trained=trained,
             init="fanwise.jax.init",
         )
         return ShownSignal.of(replace(signal, histograms=measured.histograms()))
+
+    def _look_further(
+        self, leaves: Sequence[Any], arrays: Sequence[Any], found: Findings
+    ) -> WaysBack:
+        """Look where gradients end: at the next steps, only where one is zero."""
+        if not all(np.isfinite(slope) for slope in found.slopes.values()):
+            return WaysBack()
+        recorder, ends = self.recorder, self.cotangents
+        later = recorder.later_gradients(leaves, arrays, ends, found)
+        lost = [name for name, rms in later.items() if rms == 0.0]
+        if not lost:
+            return WaysBack(later)
+        path = GradientPath(recorder, lost)
+        cuts = path.cuts(leaves, arrays, ends)
+        placed = [name for cut in cuts if cut.operation in PLACING for name in cut.parameters]
+        unread = recorder.lost_elsewhere(leaves, arrays, ends, placed) if placed else set()
+        later = {n: rms for n, rms in later.items() if n not in unread | path.frozen}
+        kept = tuple(cut for cut in cuts if not unread.issuperset(cut.parameters))
+        return WaysBack(later, frozenset(path.frozen), kept)
 
     def _adapt(self, model: Any, params: Any) -> AdaptedModel:
         adapted = adapt(model, self.inputs, params=params, call=self.call)
@@ -173,7 +196,9 @@ def measure(
 
     One compiled function runs both and returns moments: no activation is kept for them. The model
     runs as it is called; nothing of it changes. A kernel within a conditional or a while loop isn't
-    looked at; of a recurrence the states are.
+    looked at; of a recurrence the states are. Where a gradient is zero, further passes see whether
+    a step mends that, and where its way ends: a ``stop_gradient`` cuts what lies before it off, but
+    one of parameters themselves says that they aren't to learn.
 
     Args:
         model: as `plan` takes it, with weights: a module (NNX, Equinox), or with `params`.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 from keras import tree
 
@@ -14,6 +15,7 @@ from fanwise.errors import ModelError
 from fanwise.keras._plan import KerasModel, look, plan_of
 from fanwise.keras.gradients import Watch, passes, to_array
 from fanwise.keras.measuring.checks import check_inputs, check_runs, on_backend
+from fanwise.keras.measuring.later import FurtherPasses, look_further
 from fanwise.keras.measuring.recorder import KerasRecorder, Reading, Run, parameters_met
 from fanwise.keras.measuring.statistics import (
     cosines,
@@ -27,6 +29,7 @@ from fanwise.keras.measuring.statistics import (
 from fanwise.keras.measuring.updates import first_update
 from fanwise.network.context import Context, classify_curve
 from fanwise.network.evenness import PowerSums
+from fanwise.network.places import Place, places_of
 from fanwise.network.predictions import Prediction
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES, NeighbourKind, StepName
 from fanwise.planning.plan import Plan
@@ -35,8 +38,11 @@ from fanwise.planning.rules import Rule
 from fanwise.policies import Policy
 from fanwise.report.shown import ShownSignal
 from fanwise.schemes.quadrature import Array
-from fanwise.signal import Layer, Output, ResidualSum, Twins, Weights, judge
+from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights, judge
+from fanwise.signal.embedding_sums import Terms, measured_terms
 from fanwise.signal.histogram import Histograms, histogram_of
+from fanwise.signal.norms_of_one import norms_of_one
+from fanwise.signal.scale_free import MOST_ENTRIES, is_scale_free
 
 
 def measure(
@@ -53,7 +59,8 @@ def measure(
     """Return what one forward and one backward pass do, layer by layer, with its verdicts.
 
     The model runs as in its first training step, batch statistics included, but without dropout
-    and noise. Its statistics and random states are as before.
+    and noise. Its statistics and random states are as before. Where a gradient is zero, further
+    passes see whether a step mends that, and where its way ends.
 
     Args:
         model: a Keras model; one that isn't built is built on the inputs.
@@ -95,13 +102,19 @@ def measure(
             f"{model.name!r} fails on these inputs: {type(error).__name__}: {error}"
         ) from error
     names = _names(recorder, run)
+    further = FurtherPasses(recorder, values, loss, run.parameters)
+    first = {name: gradients[i] for name, i in run.parameters.items()}
+    later, cuts = ({}, ()) if run.not_finite else look_further(further, first)
     signal = judge(
         tuple(_layers(seen, recorder, run, gradients, planned, names)),
-        weights=tuple(_weights(seen, run, gradients, planned, optimizer)),
+        weights=tuple(_weights(seen, run, gradients, planned, optimizer, later)),
+        cuts=cuts,
         sums=tuple(_sums(recorder, run, names)),
         output=_output(recorder, run, names),
         twins=tuple(_twins(seen, planned)),
         not_finite=run.not_finite,
+        norms_of_one=norms_of_one(seen.trace.graph, names),
+        embedding_sums=tuple(_embedding_sums(seen, recorder, run)),
         trained=trained,
         init="fanwise.keras.init_",
     )
@@ -158,6 +171,7 @@ def _layers(
         predicted[each.parameter, call] = each
     calls: dict[str, int] = {}
     gates = Context(recorder.trace.graph).gates()
+    places = places_of(recorder.trace.graph, recorder.trace.nodes)
     for index, name in names.items():
         reading, made = run.readings[index], recorder.trace.contractions[index]
         parameter, use, row = made.parameter, made.use, planned[made.parameter]
@@ -171,6 +185,7 @@ def _layers(
         from_input = given is not None and use.feeds.step == StepName.INPUT
         saturated, dead, activates = _activation(reading)
         found = predicted.get((parameter, calls[parameter]))
+        place, scores = places.get(index, Place()), run.scores.get(index)
         yield Layer(
             name=name,
             parameter=parameter,
@@ -200,6 +215,13 @@ def _layers(
             predicted_cosine=found.cosine if found else None,
             call=calls[parameter],
             gates=index in gates,
+            scores=None if not scores else math.sqrt(sum(scores) / len(scores)),
+            set_size=place.set_size,
+            steps=place.steps,
+            kept=place.kept(recorder.trace.uses, lambda name: to_array(seen.named[name].variable)),
+            joined=place.joined,
+            ends=place.ends,
+            state_kernels=place.state_kernels,
         )
 
 
@@ -219,6 +241,7 @@ def _weights(
     gradients: Sequence[Array | None],
     planned: Plan,
     optimizer: Any,
+    later: Mapping[str, float],
 ) -> Iterator[Weights]:
     assert seen.trace is not None
     for row in planned.rows:
@@ -240,9 +263,20 @@ def _weights(
             fans=use.fans if use is not None else None,
             gradient_rms=reached if learned else None,
             update_rms=update,
+            later_gradient_rms=later.get(row.name),
             layout=row.layout or "",
             structure=_structure(row, variable),
+            scale_free=row.fan_in is not None and _has_free_scale(variable, gradient),
         )
+
+
+def _has_free_scale(variable: Any, gradient: Array | None) -> bool:
+    """Return whether a kernel's scale changes nothing, as far as its gradient tells."""
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    if gradient is None or gradient.size > MOST_ENTRIES or dtype not in ("float32", "float64"):
+        return False
+    w, g = to_array(variable).reshape(-1), gradient.reshape(-1)
+    return is_scale_free(float(w @ g), float(np.linalg.norm(w) * np.linalg.norm(g)))
 
 
 def _structure(row: Row, variable: Any) -> float | None:
@@ -267,6 +301,14 @@ def _sums(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Iterator[
             layers=tuple(inside),
             parameters=met,
         )
+
+
+def _embedding_sums(seen: KerasModel, recorder: KerasRecorder, run: Run) -> Iterator[Terms]:
+    def moments_of(name: str) -> Moments | None:
+        return moments(to_array(seen.named[name].variable)) if name in seen.named else None
+
+    trace = recorder.trace
+    return measured_terms(trace.graph, trace.contractions, run.terms.get, moments_of)
 
 
 def _output(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Output | None:

@@ -273,6 +273,13 @@ class Graph:
             else:
                 pending.extend(self.nodes[i].inputs)
 
+    def last_contractions(self, node: int) -> Iterator[int]:
+        """Yield the contractions of the kernels whose output reaches a node through no other."""
+        for kernel in self.last_kernels(node):
+            step = self.nodes[kernel].step
+            assert isinstance(step, Kernel)
+            yield step.contraction
+
 
 def _without_average(
     step: Sampled, feeds: Sequence[Statistics], output: Statistics | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanwise.network.uses import NeighbourKind
+from fanwise.network.uses import NeighbourKind, StepName
 from fanwise.signal.values import Direction, Kind, Signal, Verdict
 
 HOT_SCORES = 3.0
@@ -14,13 +14,20 @@ HOTTEST_SCORES = 6.0
 OFF_PLAN_SCORES = 2.0
 """Scale of those kernels, by the plan, from which they are why."""
 
+MOST_SCORED = 256
+"""Most queries of which attention scores are measured."""
+MASKED = 50.0
+"""How far below a query's largest score one lies that a mask has taken out: Swin's adds −100. What
+lies there by itself has no share either: exp(−50)."""
+
 
 def hot_scores(signal: Signal, redraw: str) -> Verdict | None:
     """Return the verdict on the first attention whose scores are too large."""
     for layer in signal.layers:
-        if layer.scores is None or layer.scores < HOT_SCORES:
-            continue
         normalized = layer.follows.kind == NeighbourKind.NORMALIZED
+        makes = normalized or layer.follows.step == StepName.SOFTMAX
+        if not makes or layer.scores is None or layer.scores < HOT_SCORES:
+            continue
         scale = 1.0 if normalized else layer.scale or 1.0
         if layer.scores < HOTTEST_SCORES and scale < OFF_PLAN_SCORES:
             continue

@@ -12,11 +12,16 @@ from fanwise.signal.values import Cut, CutReason, Direction, Kind, Signal, Verdi
 ROUNDED = frozenset(
     {"round", "floor", "ceil", "trunc", "sign", "argmax", "argmin", "gt", "ge", "lt", "le", "topk"}
     | {"one_hot", "sort", "eq", "ne", "bucketize", "bernoulli", "multinomial", "heaviside", "max"}
+    | {"greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "top_k", "argsort"}
+    | {"_to_copy", "convert_element_type", "cast"}
 )
 """Operations whose derivative is zero wherever it exists, or that give whole numbers."""
 
 
-OPERATIONS = {"_local_scalar_dense": "item"}
+OPERATIONS = {
+    "_local_scalar_dense": "item",
+    **dict.fromkeys(("_to_copy", "convert_element_type", "cast"), "a cast to whole numbers"),
+}
 """Operations that a reader knows by another name."""
 
 
@@ -83,11 +88,17 @@ def way_back(cut: Cut) -> tuple[str, str]:
     if cut.reason == CutReason.NO_GRAD:
         end = f"{operation} {place} runs without gradients (torch.no_grad)"
         return end, "Run it with gradients; if it is meant, say so: requires_grad_(False)."
-    end = f"its way back ends at {operation} {place}, whose"
+    end = f"its way back ends at {operation} {place}"
+    if cut.operation == "stop_gradient":
+        return end, (
+            "Take that out; if it is meant, freeze what lies before it: in Keras by trainable = "
+            "False, in JAX by a stop_gradient of its parameters themselves."
+        )
+    end += ", whose"
     if cut.operation in ROUNDED:
         return f"{end} derivative is zero or doesn't exist", (
-            "Pass the gradient straight through, y = x + (f(x) - x).detach(), or weight by a "
-            "softmax in its place."
+            "Pass the gradient straight through, y = x + (f(x) - x).detach() (stop_gradient in JAX "
+            "and Keras), or weight by a softmax in its place."
         )
     end += " output is cut off (a detach, .data, .item(), .numpy() or .tolist())"
     return end, "Take that out; if it is meant, say so: requires_grad_(False)."
@@ -109,25 +120,26 @@ def _targets(signal: Signal) -> set[str]:
     A copy has the same values, or at least two kernels with the same names and shapes in it.
     """
     lost = {n for cut in signal.cuts if cut.reason.structural for n in cut.parameters}
+    known = {w.name: w for w in signal.weights}
     learned = {w.name: w for w in signal.weights if w.learns}
     found = {
         n for t in signal.twins for n in t.parameters if n in lost and not lost >= {*t.parameters}
     }
-    places = {n.rpartition(".")[0] for n in lost}
-    roots = {".".join(p.split(".")[: i + 1]) for p in places for i in range(p.count(".") + 1)}
-    known = {w.name: w for w in signal.weights}
+    dot = "/" if any("/" in name for name in known) else "."
+    places = {n.rpartition(dot)[0] for n in lost}
+    roots = {dot.join(p.split(dot)[: i + 1]) for p in places for i in range(p.count(dot) + 1)}
     for root in sorted(r for r in roots if r):
-        inside = {n.removeprefix(f"{root}."): n for n in lost if n.startswith(f"{root}.")}
+        inside = {n.removeprefix(f"{root}{dot}"): n for n in lost if n.startswith(f"{root}{dot}")}
         kernels = [n for n in inside.values() if n in known and len(known[n].shape) > 1]
         if len(kernels) < 2:
             continue
         some = next(iter(inside))
         for name in learned:
-            other = name.removesuffix(f".{some}")
+            other = name.removesuffix(f"{dot}{some}")
             if other in (name, root):
                 continue
             pairs = [
-                (learned.get(f"{other}.{rest}"), known.get(own)) for rest, own in inside.items()
+                (learned.get(f"{other}{dot}{rest}"), known.get(own)) for rest, own in inside.items()
             ]
             if all(a is not None and b is not None and a.shape == b.shape for a, b in pairs):
                 found |= {*inside.values()}

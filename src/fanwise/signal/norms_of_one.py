@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from fanwise.network.graph import Graph
+from fanwise.network.steps.signals import Normalization
+from fanwise.network.steps.weights import Scale, Shift
 from fanwise.signal.phrases import how_many
 from fanwise.signal.values import Direction, Kind, Signal, Verdict
+
+
+def norms_of_one(graph: Graph, layers: Mapping[int, str]) -> tuple[str, ...]:
+    """Return where a graph normalizes over a single value.
+
+    Named by the scale or the shift that follows, else by the kernel before.
+
+    Args:
+        graph: of the model.
+        layers: the names of the kernels' layers, by contraction.
+    """
+    found: dict[str, None] = {}
+    learned = {
+        node.inputs[0]: node.step.parameter
+        for node in graph.nodes
+        if isinstance(node.step, Scale | Shift)
+    }
+    for i, node in enumerate(graph.nodes):
+        if isinstance(node.step, Normalization) and node.step.count == 1:
+            name = learned.get(i, "")
+            name = name[: max(name.rfind("."), name.rfind("/"), 0)]
+            fed = () if name else graph.last_contractions(i)
+            name = name or next((layers[index] for index in fed if index in layers), "")
+            found.setdefault(name)
+    return tuple(found)
 
 
 def norm_of_one(signal: Signal) -> Verdict | None:

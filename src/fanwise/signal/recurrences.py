@@ -36,7 +36,8 @@ def recurrence(signal: Signal, redraw: str) -> Verdict | None:
         if layer.kept is not None and layer.kept < FORGETS:
             return _forgetting(signal, layer, redraw)
         for w in signal.weights:
-            own = w.role == Role.RECURRENCE and w.name.startswith(f"{layer.module}.")
+            # One kernel that takes the input too isn't drawn as an orthogonal one.
+            own = w.name in layer.state_kernels and w.role == Role.RECURRENCE
             if own and w.scale and not SMALLEST_RECURRENCE < w.scale < LARGEST_RECURRENCE:
                 return _off_scale(layer, w, redraw)
     for run in _states_by_hand(signal.sums):

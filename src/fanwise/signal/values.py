@@ -103,14 +103,15 @@ class Layer:
             the plan's own propagation; None where it knows none.
         call: which call of the kernel this is, from 1.
         gates: whether its activation multiplies another signal, as a gate's does.
-        scores: deviation of the attention scores that it makes, over the keys of a query; None
-            where it makes none.
+        scores: deviation of the attention scores that it takes part in, over the keys of a query;
+            None where it does in none.
         set_size: of how many elements a sum feeds it; 1 where none does.
         steps: of a recurrence, how many its longest sequence has; 1 elsewhere.
         kept: of a gated recurrence, the share of its state that the bias of its gate keeps in each
             step; None elsewhere.
         joined: whether what feeds it is put together of several signals, side by side.
         ends: whether its output, activated or not, is the model's, and nothing else reads it.
+        state_kernels: of a recurrence, the names of the kernels that take its state.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Layer:
     kept: float | None = None
     joined: bool = False
     ends: bool = False
+    state_kernels: tuple[str, ...] = ()
 
     @property
     def rms(self) -> float:

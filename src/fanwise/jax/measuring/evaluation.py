@@ -76,6 +76,9 @@ def _run_nested(
         )
         made, found = again(list(args), dict(given))
         return list(made), found
+    if eqn.primitive.name in OWN_DERIVATIVES and not any(given[key].size for key in looks):
+        # Only values are looked at there, none of a gradient: the derivative stays the own one.
+        return bind(eqn, args), evaluate(jaxpr, lax.stop_gradient(list(args)), looks, given)[1]
     return evaluate(jaxpr, args, looks, given)
 
 
@@ -102,6 +105,8 @@ def _run_scan(
 
 
 REMAT = ("checkpoint", "remat", "remat2")
+OWN_DERIVATIVES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+"""Primitives whose derivative need not be that of what they run."""
 OPAQUE = ("cond", "while", "shard_map", "pallas_call")
 """Primitives within which nothing is looked at: what runs there, or where, isn't known before."""
 

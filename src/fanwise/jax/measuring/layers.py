@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,18 +20,35 @@ from fanwise.jax.measuring.weights import measured_weight
 from fanwise.jax.tracing.run import JaxTrace
 from fanwise.network.context import Context, classify_curve
 from fanwise.network.graph import Graph
+from fanwise.network.places import Place, ValuesOf, places_of
 from fanwise.network.predictions import Prediction
 from fanwise.network.steps.base import Step
 from fanwise.network.steps.signals import Normalization, Sum, View
 from fanwise.network.steps.weights import Kernel, Scale, Shift
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES
 from fanwise.planning.plan import Plan
-from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights
+from fanwise.signal import Cut, Layer, Moments, Output, ResidualSum, Twins, Weights
+from fanwise.signal.embedding_sums import Terms, measured_terms
 from fanwise.signal.histogram import Histograms
+from fanwise.signal.scale_free import MOST_ENTRIES, is_scale_free
 
 KERNEL_NAMES = ("kernel", "weight", "w")
 SAMPLE = 64
 """Entries by which parameters that may be equal are found."""
+
+
+class WaysBack(NamedTuple):
+    """What is known of parameters whose gradient is zero.
+
+    Attributes:
+        later: the rms of a later gradient, by name; 0 for one that never gets any.
+        frozen: those that aren't to learn.
+        cuts: where the way back to the others ends.
+    """
+
+    later: Mapping[str, float] = {}
+    frozen: Collection[str] = ()
+    cuts: tuple[Cut, ...] = ()
 
 
 class Measured:
@@ -43,9 +60,9 @@ class Measured:
         found: Findings,
         planned: Plan,
         leaves: Sequence[Any],
-        later: Mapping[str, float],
+        ways: WaysBack,
     ) -> None:
-        self.recorder, self.found, self.planned, self.later = recorder, found, planned, later
+        self.recorder, self.found, self.planned, self.ways = recorder, found, planned, ways
         self.trace = recorder.trace
         self.weight = {
             name: measured_weight(leaves[i], self.trace.uses.get(name))
@@ -54,6 +71,10 @@ class Measured:
         self.names = layer_names(self.trace, recorder.kernels)
         self.activation_of = self._activations()
         self.gates = Context(self.trace.graph).gates()
+        self.scores = self._scores()
+        self.places = places_of(self.trace.graph, self.trace.nodes)
+        numbers = {name: i for i, name in self.trace.parameters.items()}
+        self.values: ValuesOf = lambda name: np.asarray(leaves[numbers[name]], np.float64)
 
     # — activations: which kernel's output each is applied to, through norms and sums —
 
@@ -64,6 +85,16 @@ class Measured:
             if source is not None:
                 found.setdefault(source, node)
         return found
+
+    def _scores(self) -> dict[int, float]:
+        """Return the deviation of the attention scores that each contraction takes part in."""
+        squares: dict[int, list[float]] = {}
+        for node, spot in self.recorder.scores.items():
+            square = float(self.found.at(spot)["scores"])
+            for index in self.trace.graph.last_contractions(node):
+                squares.setdefault(index, []).append(square)
+        found = {index: math.sqrt(sum(each) / len(each)) for index, each in squares.items()}
+        return {index: score for index, score in found.items() if math.isfinite(score)}
 
     def _source(self, graph: Graph, node: int) -> int | None:
         """Return the contraction whose output a node shows, normalized or summed or not."""
@@ -100,7 +131,7 @@ class Measured:
             here, gradient = self.found.at(spot), self.found.gradient_at(spot)
             row, promised = self.planned[parameter], predicted.get((parameter, calls[parameter]))
             saturated, dead, activation, label = self._activation(index)
-            fed = self._fed(index)
+            fed, place = self._fed(index), self.places.get(index, Place())
             yield Layer(
                 name=name,
                 parameter=parameter,
@@ -128,6 +159,13 @@ class Measured:
                 predicted_cosine=promised.cosine if promised else None,
                 call=calls[parameter],
                 gates=index in self.gates,
+                scores=self.scores.get(index),
+                set_size=place.set_size,
+                steps=place.steps,
+                kept=place.kept(self.trace.uses, self.values),
+                joined=place.joined,
+                ends=place.ends,
+                state_kernels=place.state_kernels,
             )
 
     def histograms(self) -> dict[str, Histograms]:
@@ -171,6 +209,7 @@ class Measured:
             if row.name not in self.weight:
                 continue
             moments, structure = self.weight[row.name]
+            slope = float(self.found.slopes[row.name])
             use, update = self.trace.uses.get(row.name), self.found.updates.get(row.name)
             yield Weights(
                 name=row.name,
@@ -180,12 +219,20 @@ class Measured:
                 planned_rms=row.std,
                 planned_scheme=row.scheme if row.draws else "",
                 fans=None if use is None else use.fans,
-                gradient_rms=float(self.found.slopes[row.name]),
+                gradient_rms=None if row.name in self.ways.frozen else slope,
                 update_rms=None if update is None else float(update),
-                later_gradient_rms=self.later.get(row.name),
+                later_gradient_rms=self.ways.later.get(row.name),
                 layout=row.layout or "",
                 structure=structure,
+                scale_free=row.fan_in is not None and self._has_free_scale(row.name),
             )
+
+    def _has_free_scale(self, name: str) -> bool:
+        product, size = self.found.products.get(name), math.prod(self.planned[name].shape)
+        if product is None or size > MOST_ENTRIES:
+            return False
+        rms, slope = self.weight[name][0].rms, float(self.found.slopes[name])
+        return is_scale_free(float(product), rms * slope * size)
 
     def sums(self) -> Iterator[ResidualSum]:
         """Yield the residual sums: the operand that was there first is the stream."""
@@ -207,6 +254,18 @@ class Measured:
             end = layers[-1] if layers else (parameters[-1] if parameters else "")
             rms = (self._rms(a), self._rms(b), self._rms(result))
             yield ResidualSum(end, *rms, layers, parameters)
+
+    def embedding_sums(self) -> Iterator[Terms]:
+        """Yield the terms of each sum of embeddings."""
+
+        def rms(node: int) -> float | None:
+            spot = self.recorder.terms.get(node)
+            return None if spot is None else self._rms(spot)
+
+        def moments(name: str) -> Moments | None:
+            return self.weight[name][0] if name in self.weight else None
+
+        return measured_terms(self.trace.graph, self.trace.contractions, rms, moments)
 
     def _age(self, node: int) -> int:
         """Return the node that made what a node shows: a view is as old as that."""

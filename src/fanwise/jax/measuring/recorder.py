@@ -6,7 +6,7 @@ to, and at the operands of residual sums. No activation outlives its use: XLA fu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,14 +26,19 @@ from fanwise.jax.measuring.statistics import (
     moments,
     of_activation,
     of_gradient,
+    of_scores,
     outside,
     watched,
 )
+from fanwise.jax.memory import draw_array
 from fanwise.jax.tracing.run import JaxTrace, NodeValue, Output
 from fanwise.network.context import classify_curve
 from fanwise.network.curves import Curve
 from fanwise.network.steps.signals import Sum
+from fanwise.network.steps.weights import Kernel
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
+from fanwise.schemes.distributions import Normal
+from fanwise.signal.embedding_sums import Part, parts_of
 from fanwise.signal.histogram import BINS
 from fanwise.signal.later import LEAST_STEP, STEP, later_gradients
 from fanwise.signal.slopes import edges_of
@@ -58,6 +63,8 @@ class Findings:
         gradients: with respect to each kernel's output, in the order of `GRADIENT`.
         inputs: of each of the jaxpr's inputs that a kernel is fed: moments and cosines.
         slopes: rms of the gradient with respect to each parameter.
+        products: of each kernel that may be normalized with its gradient, ⟨w, ∇f(w)⟩; of floats of
+            32 bits or more.
         outputs: of each of the model's outputs: rms, and of logits the expected loss.
         updates: rms of an optimizer's first step, by parameter.
         loss: the one that was given.
@@ -67,6 +74,7 @@ class Findings:
     gradients: Mapping[Key, Any]
     inputs: Mapping[int, Scalars]
     slopes: Mapping[str, Any]
+    products: Mapping[str, Any]
     outputs: Sequence[Scalars]
     updates: Mapping[str, Any]
     loss: Any = None
@@ -94,7 +102,11 @@ class Recorder:
         feeds: of each contraction the spot of its input, or the index of that among the jaxpr's.
         activations: by the node that it is applied to: the spots of that and of what it gives.
         sums: of each residual sum's node the spots of its operands and of the sum.
+        scores: by a softmax's node the spot of what it is given.
+        terms: by the node of a term of a sum of embeddings, its spot.
         loops: of each key the lengths of the loops around it.
+        normalized: the kernels that another weight is made of, or whose output is normalized: those
+            whose scale may change nothing.
     """
 
     trace: JaxTrace
@@ -107,7 +119,10 @@ class Recorder:
     feeds: dict[int, Spot | int] = field(default_factory=dict)
     activations: dict[int, tuple[Spot, Spot | None]] = field(default_factory=dict)
     sums: dict[int, tuple[Spot | int, Spot | int, Spot]] = field(default_factory=dict)
+    scores: dict[int, Spot] = field(default_factory=dict)
+    terms: dict[int, Spot] = field(default_factory=dict)
     loops: dict[Key, tuple[int, ...]] = field(default_factory=dict)
+    normalized: set[str] = field(default_factory=set)
     _kinds: dict[Key, dict[str, Callable[[Any], Scalars]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,6 +132,16 @@ class Recorder:
         for node, each in enumerate(self.trace.graph.nodes):
             if isinstance(each.step, Sum) and len(each.inputs) == 2:
                 self._place_sum(node, *each.inputs)
+        for node, (value, axis) in self.trace.scores.items():
+            self._place_scores(node, value, axis)
+        for pair in parts_of(self.trace.graph, self.trace.contractions):
+            self._place_terms(pair)
+        kernels = (node.step for node in self.trace.graph.nodes if isinstance(node.step, Kernel))
+        self.normalized = {kernel.parameter for kernel in kernels if kernel.generated} | {
+            made.parameter
+            for made in self.trace.contractions
+            if made.use.follows.kind == NeighbourKind.NORMALIZED
+        }
         self.run = jax.jit(self._run)
         self.step = jax.jit(self._step)
 
@@ -212,6 +237,21 @@ class Recorder:
                 self._look(spot, "moments", moments)
         self.sums[node] = a, b, result
 
+    def _place_scores(self, node: int, value: NodeValue, axis: int) -> None:
+        spot = self._spot_of(value)
+        if isinstance(spot, Spot):
+            self._look(spot, "scores", partial(of_scores, axis=axis))
+            self.scores[node] = spot
+
+    def _place_terms(self, parts: Iterable[Part]) -> None:
+        """Measure the terms of a sum of embeddings, but for parameters."""
+        for node in (part.node for part in parts if part.node is not None):
+            value = self.trace.values.get(node)
+            spot = None if value is None else self._spot_of(value)
+            if isinstance(spot, Spot):
+                self._look(spot, "moments", moments)
+                self.terms[node] = spot
+
     # — the run —
 
     def sinks(self) -> dict[Key, Any]:
@@ -234,7 +274,7 @@ class Recorder:
 
         return {key: look(key) for key in self._kinds}
 
-    def _total(self, outputs: Sequence[Any], cotangents: Any) -> Any:
+    def total(self, outputs: Sequence[Any], cotangents: Any) -> Any:
         """Return the number that is differentiated: the loss, or the cotangents' product."""
         if self.loss is not None:
             return self.loss(outputs).reshape(()).real
@@ -258,6 +298,29 @@ class Recorder:
         slopes = {name: float(slope) for name, slope in first.slopes.items()}
         return later_gradients(slopes, self.trace.uses, step)
 
+    def lost_elsewhere(
+        self,
+        leaves: Sequence[Any],
+        arrays: Sequence[Any],
+        cotangents: Any,
+        names: Iterable[str],
+    ) -> set[str]:
+        """Return those of some parameters whose gradient is zero with other values of all, too.
+
+        Then no value shuts the way back: what they make is not read. Each is moved by a normal draw
+        of its own size.
+        """
+        moved = list(leaves)
+        for i, name in self.trace.parameters.items():
+            noise = draw_array(
+                Normal(), shape=tuple(leaves[i].shape), dtype="float32", seed=0, name=name
+            )
+            size = max(float(moments(leaves[i])["rms"]), LEAST_STEP)
+            moved[i] = (leaves[i] + size * noise).astype(leaves[i].dtype)
+        still = dict.fromkeys(self.trace.parameters, False)
+        slopes = self.step(moved, arrays, cotangents, still)[1]
+        return {name for name in names if not float(slopes[name])}
+
     def _step(
         self,
         leaves: Sequence[Any],
@@ -270,7 +333,7 @@ class Recorder:
 
         def scalar(learned: Mapping[int, Any]) -> Any:
             mine = [learned.get(i, x) for i, x in enumerate(inputs)]
-            return self._total(evaluate(self.trace.jaxpr, mine, {}, {})[0], cotangents)
+            return self.total(evaluate(self.trace.jaxpr, mine, {}, {})[0], cotangents)
 
         gradients = jax.grad(scalar)({i: inputs[i] for i in self.trace.parameters})
         moved, slopes = list(leaves), {}
@@ -291,12 +354,17 @@ class Recorder:
         def scalar(learned: Mapping[int, Any], sinks: Mapping[Key, Any]) -> Any:
             mine = [learned.get(i, x) for i, x in enumerate(inputs)]
             outputs, found = evaluate(trace.jaxpr, mine, looks, loops | dict(sinks))
-            return self._total(outputs, cotangents), (outputs, found)
+            return self.total(outputs, cotangents), (outputs, found)
 
         (value, (outputs, found)), (gradients, sinks) = jax.value_and_grad(
             scalar, argnums=(0, 1), has_aux=True
         )(learned, self.sinks())
         slopes = {name: moments(gradients[i])["rms"] for i, name in trace.parameters.items()}
+        products = {
+            name: jnp.vdot(inputs[i], gradients[i])
+            for i, name in trace.parameters.items()
+            if name in self.normalized and inputs[i].dtype in (jnp.float32, jnp.float64)
+        }
         updates = {}
         if self.optimizer is not None:
             assert self.learned is not None
@@ -311,6 +379,7 @@ class Recorder:
             sinks,
             {i: moments(x) | across_samples(x, self._input_axes(x)) for i, x in fed.items()},
             slopes,
+            products,
             [_of_output(x) for x in outputs],
             updates,
             value if self.loss is not None else None,
@@ -329,7 +398,7 @@ class Recorder:
 
 jax.tree_util.register_dataclass(
     Findings,
-    ["looks", "gradients", "inputs", "slopes", "outputs", "updates", "loss"],
+    ["looks", "gradients", "inputs", "slopes", "products", "outputs", "updates", "loss"],
     [],
 )
 

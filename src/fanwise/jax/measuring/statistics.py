@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fanwise.signal import Moments, Outside
+from fanwise.signal.attention_scores import MASKED, MOST_SCORED
 from fanwise.signal.histogram import BINNED_DEVIATIONS, BINS, MOST_BINNED, Histogram
 from fanwise.signal.number_formats import MOST_CHECKED, NUMBER_FORMATS
 from fanwise.signal.slopes import Edges
@@ -149,6 +150,24 @@ def of_activation(z: Any, units: int, edges: Edges, two_sided: bool) -> Scalars:
     always = (least >= edges.steep[0]) & (most <= edges.steep[1])
     found["dead"] = jnp.maximum(never.mean() - always.mean(), 0.0)
     return found
+
+
+def of_scores(x: Any, axis: int) -> Scalars:
+    """Return the mean square deviation of attention's scores over the keys of some queries.
+
+    Args:
+        x: the scores.
+        axis: of the keys.
+    """
+    x = jnp.moveaxis(real(x), axis, -1)
+    rows = x.reshape(-1, x.shape[-1])
+    rows = rows[:: max(1, len(rows) // MOST_SCORED)]
+    seen = jnp.isfinite(rows) & (rows > rows.max(1, keepdims=True) - MASKED)
+    count = jnp.maximum(seen.sum(1), 1)
+    mean = jnp.where(seen, rows, 0.0).sum(1) / count
+    square = jnp.where(seen, jnp.square(rows - mean[:, None]), 0.0).sum(1) / count
+    several = count > 1
+    return {"scores": jnp.where(several, square, 0.0).sum() / several.sum()}
 
 
 def histogram(x: Any) -> Scalars:

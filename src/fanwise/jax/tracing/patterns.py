@@ -317,7 +317,9 @@ def _recognized(key: _Key) -> Found | None:
     inner = small.shape(shape)
     if y.size != x.size:
         return Found("logsumexp", shape, axes) if _is_logsumexp(x.reshape(inner), y, axes) else None
-    for more in ((), (0,)):  # a mean over a mapped batch is one of means over each sample
+    for more in (
+        ((), (0,)) if axes else ((),)
+    ):  # a mean over a mapped batch is one of means over each sample
         with np.errstate(all="ignore"):  # a group of one entry has no variance
             found = _judge(x.reshape(inner), y.reshape(inner), shape, tuple(sorted({*axes, *more})))
         if found is not None:
@@ -336,6 +338,8 @@ def _is_logsumexp(x: Array, y: Array, axes: tuple[int, ...]) -> bool:
 
 def _judge(x: Array, y: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Found | None:
     """Return what makes y of x, over groups that extend over these axes."""
+    if not axes:
+        return _judge_of_one(x, y, shape)
     power = np.exp(x - x.max(axes, keepdims=True))
     weights = power / power.sum(axes, keepdims=True)
     if (y > 0).all() and np.ptp(y / weights) < 1e-6 * np.abs(y / weights).max():
@@ -364,14 +368,36 @@ def _judge(x: Array, y: Array, shape: tuple[int, ...], axes: tuple[int, ...]) ->
     return None
 
 
+def _judge_of_one(x: Array, y: Array, shape: tuple[int, ...]) -> Found | None:
+    """Return a normalization over single values: 0 less their mean, ±1 over their own size."""
+    if not y.any():
+        return Found("normalization", shape, ())
+    slope, squares = (y / x).ravel(), np.square(x).ravel()
+    if (slope <= 0).any() or squares.size < 3:
+        return None
+    divisor = 1.0 / slope**2
+    total, eps = (float(c) for c in np.polyfit(squares, divisor, 1))
+    fits = np.allclose(divisor, total * squares + eps, rtol=1e-5) and abs(total - 1.0) < 1e-3
+    return Found("normalization", shape, (), False, max(round(eps, 12), 0.0)) if fits else None
+
+
 def _groups(
     root: Value, body: Sequence[Equation]
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Return the shape of x in which it is summed, and the axes; None where there are several."""
+    """Return the shape of x in which it is summed, and the axes; None where there are several.
+
+    No axis where it is summed over single values alone.
+    """
     found = set()
-    for equation in body:
+    reductions = [equation for equation in body if equation.name in REDUCTIONS]
+    if reductions and all(
+        equation.name == "reduce_sum" and equation.inputs[0].size == equation.output.size
+        for equation in reductions
+    ):
+        return _without_ones(root.shape), ()
+    for equation in reductions:
         value = equation.inputs[0]
-        if equation.name in REDUCTIONS and value.size == root.size:
+        if value.size == root.size:
             long = [i for i, n in enumerate(value.shape) if n > 1]
             axes = tuple(long.index(int(a)) for a in equation.params["axes"] if int(a) in long)
             if axes:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from fanwise.jax.tracing.uses import Uses
 from fanwise.network.neighbours import RECURRENT_GATES, RECURRENT_STATE
 from fanwise.network.steps.base import Source
 from fanwise.network.steps.recurrence import (
+    GATES,
     GatePart,
     Recurrence,
     RecurrentDirection,
@@ -33,13 +34,6 @@ from fanwise.network.uses import Neighbour, NeighbourKind, Role, Use
 
 Walk = Callable[[Uses, Iterable[Equation]], None]
 
-GATES = {
-    "LSTM": ("input", "forget", "cell", "output"),
-    "GRU": ("reset", "update", "new"),
-    "tanh": ("state",),
-    "relu": ("state",),
-}
-"""In the order in which `Recurrence` takes them, which is PyTorch's."""
 MAX_WORK = 1 << 26
 """Most entries of what the body is given, to run it."""
 
@@ -62,6 +56,23 @@ class Gate:
     count: int
 
 
+class Cell(NamedTuple):
+    """What a loop's body computes.
+
+    Attributes:
+        kind: a key of `GATES`.
+        order: of its gates.
+        state, memory: which carries these are; a cell may have no memory.
+        kept: as of a `Recurrence`.
+    """
+
+    kind: str
+    order: tuple[int, ...]
+    state: int
+    memory: int | None
+    kept: tuple[float, float] = (1.0, 0.0)
+
+
 def record_recurrence(uses: Uses, equation: Equation, walk: Walk) -> bool:
     """Note a loop that is a recurrent cell over a sequence; False for any other."""
     builder, params = uses.builder, equation.params
@@ -81,7 +92,7 @@ def record_recurrence(uses: Uses, equation: Equation, walk: Walk) -> bool:
     found = _identify(cell, body, gates, consts, carries)
     if found is None:
         return False
-    kind, order, state, memory = found
+    kind, order, state, memory, kept = found
     into, around = ([side[i] for i in order] for side in gates)
     names = {gate.contraction for side in gates for gate in side}
     if len(cell.contractions) != len(names):
@@ -108,7 +119,7 @@ def record_recurrence(uses: Uses, equation: Equation, walk: Walk) -> bool:
         biases,
         reverse=bool(params["reverse"]),
     )
-    step = Recurrence(kind, ((direction,),), int(params["length"]))
+    step = Recurrence(kind, ((direction,),), int(params["length"]), kept=kept)
     given = [equation.inputs[consts + i] for i in (state, memory) if i is not None]
     nodes = [builder.node_of(sequence[0])]
     if all(v in builder.signals for v in given):
@@ -211,7 +222,7 @@ def _sides(origins: int, states: set[int], inputs: set[int]) -> list[int]:
 
 def _identify(
     cell: Uses, body: Any, gates: tuple[list[Gate], list[Gate]], consts: int, carries: int
-) -> tuple[str, tuple[int, ...], int, int | None] | None:
+) -> Cell | None:
     """Return the kind of cell, its gates' order, and which carries are its state and memory."""
     if sum(v.size for v in body.inputs) > MAX_WORK:
         return None
@@ -256,7 +267,7 @@ def _output(cell: Uses, values: dict[Value, Any], gate: Gate) -> Array:
 
 def _matched(
     x: Sequence[Array], h: Sequence[Array], before: Sequence[Array], after: Sequence[Any]
-) -> tuple[str, tuple[int, ...], int, int | None] | None:
+) -> Cell | None:
     """Return which cell makes these carries of the gates' inputs, x and h, and of those before."""
 
     def same(found: Any, wanted: Any) -> bool:
@@ -271,21 +282,21 @@ def _matched(
                 for bias in (0.0, 1.0):  # Haiku adds 1 to what the forget gate is given
                     c = _sigmoid(f + bias) * before[memory] + _sigmoid(i) * np.tanh(g)
                     if same(c, after[memory]) and same(_sigmoid(o) * np.tanh(c), after[state]):
-                        return "LSTM", order, state, memory
+                        return Cell("LSTM", order, state, memory, (1.0, bias))
     if count == 3 and carries == 1:
         for order in permutations(range(3)):
             r, z, n = order
             update = _sigmoid(x[z] + h[z])
             new = np.tanh(x[n] + _sigmoid(x[r] + h[r]) * h[n])
             if same((1.0 - update) * new + update * before[0], after[0]):
-                return "GRU", order, 0, None
+                return Cell("GRU", order, 0, None)
             new = np.tanh(x[n] + h[n])  # Cho et al. (2014): the kernel takes the state reset
             if same((1.0 - update) * before[0] + update * new, after[0]):
-                return "GRU", order, 0, None
+                return Cell("GRU", order, 0, None, (-1.0, 0.0))
     if count == 1 and carries == 1:
         for kind, function in (("tanh", np.tanh), ("relu", lambda a: np.maximum(a, 0.0))):
             if same(function(x[0] + h[0]), after[0]):
-                return kind, (0,), 0, None
+                return Cell(kind, (0,), 0, None)
     return None
 
 

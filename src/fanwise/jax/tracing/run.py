@@ -71,6 +71,7 @@ class JaxTrace(Trace):
         sizes: of each contraction the shape of that output.
         generated: the weights in use that are made of parameters, as the graph's steps name them.
         values: of nodes of the graph what they put out, where the jaxpr has it.
+        scores: of softmaxes' nodes what they are given, and the axis that they are over.
         activations: of nodes the pointwise function that their output goes through, and its value.
     """
 
@@ -82,6 +83,7 @@ class JaxTrace(Trace):
     sizes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     generated: Mapping[str, GeneratedWeight] = field(default_factory=dict)
     values: Mapping[int, NodeValue] = field(default_factory=dict)
+    scores: Mapping[int, tuple[NodeValue, int]] = field(default_factory=dict)
     activations: Mapping[int, tuple[Curve, NodeValue]] = field(default_factory=dict)
 
 
@@ -197,6 +199,11 @@ def _traced(model: AdaptedModel, closed: Any) -> JaxTrace:
         sizes={index: value.shape for index, value in builder.results.items()},
         generated=builder.generated,
         values=_node_values(builder, inputs),
+        scores={
+            node: (found, axis)
+            for node, (value, axis) in builder.scores.items()
+            if (found := _node_value(builder, value, {})) is not None
+        },
         activations={
             node: (curve, found)
             for node, (curve, value) in builder.activation_of_each_node().items()

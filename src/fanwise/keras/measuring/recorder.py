@@ -17,6 +17,7 @@ from keras import layers, tree
 
 from fanwise.keras.gradients import Watch, to_array
 from fanwise.keras.internals import run_operation
+from fanwise.keras.measuring.statistics import rms, scores_square
 from fanwise.keras.tracing.call import Call, is_float
 from fanwise.keras.tracing.expressions import IDENTITY, curve_of
 from fanwise.keras.tracing.graph_builder import GraphBuilder
@@ -26,12 +27,15 @@ from fanwise.keras.tracing.symbols import Symbol
 from fanwise.keras.tracing.tracer import KerasTrace
 from fanwise.network.context import classify_curve
 from fanwise.network.curves import Curve
+from fanwise.network.steps.attention import AttentionOutput
 from fanwise.network.steps.base import Source
 from fanwise.network.steps.signals import Normalization
 from fanwise.network.steps.weights import Kernel
 from fanwise.network.uses import NeighbourKind
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import NotFinite
+from fanwise.signal.attention_scores import MOST_SCORED
+from fanwise.signal.embedding_sums import parts_of
 
 
 @dataclass
@@ -91,6 +95,8 @@ class Run:
         times: of each contraction the number of its call.
         parameters: which of the watched values each parameter is.
         not_finite: the first call whose result isn't finite, though its inputs are.
+        scores: of contractions the mean square deviations of attention's scores.
+        terms: by its node the rms of a term of a sum of embeddings.
     """
 
     readings: dict[int, Reading] = field(default_factory=dict)
@@ -98,6 +104,8 @@ class Run:
     times: dict[int, int] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
     not_finite: NotFinite | None = None
+    scores: dict[int, list[float]] = field(default_factory=dict)
+    terms: dict[int, float] = field(default_factory=dict)
 
 
 class KerasRecorder:
@@ -124,6 +132,10 @@ class KerasRecorder:
             for leaf in call.outputs
         }
         self.activations = list(self._activations())
+        parts = (part for pair in parts_of(trace.graph, trace.contractions) for part in pair)
+        wanted = {part.node for part in parts if part.node is not None}
+        nodes = {self.builder.find_node(tensor): tensor for tensor, _ in self._tensors()}
+        self.terms = {node: nodes[node] for node in wanted if node in nodes}
 
     def run(
         self,
@@ -133,6 +145,8 @@ class KerasRecorder:
         *,
         outputs: dict[int, Any] | None = None,
         until: int | None = None,
+        moved: Mapping[str, Any] | None = None,
+        notice: Callable[[Any, Any], Any] | None = None,
     ) -> Any:
         """Return the model's output for these inputs, after its calls have run.
 
@@ -142,11 +156,13 @@ class KerasRecorder:
             looks: takes in what passes; None where only the output is wanted.
             outputs: takes in what each contraction puts out.
             until: the contraction after which nothing is run any more.
+            moved: other values of some parameters, by name.
+            notice: is given each call's tensors and their values, and gives what to go on with.
         """
         values = {id(s): v for s, v in zip(self.trace.inputs, inputs, strict=True)}
         mapping, count = [], 0
         for symbol in self.builder.symbols.of.values():
-            value = symbol.variable.value
+            value = (moved or {}).get(symbol.parameter, symbol.variable.value)
             if symbol.variable.trainable and "float" in str(symbol.variable.dtype):
                 value = watch(value)
                 if looks is not None:
@@ -172,14 +188,17 @@ class KerasRecorder:
                             outputs[index] = value
                         if looks is not None:
                             self._read(looks, index, at, value, count - 1, values)
-                    values[id(symbol)] = value
+                    values[id(symbol)] = value if notice is None else notice(symbol, value)
                     if index is not None and index == until:
                         return None
                 if looks is not None:
                     self._add(looks, call, at, values)
+                    self._score(looks, call, values)
                     self._check(looks, call, values)
         if looks is not None:
             self._activate(looks, values)
+            for node, tensor in self.terms.items():
+                looks.terms[node] = rms(to_array(values[id(tensor)]))
         return tree.map_structure(known, self.trace.output)
 
     # — looks —
@@ -216,6 +235,30 @@ class KerasRecorder:
             return None
         noise = (Source(origin="constant") == self.builder.producer(x) for x in signals)
         return None if any(noise) else (a, b)
+
+    def _score(self, looks: Run, call: Call, values: Mapping[int, Any]) -> None:
+        """Take in attention's scores, for the last kernels before them."""
+        own = self.builder.find_provenance(call.output) if call.outputs else None
+        given = self.builder.signals(call.leaves)
+        if own is None or call.name not in ("softmax", "dot_product_attention"):
+            return
+        graph, node = self.builder.graph, own.node
+        if call.name == "softmax" and len(given[0].shape) > 2:
+            scores = to_array(values[id(given[0])])
+            scores = np.moveaxis(scores, call.axes(scores.ndim)[-1], -1)
+        elif call.name != "softmax" and isinstance(graph.nodes[node].step, AttentionOutput):
+            node = graph.nodes[node].inputs[0]
+            q, k = (to_array(values[id(call.arguments[name])]) for name in ("query", "key"))
+            k = np.repeat(k[:2], q.shape[2] // k.shape[2], 2)
+            scale = call.arguments.get("scale") or q.shape[-1] ** -0.5
+            scores = np.einsum("bqhd,bkhd->bhqk", q[:2, :MOST_SCORED], k) * scale
+        else:
+            return
+        square = scores_square(scores)
+        if square is None:
+            return
+        for index in graph.last_contractions(node):
+            looks.scores.setdefault(index, []).append(square)
 
     def _check(self, looks: Run, call: Call, values: Mapping[int, Any]) -> None:
         """Note the first call whose result isn't finite, though its inputs are."""

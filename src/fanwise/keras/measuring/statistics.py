@@ -10,6 +10,7 @@ from fanwise.network.activations import relative_slopes, slopes_at
 from fanwise.network.curves import Curve
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import Moments, Outside
+from fanwise.signal.attention_scores import MASKED, MOST_SCORED
 from fanwise.signal.dead_units import ALIVE_SLOPE, DEAD_SLOPE
 from fanwise.signal.number_formats import MOST_CHECKED, NUMBER_FORMATS
 from fanwise.signal.saturated import SATURATED_SLOPE
@@ -97,6 +98,20 @@ def unit_shares(
         return saturated, None
     never, always = steep.max(others) < DEAD_SLOPE, steep.min(others) > ALIVE_SLOPE
     return saturated, max(0.0, float(never.mean() - always.mean()))
+
+
+def scores_square(scores: Array) -> float | None:
+    """Return the mean square deviation of attention's scores over the keys, the last axis.
+
+    Of some queries, without what a mask has taken out; None where each has one key.
+    """
+    rows = scores.reshape(-1, scores.shape[-1])
+    rows = rows[:: max(1, len(rows) // MOST_SCORED)]
+    seen = np.isfinite(rows) & (rows > rows.max(1, keepdims=True) - MASKED)
+    squares = [
+        float(row[kept].var()) for row, kept in zip(rows, seen, strict=True) if kept.sum() > 1
+    ]
+    return sum(squares) / len(squares) if squares else None
 
 
 def expected_loss(logits: Array) -> float:

@@ -319,6 +319,16 @@ class GraphBuilder:
             self._cache[key] = self.graph.add(step, (own.node,), size)
         return self._cache[key]
 
+    def find_node(self, tensor: Any) -> int | None:
+        """Return the node whose output a tensor of data is, where the graph has one."""
+        own = self.find_provenance(tensor)
+        if own is None or own.deferred:
+            return None
+        size = size_of(tensor)
+        if own.expression is IDENTITY and self.graph.nodes[own.node].size == size:
+            return own.node
+        return self._cache.get((own.node, own.expression.key, size))
+
     def node_before_pointwise(self, own: Provenance, tensor: Any) -> int:
         """Return the node before a tensor's pointwise operations, at the tensor's size."""
         if self.graph.nodes[own.node].size == size_of(tensor):

@@ -28,6 +28,17 @@ Gates: TypeAlias = str | tuple[GatePart, ...]
 """A parameter that packs all gates in their order, or what each gate has."""
 
 
+GATES = {
+    "LSTM": ("input", "forget", "cell", "output"),
+    "GRU": ("reset", "update", "new"),
+    "tanh": ("state",),
+    "relu": ("state",),
+}
+"""In the order in which `Recurrence` takes them, which is PyTorch's."""
+KEEPING = {"LSTM": "forget", "GRU": "update"}
+"""The gate whose σ is the share of the state, or of the memory cell, that a step keeps."""
+
+
 def _by_gate(gates: Gates, count: int) -> tuple[GatePart, ...]:
     return tuple((gates, gate) for gate in range(count)) if isinstance(gates, str) else gates
 
@@ -91,6 +102,8 @@ class Recurrence(Step):
         cells: whether these are cells; the output is then the last one's.
         output: which part of the result this is.
         weights: of `needs`.
+        kept: (s, c): σ(s·(a + c)) is the share of the state that a step keeps, a what the gate in
+            `KEEPING` is given: some models add a constant, and some keep 1 − σ(a).
     """
 
     kind: str
@@ -99,6 +112,7 @@ class Recurrence(Step):
     cells: bool = False
     output: RecurrentOutput = RecurrentOutput()
     weights: tuple[Weight | None, ...] = ()
+    kept: tuple[float, float] = (1.0, 0.0)
     entrywise: ClassVar[bool] = False
 
     @property

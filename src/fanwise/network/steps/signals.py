@@ -139,6 +139,11 @@ class Normalization(Step):
     samples: int = 1
 
     @property
+    def count(self) -> float:
+        """How many values a group has; infinity where that isn't known."""
+        return self.units * self.positions
+
+    @property
     def by_position(self) -> bool:  # type: ignore[override]
         """Whether each position is a group by itself, or several groups."""
         return self.units > 1.0 and self.positions == 1.0

@@ -10,14 +10,17 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fanwise.network.expressions import Z
+from fanwise.network.places import Place, kernel_shown, places_of
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, Role, Use
+from fanwise.schemes.quadrature import Array
 from fanwise.signal import Cut, NotFinite, Output
+from fanwise.signal.gradient_path import PLACING
 from fanwise.torch.internals import leaves_of, memory_of
 from fanwise.torch.measuring.backward import backward, expected_output
 from fanwise.torch.measuring.batches import samples_of
-from fanwise.torch.measuring.gradient_path import PLACING, GradientPath
-from fanwise.torch.measuring.heads import heads_of, kernel_of
+from fanwise.torch.measuring.gradient_path import GradientPath
 from fanwise.torch.measuring.learning import later_gradients, lost_elsewhere
 from fanwise.torch.measuring.losses import LossWatch, loss_of_nothing
 from fanwise.torch.measuring.recorder import Store, TorchRecorder
@@ -56,7 +59,7 @@ class Passes:
         output: the logits, where the output is some.
         not_finite: the first operation whose result wasn't finite, though its inputs were.
         uses: of each parameter that was reached.
-        ends: names of layers whose output, activated or not, is the model's and nothing else.
+        places: by (kernel, call) where it stands in the graph.
         later: of each used parameter whose gradient is zero, the rms of a later one.
         cuts: where the gradient's way to those that never get one ends.
     """
@@ -81,7 +84,7 @@ class Passes:
         self.uses: dict[str, Use] = {}
         self._layers: dict[Contraction, str] = {}
         self.later: dict[str, float] = {}
-        self.ends: set[str] = set()
+        self.places: dict[tuple[str, int], Place] = {}
         self.cuts: tuple[Cut, ...] = ()
 
     def run(self, inputs: Inputs) -> None:
@@ -181,7 +184,8 @@ class Passes:
         self.uses = recorder.uses.of
         calls: dict[str, int] = {}
         names = self._layers
-        for contraction in recorder.uses.contractions:
+        places = places_of(recorder.builder.graph, recorder.builder.nodes)
+        for index, contraction in enumerate(recorder.uses.contractions):
             if contraction not in recorder.read:
                 continue
             name = contraction.parameter
@@ -194,6 +198,7 @@ class Passes:
                 module = contraction.module  # where a tied weight is used; a whole recurrence
             shown = module if calls[name] == 1 else f"{module}#{calls[name]}"
             self.names[name, calls[name]] = names[contraction] = shown
+            self.places[name, calls[name]] = places.get(index, Place())
         for added in self.store.sums:
             layers = [
                 names[c]
@@ -203,7 +208,6 @@ class Passes:
             met = dict.fromkeys(n for at, n in recorder.met if added.began < at < added.ended)
             end = layers[-1] if layers else added.module
             self.branches.append(SumBranch(end, tuple(layers), tuple(met)))
-        self.ends = {names[c] for c in heads_of(recorder) if c in names}
         for leaf, name in self._heads(recorder, output):
             if leaf.dim() in (2, 3) and leaf.shape[-1] > 1:
                 self.output = expected_output(leaf, name)
@@ -211,8 +215,21 @@ class Passes:
     def _heads(self, recorder: TorchRecorder, output: Any) -> list[tuple[Tensor, str]]:
         """Return the outputs that a kernel makes, but for convolutions, with its layer's name."""
         names = {c: name for c, name in self._layers.items() if c.use.role not in CONVOLUTION_ROLES}
-        made = [(leaf, kernel_of(recorder, leaf)) for leaf in tensors_of(output)]
+        made = [(leaf, _kernel_of(recorder, leaf)) for leaf in tensors_of(output)]
         return [(leaf, names[c]) for leaf, c in made if c is not None and c in names]
+
+    def values_of(self, name: str) -> Array:
+        """Return the values of a parameter, on the CPU."""
+        return self.parameters[name].detach().double().cpu().numpy()
+
+
+def _kernel_of(recorder: TorchRecorder, tensor: Tensor) -> Contraction | None:
+    """Return the kernel whose output a tensor shows as it is; of a sum of such, the first."""
+    own = recorder.builder.find_provenance(tensor)
+    if own is None or own.pointwise is not Z:
+        return None
+    index = kernel_shown(recorder.builder.context, own.node)
+    return None if index is None else recorder.uses.contractions[index]
 
 
 def with_loss(

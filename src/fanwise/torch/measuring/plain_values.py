@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from fanwise.network.predictions import Prediction
-from fanwise.network.uses import NeighbourKind, StepName, Use
 from fanwise.planning.plan import Plan
 from fanwise.signal import Layer, Moments, ResidualSum, Twins, Weights
 from fanwise.torch.measuring.passes import Passes
-from fanwise.torch.measuring.recorder import Reading
-from fanwise.torch.measuring.statistics import is_scale_free, kernel_structure, moments
+from fanwise.torch.measuring.statistics import has_free_scale, kernel_structure, moments
 from fanwise.torch.measuring.updates import first_update
 from fanwise.torch.planning.copies import SAMPLE, copies
 
@@ -33,7 +31,8 @@ def measured_layers(passes: Passes, planned: Plan) -> Iterator[Layer]:
         reading, row = passes.store.readings[key], planned[parameter]
         use = reading.contraction.use
         units, varying = reading.units, reading.varying.value
-        found = predicted.get(key)
+        scores = reading.scores.value
+        found, place = predicted.get(key), passes.places[key]
         yield Layer(
             name=shown,
             parameter=parameter,
@@ -61,39 +60,14 @@ def measured_layers(passes: Passes, planned: Plan) -> Iterator[Layer]:
             fans=use.fans,
             call=call,
             gates=reading.gates,
-            scores=_scores(reading),
-            set_size=reading.set_size,
-            steps=reading.steps,
-            joined=reading.joined,
-            ends=shown in passes.ends,
-            kept=_kept(parameter, use, passes.parameters),
+            scores=None if scores is None else math.sqrt(scores),
+            set_size=place.set_size,
+            steps=place.steps,
+            joined=place.joined,
+            ends=place.ends,
+            kept=place.kept(passes.uses, passes.values_of),
+            state_kernels=place.state_kernels,
         )
-
-
-def _scores(reading: Reading) -> float | None:
-    """Return the deviation of the attention scores that a kernel makes; None for none."""
-    square = reading.scores.value
-    follows = reading.contraction.use.follows
-    makes = follows.step == StepName.SOFTMAX or follows.kind == NeighbourKind.NORMALIZED
-    if square is None or not makes:
-        return None
-    return math.sqrt(square)
-
-
-def _kept(parameter: str, use: Use, parameters: Mapping[str, Tensor]) -> float | None:
-    """Return the share of a recurrence's state that its gate's bias keeps in each step.
-
-    An LSTM's state is times σ(forget gate), a GRU's times σ(update gate).
-    """
-    gate = next((g for g in ("forget", "update") if g in use.gates), None)
-    if gate is None or "weight_ih" not in parameter:
-        return None
-    total, i = 0.0, use.gates.index(gate)
-    for kind in ("bias_ih", "bias_hh"):
-        bias = parameters.get(parameter.replace("weight_ih", kind))
-        if bias is not None:
-            total += float(bias.detach().float().chunk(len(use.gates))[i].mean())
-    return 1.0 / (1.0 + math.exp(-max(min(total, 60.0), -60.0)))
 
 
 def measured_weights(
@@ -122,7 +96,7 @@ def measured_weights(
             later_gradient_rms=passes.later.get(row.name),
             layout=row.layout or "",
             structure=kernel_structure(parameter) if row.fan_in is not None else None,
-            scale_free=row.fan_in is not None and is_scale_free(parameter, gradient),
+            scale_free=row.fan_in is not None and has_free_scale(parameter, gradient),
         )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -14,11 +13,13 @@ from torch.nn.utils.rnn import PackedSequence
 from fanwise.network.context import classify_curve, is_gate
 from fanwise.network.expressions import Z
 from fanwise.network.steps.base import Source
-from fanwise.network.steps.signals import Concatenation, Mean, Normalization, Sum
+from fanwise.network.steps.signals import Normalization, Sum
 from fanwise.network.steps.weights import Kernel, Lookup
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
 from fanwise.signal import EmbeddingTerm
+from fanwise.signal.attention_scores import MASKED, MOST_SCORED
+from fanwise.signal.embedding_sums import term_of
 from fanwise.signal.slopes import edges_of
 from fanwise.torch.internals import tensors_in, without_modes
 from fanwise.torch.measuring.statistics import (
@@ -35,12 +36,6 @@ from fanwise.torch.tracing.aten.facts import facts_of
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.tracing.data.provenance import Provenance
 from fanwise.torch.tracing.tracer import TorchTracer
-
-MOST_SCORED = 256
-"""Most queries of which attention scores are measured."""
-MASKED = 50.0
-"""How far below a query's largest score one lies that a mask has taken out: Swin's adds −100. What
-lies there by itself has no share either: exp(−50)."""
 
 
 @dataclass
@@ -61,9 +56,6 @@ class Reading:
     units: Units | None = None
     activates: str = ""
     gates: bool = False
-    set_size: int = 1
-    steps: int = 1
-    joined: bool = False
 
     def take_gradient(self, gradient: Tensor) -> None:
         """Take in the gradient with respect to the output."""
@@ -120,7 +112,7 @@ class TorchRecorder(TorchTracer):
         self.store, self.samples = store, samples
         self.read: dict[Contraction, Reading] = {}
         self.calls: dict[str, int] = {}
-        self.clock = self.scored = 0
+        self.clock = 0
         self.met: list[tuple[int, str]] = []
         self.at: dict[Contraction, int] = {}
         self.added = 0
@@ -145,10 +137,12 @@ class TorchRecorder(TorchTracer):
             given[0] = given[0][0].detach().clone(), given[0][1]
         added, strong = self._operands(name, args)
         self._look_up(name, args)
+        before = len(self.builder.graph.nodes)
         result = super().__torch_dispatch__(func, types, args, kwargs)
         made = [p for t in tensors_in(result) if (p := find(t))]
-        if made and isinstance(self.builder.graph.nodes[made[0].node].step, Normalization):
-            self._look_at_norm(name, args, [own for _, own in given])
+        steps = (node.step for node in self.builder.graph.nodes[before:])
+        if any(isinstance(step, Normalization) and step.count == 1 for step in steps):
+            self.store.norms_of_one.setdefault(self.uses.module)
         if added is not None:
             added.result.add(result)
             if strong is not None:
@@ -161,30 +155,23 @@ class TorchRecorder(TorchTracer):
         return result
 
     def _look(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note attention scores, and normalizations over a single value."""
-        one = name == "native_layer_norm" and math.prod(args[1]) == 1
-        one = one or (name == "native_group_norm" and args[4] * args[5] == args[6])
-        if one:
-            self.store.norms_of_one.setdefault(self.uses.module)
-        elif name == "_local_scalar_dense" or facts_of(name).compares:
+        """Note attention scores, and parameters that are read by a number or a comparison."""
+        if name == "_local_scalar_dense" or facts_of(name).compares:
             read = [self.uses.parameters.name(t) for t in args[:2] if isinstance(t, Tensor)]
             self.store.numbers |= {parameter for parameter in read if parameter}
         elif name == "_softmax" and args[0].dim() > 2:
-            self._take_scores(args[0].detach().movedim(args[1], -1))
+            self._take_scores(args[0].detach().movedim(args[1], -1), self._nodes(args[:1]))
         elif name.startswith("_scaled_dot_product") and args[0].dim() == 4:
             query, key = (t.detach()[:2, :2, :MOST_SCORED].float() for t in args[:2])
             scale = kwargs.get("scale") or query.shape[-1] ** -0.5
-            self._take_scores(query @ key.transpose(-1, -2) * scale)
+            self._take_scores(query @ key.transpose(-1, -2) * scale, self._nodes(args[:2]))
 
-    def _look_at_norm(self, name: str, args: tuple[Any, ...], given: Sequence[Provenance]) -> None:
-        """Note a normalization by hand whose statistic is of a single value."""
-        shapes = {tuple(a.shape) for a in args if isinstance(a, Tensor)}
-        over = any(own.statistic for own in given) and name in ("mul", "div")
-        if over and len(args) > 1 and isinstance(args[1], Tensor) and len(shapes) == 1:
-            self.store.norms_of_one.setdefault(self.uses.module)
+    def _nodes(self, tensors: Iterable[Tensor]) -> list[int]:
+        found = map(self.builder.find_provenance, tensors)
+        return [own.node for own in found if own is not None]
 
-    def _take_scores(self, scores: Tensor) -> None:
-        """Measure attention scores, for the kernels that made them since the last."""
+    def _take_scores(self, scores: Tensor, nodes: Sequence[int]) -> None:
+        """Measure attention scores, for the last kernels before these nodes."""
         rows = scores.flatten(0, -2)[:: max(1, scores.flatten(0, -2).shape[0] // MOST_SCORED)]
         known = torch.isfinite(rows) & (rows > rows.amax(-1, keepdim=True) - MASKED)
         count = known.sum(-1)
@@ -194,10 +181,10 @@ class TorchRecorder(TorchTracer):
             return
         mean = kept.sum(-1) / count
         square = (kept.square().sum(-1) / count - mean**2).clamp(min=0.0).mean()
-        for contraction, reading in self.read.items():
-            if self.at[contraction] > self.scored:
-                reading.scores.add(float(square), len(kept))
-        self.scored = self.clock
+        for index in (k for node in nodes for k in self.builder.graph.last_contractions(node)):
+            contraction = self.uses.contractions[index]
+            if contraction in self.read:
+                self.read[contraction].scores.add(float(square), len(kept))
 
     # — residual sums: the older operand is the stream —
 
@@ -267,14 +254,9 @@ class TorchRecorder(TorchTracer):
     def _term(self, tensor: Tensor) -> EmbeddingTerm | None:
         """Return which term of a sum of embeddings this may be, its rms not measured yet."""
         step = self.builder.producer(tensor)
-        constant = EmbeddingTerm("", 0.0, "constant")
-        if isinstance(step, Lookup):
-            return None if step.token else EmbeddingTerm(step.parameter, 0.0)
-        if isinstance(step, Kernel):
-            kernel = self.uses.contractions[step.contraction].parameter
-            return EmbeddingTerm(kernel, 0.0, "kernel")
         if step is not None:
-            return constant if step == Source(origin="constant") else None
+            return term_of(step, self.uses.contractions)
+        constant = EmbeddingTerm("", 0.0, "constant")
         name = self.uses.parameters.name(tensor)
         if name is None:
             return constant if tensor.is_floating_point() else None
@@ -362,13 +344,6 @@ class TorchRecorder(TorchTracer):
         self._take_output(self.read[contraction], output, shape)
 
     def _take_input(self, reading: Reading, data: Tensor) -> None:
-        own = self.builder.find_provenance(data)
-        for i in self.builder.context.path(own.node) if own is not None else ():
-            step = self.builder.graph.nodes[i].step
-            if isinstance(step, Mean) and not step.units and step.total > 1:
-                reading.set_size = max(reading.set_size, round(step.total))
-            if isinstance(step, Concatenation) and len(self.builder.graph.nodes[i].inputs) > 1:
-                reading.joined = True
         if not (data.is_floating_point() or data.is_complex()):
             return
         reading.input.merge(self._tally(data))
@@ -385,7 +360,6 @@ class TorchRecorder(TorchTracer):
                 if own is not None:
                     self._activate(entries_of(inputs[0]), own, ())
                 reading = self._reading(last)
-                reading.steps = _steps(module, inputs)
                 if inputs:
                     self._take_input(reading, entries_of(inputs[0]))
                 states = output[0] if isinstance(output, tuple) else output
@@ -464,13 +438,3 @@ def entries_of(values: Any) -> Tensor:
     """Return the entries of a tensor or of a packed sequence, as a tensor."""
     data: Tensor = values.data if isinstance(values, PackedSequence) else values
     return data
-
-
-def _steps(module: nn.Module, inputs: Any) -> int:
-    """Return how many steps a recurrent module makes; 1 for a cell."""
-    if not inputs or isinstance(module, nn.RNNCellBase):
-        return 1
-    if isinstance(inputs[0], PackedSequence):
-        return len(inputs[0].batch_sizes)
-    batched = inputs[0].dim() == 3
-    return int(inputs[0].shape[1 if batched and getattr(module, "batch_first", False) else 0])

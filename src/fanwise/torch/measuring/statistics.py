@@ -16,6 +16,7 @@ from torch import Tensor
 from fanwise.network.evenness import LEAST_SPREAD, MOST_LINES, Lines, structure_of
 from fanwise.signal import Moments, Outside
 from fanwise.signal.number_formats import MOST_CHECKED, NUMBER_FORMATS
+from fanwise.signal.scale_free import MOST_ENTRIES, is_scale_free
 from fanwise.signal.slopes import Edges
 
 TINY, HUGE = 1e-15, 1e15
@@ -146,23 +147,15 @@ def kernel_structure(kernel: Tensor) -> float | None:
     return structure_of(*found)
 
 
-ORTHOGONAL = 3e-6
-"""Cosine between a kernel and its gradient below which they are orthogonal but for rounding."""
-
-
-def is_scale_free(kernel: Tensor, gradient: Tensor | None) -> bool:
-    """Return whether the loss is the same for any multiple of a kernel, as of a normalized one.
-
-    Then its gradient is orthogonal to it: f(c·w) = f(w) for every c, so ∂f/∂c = ⟨w, ∇f(w)⟩ = 0
-    (Euler). Of n random entries the cosine has deviation 1/√n; more than 10⁸ aren't looked at.
-    """
-    if gradient is None or gradient.is_sparse or kernel.numel() > 1e8 or kernel.is_complex():
+def has_free_scale(kernel: Tensor, gradient: Tensor | None) -> bool:
+    """Return whether a kernel's scale changes nothing, as far as its gradient tells."""
+    if gradient is None or gradient.is_sparse or kernel.is_complex():
         return False
     w, g = kernel.detach().reshape(-1), gradient.detach().reshape(-1).to(kernel.dtype)
-    if w.dtype.itemsize < 4:
+    if w.numel() > MOST_ENTRIES or w.dtype.itemsize < 4:
         return False  # rounded too coarsely to tell
     norms = float(torch.linalg.vector_norm(w)) * float(torch.linalg.vector_norm(g))
-    return 0 < norms < math.inf and abs(float(torch.dot(w, g))) < ORTHOGONAL * norms
+    return is_scale_free(float(torch.dot(w, g)), norms)
 
 
 def varying_square(tensor: Tensor, square: float) -> float | None:

@@ -203,6 +203,7 @@ class TorchTracer(TorchDispatchMode):
 
     def _record_recurrence(self, module: nn.Module, inputs: Any, output: Any) -> Contraction | None:
         """Note the uses of a recurrent module's parameters; return its last contraction."""
+        packed = [len(x.batch_sizes) for x in inputs if isinstance(x, PackedSequence)]
         inputs, output = map_arguments(unpacked, (inputs, output))
         feeds = self.builder.feed(inputs[0]) if inputs else SOURCES["constant"]
         prefix = self.uses.names.get(module, "")
@@ -214,7 +215,7 @@ class TorchTracer(TorchDispatchMode):
                 last = Contraction(qualified, prefix, use)
         if last is not None:
             self.uses.record_contraction(last)
-            add_recurrence(self.builder, module, prefix, inputs, output)
+            add_recurrence(self.builder, module, prefix, inputs, output, *packed)
         return last
 
     def finish(self, outputs: Sequence[torch.Tensor]) -> None:

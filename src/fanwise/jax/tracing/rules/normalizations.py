@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from fanwise.jax.tracing.equations import Equation
+from fanwise.jax.tracing.graph_builder import GraphBuilder
 from fanwise.jax.tracing.patterns import Found
 from fanwise.jax.tracing.records import output_of
 from fanwise.jax.tracing.rules.deferral import defer, note
@@ -28,6 +30,7 @@ def record_softmax(uses: Uses, equation: Equation) -> None:
     """Note a softmax: of scores, whatever mask or bias was added to them."""
     builder, scores, found = uses.builder, equation.inputs[0], equation.params["found"]
     own = builder.signals[scores]
+    long = [i for i, n in enumerate(equation.output.shape) if n > 1]
     node = start = builder.node_of(scores)
     while True:  # a mask or a bias that is no data leaves scores what they are
         made = builder.graph.nodes[start]
@@ -40,12 +43,20 @@ def record_softmax(uses: Uses, equation: Equation) -> None:
             break
     if isinstance(made.step, Concatenation | Sum | Product):
         defer(builder, equation, [scores])
+        _note_scores(builder, equation, long)
         return
     count = prod(found.shape[a] for a in found.axes)
-    long = [i for i, n in enumerate(equation.output.shape) if n > 1]
     units = long[found.axes[-1]] if found.axes else None
     node = builder.add_node(Softmax(count, own.allowed), (node,), equation.output)
     note(builder, equation, scores, output_of(node, units))
+    _note_scores(builder, equation, long)
+
+
+def _note_scores(builder: GraphBuilder, equation: Equation, long: Sequence[int]) -> None:
+    """Note what a softmax over one axis is given: attention's scores, for samples and queries."""
+    scores, found = equation.inputs[0], equation.params["found"]
+    if len(found.axes) == 1 and len(scores.shape) == len(equation.output.shape) > 2:
+        builder.scores[builder.signals[equation.output].node] = scores, long[found.axes[0]]
 
 
 @rule("logsumexp")

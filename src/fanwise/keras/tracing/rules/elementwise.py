@@ -344,7 +344,8 @@ def _record_several(builder: GraphBuilder, call: Call, signals: Sequence[Any]) -
     more: dict[str, Any] = {}
     divides = inverse and name in MULTIPLIES
     if beside is not None and statistic is not None and divides and statistic.is_of(beside):
-        step: Step = Normalization(centred=False)
+        count = statistic.count if statistic.reduced else math.inf
+        step: Step = Normalization(count, centred=False)
         node = builder.add_node(step, (builder.node_of(whole[0]),), result)
         if statistic.statistic in ("norm", "sum"):
             node = builder.add_node(View(1.0 / statistic.count), (node,), result)

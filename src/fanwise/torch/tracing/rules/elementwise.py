@@ -5,6 +5,7 @@ A function of one signal goes into its provenance; the others are steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -248,7 +249,8 @@ def _record_several(
     inverse = statistic is not None and (name == "div" or inverts(statistic.pointwise))
     divides = inverse and facts.multiplies
     if beside is not None and statistic is not None and divides and statistic.is_of(beside):
-        step: Step = Normalization(centred=False)
+        count = statistic.count if statistic.reduced else math.inf
+        step: Step = Normalization(count, centred=False)
         node = builder.add_node(step, (builder.node_of(whole[0]),), result)
         if statistic.statistic in ("linalg_vector_norm", "sum"):
             node = builder.add_node(View(1.0 / statistic.count), (node,), result)

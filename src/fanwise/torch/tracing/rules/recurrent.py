@@ -46,11 +46,17 @@ def directions_of(module: nn.Module, prefix: str) -> tuple[tuple[RecurrentDirect
 
 
 def add_recurrence(
-    builder: GraphBuilder, module: nn.Module, prefix: str, inputs: Sequence[Any], result: Any
+    builder: GraphBuilder,
+    module: nn.Module,
+    prefix: str,
+    inputs: Sequence[Any],
+    result: Any,
+    steps: int | None = None,
 ) -> None:
     """Add a recurrent module, whose inside isn't seen: what it puts out, and its last states.
 
-    `prefix` is its qualified name; `inputs` are the sequence, and the first states if given.
+    `prefix` is its qualified name; `inputs` are the sequence, and the first states if given;
+    `steps` are a packed sequence's.
     """
     if not inputs:
         first = tensors_in(result)[0]
@@ -68,15 +74,15 @@ def add_recurrence(
         step = Recurrence(kind, directions, 1, cells=True)
         before = builder.graph.nodes[feeds[1]] if given else None
         if before is not None and isinstance(before.step, Recurrence):
-            steps = before.step.steps
+            count = before.step.steps
             goes_on = all(builder.graph.nodes[i].inputs == before.inputs for i in feeds[1:])
-            if goes_on and before.step == replace(step, steps=steps):
-                step = replace(step, steps=steps + 1)
-                feeds = [*before.inputs[:steps], feeds[0], *before.inputs[steps:]]
+            if goes_on and before.step == replace(step, steps=count):
+                step = replace(step, steps=count + 1)
+                feeds = [*before.inputs[:count], feeds[0], *before.inputs[count:]]
         states = zip((first, *last), ("outputs", "cells"), strict=False)
         readings = [(t, what, None) for t, what in states]
     else:
-        step = Recurrence(kind, directions, int(sequence.shape[time]))
+        step = Recurrence(kind, directions, steps or int(sequence.shape[time]))
         states = zip(last, ("states", "cells"), strict=False)
         readings = [(first, "outputs", time), *((t, what, 0) for t, what in states)]
     for tensor, what, axis in readings:

@@ -1,0 +1,20 @@
+"""What a figure shows in PyTorch it shows in JAX: the same verdicts, none on what is healthy."""
+
+import pytest
+from support.frameworks import require
+
+require("torch", "jax")
+from across import figures_jax, figures_torch  # noqa: E402
+from across.figures import CASES, said_of  # noqa: E402
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pytorchs_verdicts_are_as_expected(name):
+    case = CASES[name]
+    assert said_of(figures_torch.measured(case), case) == case.kinds
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_jaxs_are_the_same(name):
+    case = CASES[name]
+    assert said_of(figures_jax.measured(case), case) == case.kinds
