@@ -289,7 +289,7 @@ def norm_of_a_single_score(chance: random.Random) -> Specimen:
     return Specimen(model, torch.randn(32, 12, 16), logits_of(torch.arange(32) % 4), where=where)
 
 
-@ill("survival", "exploding", "hot_head", "saturated")
+@ill("survival", "exploding", "hot_head", "saturated", "biased")
 def rate_by_exp_of_raw_times(chance: random.Random) -> Specimen:
     """exp of an unscaled score in hours: a Poisson loss that overflows."""
 

@@ -187,10 +187,11 @@ def stacked_hourglasses(chance: random.Random) -> Specimen:
 
     def forward(m: Any, x: Tensor) -> Tensor:
         x, maps = m.stem(x), []
-        for glass, out, back, again in zip(m.glass, m.out, m.back, m.again, strict=True):
-            h = F.relu(glass(x))
+        for i, (glass, line, out) in enumerate(zip(m.glass, m.lines, m.out, strict=True)):
+            h = line(glass(x))
             maps.append(out(h))
-            x = x + back(h) + again(maps[-1])
+            if i < len(m.back):
+                x = x + m.back[i](h) + m.again[i](maps[-1])
         return torch.stack(maps, 1)
 
     n = 2
@@ -198,9 +199,10 @@ def stacked_hourglasses(chance: random.Random) -> Specimen:
         forward,
         stem=nn.Sequential(conv(3, 32, stride=2), Residual(32)),
         glass=nn.ModuleList(Hourglass(32, 2) for _ in range(n)),
+        lines=nn.ModuleList(conv(32, 32, 1) for _ in range(n)),
         out=nn.ModuleList(nn.Conv2d(32, 6, 1) for _ in range(n)),
-        back=nn.ModuleList(nn.Conv2d(32, 32, 1) for _ in range(n)),
-        again=nn.ModuleList(nn.Conv2d(6, 32, 1) for _ in range(n)),
+        back=nn.ModuleList(nn.Conv2d(32, 32, 1) for _ in range(n - 1)),
+        again=nn.ModuleList(nn.Conv2d(6, 32, 1) for _ in range(n - 1)),
     )
     centre = torch.rand(8, 6, 2, 1, 1) * 16
     grid = torch.stack(torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij"))

@@ -59,15 +59,31 @@ def test_collapsed_bit_by_bit():
 
 
 def test_collapsed_at_once_by_a_bias():
-    layers = alike([0.0, 0.3, 0.9995, 0.9996, 0.9997])
+    layers = alike([0.0, 0.3, 0.99995, 0.99996, 0.99997])
     for i in (2, 3, 4):
-        layers[i] = layer(i, cosine=layers[i].cosine, rms=50.0, varying=1.0)
+        layers[i] = layer(i, cosine=layers[i].cosine, rms=200.0, varying=1.0)
     assert str(one(layers)) == (
         "collapsed forward, from 'layers.2' on. Different inputs turn into one: the mean cosine "
-        "between their representations is 0.3 before layers.2, 0.9995 after it and 0.9997 at "
-        "layers.4, while the rms stays 50. What differs is 0.02 of it: a bias drowns the rest. "
+        "between their representations is 0.3 before layers.2, 0.99995 after it and 0.99997 at "
+        "layers.4, while the rms stays 200. What differs is 0.005 of it: a bias drowns the rest. "
         f"{ANEW} draws zero biases. The cosine would then stay below 0.95."
     )
+
+
+def test_a_bias_that_leaves_a_few_percent_drowns_nothing():
+    layers = alike([0.0, 0.3, 0.998, 0.998, 0.998])
+    for i in (2, 3, 4):
+        layers[i] = layer(i, cosine=layers[i].cosine, rms=20.0, varying=1.0)
+    assert judge(layers).healthy
+
+
+@pytest.mark.parametrize(("units", "found"), [(1, []), (WIDTH, ["biased"])])
+def test_one_units_mean_is_its_own(units, found):
+    layers = network([1.0] * 5)
+    layers[2] = replace(layers[2], output=Moments(5.2, 5.0, 1.4))
+    known = [weights(x.parameter, layout="OI") for x in layers]
+    known[2] = replace(known[2], shape=(units, WIDTH))
+    assert [v.kind for v in judge(layers, weights=known).verdicts] == found
 
 
 def test_collapsed_positions():

@@ -111,6 +111,9 @@ class Layer:
             step; None elsewhere.
         joined: whether what feeds it is put together of several signals, side by side.
         ends: whether its output, activated or not, is the model's, and nothing else reads it.
+        into: the layers that its output feeds, without another kernel in between; None where
+            nobody knows.
+        then_normalized: whether a normalization takes its output, activated, and nothing else.
     """
 
     name: str
@@ -145,6 +148,8 @@ class Layer:
     kept: float | None = None
     joined: bool = False
     ends: bool = False
+    into: tuple[str, ...] | None = None
+    then_normalized: bool = False
 
     @property
     def rms(self) -> float:
@@ -298,6 +303,8 @@ class ResidualSum:
         layers: names of the branch's layers: those that ran since the stream's last sum.
         parameters: names of the parameters that the branch applies.
         weaker: names of the kernels that end the weaker of the two.
+        reads: whether the branch is made of the stream; terms that are computed side by side and
+            then added aren't.
     """
 
     name: str
@@ -307,6 +314,7 @@ class ResidualSum:
     layers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     weaker: tuple[str, ...] = ()
+    reads: bool = True
 
 
 class LossKind(StrEnum):
@@ -333,6 +341,7 @@ class Output:
         kind: what the loss compares.
         mean: of the entries.
         target_mean: of the targets, where they are numbers.
+        farthest: how far the farthest target lies from their mean; 0 where they are no numbers.
         squashed: "softmax" or "sigmoid" where the entries that a loss takes for logits went through
             one already; "" elsewhere.
     """
@@ -346,6 +355,7 @@ class Output:
     kind: LossKind = LossKind.CROSS_ENTROPY
     mean: float = 0.0
     target_mean: float = 0.0
+    farthest: float = 0.0
     squashed: str = ""
 
 
@@ -416,11 +426,13 @@ class EmbeddingTerm:
             data, as of an image's patches; "" for constant positions.
         rms: √E[x²] of it.
         source: which of these it is.
+        positional: whether the table's rows are looked up by no input of the model's: positions.
     """
 
     parameter: str
     rms: float
     source: Literal["table", "parameter", "kernel", "constant"] = "table"
+    positional: bool = False
 
 
 @dataclass(frozen=True)

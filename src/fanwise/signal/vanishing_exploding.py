@@ -143,10 +143,11 @@ def _drifts(found: Trend | None, values: Sequence[float], steep: bool) -> bool:
 def is_chain(layers: Sequence[Layer]) -> bool:
     """Return whether each layer's scale reaches the next: no norm, sum or other part in between.
 
-    Nor a second tower, which begins at the model's input again. `layers` are in either direction.
+    Nor a second tower, which begins at the model's input again or ends beside the first. `layers`
+    are in either direction.
     """
     begins = [begin for begin, _ in groupby(layers, key=lambda x: x.feeds.step == StepName.INPUT)]
-    if sum(begins) > 1:
+    if sum(begins) > 1 or _ends(layers) > 1:
         return False
     return not any(
         x.joined
@@ -155,6 +156,14 @@ def is_chain(layers: Sequence[Layer]) -> bool:
         for x in layers
         if not x.is_head
     )
+
+
+def _ends(layers: Sequence[Layer]) -> int:
+    """Return how many ends these layers have, but for heads: two that feed one head are one."""
+    inner = {x.name for x in layers if not x.is_head}
+    last = [x for x in layers if x.name in inner and x.into is not None]
+    last = [x for x in last if not inner.intersection(x.into or ())]
+    return len({x.into or x.name for x in last})
 
 
 def varying_until_lost(layers: Sequence[Layer]) -> list[float]:

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fanwise.network.flow import kernels_fed, kernels_normalized
+from fanwise.network.steps.weights import Kernel
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, Role, Use
 from fanwise.signal import Cut, NotFinite, Output
@@ -57,6 +59,8 @@ class Passes:
         not_finite: the first operation whose result wasn't finite, though its inputs were.
         uses: of each parameter that was reached.
         ends: names of layers whose output, activated or not, is the model's and nothing else.
+        into: of each layer that is a kernel, those that its output feeds.
+        normalized: the layers whose output a normalization reads, activated or not.
         later: of each used parameter whose gradient is zero, the rms of a later one.
         cuts: where the gradient's way to those that never get one ends.
     """
@@ -67,8 +71,9 @@ class Passes:
         loss: Callable[[Any], Tensor] | None,
         *,
         as_it_is: bool = False,
+        training: bool = False,
     ) -> None:
-        self.model, self.loss, self.as_it_is = model, loss, as_it_is
+        self.model, self.loss, self.as_it_is, self.training = model, loss, as_it_is, training
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
         self.learned = {n: p for n, p in self.parameters.items() if p.requires_grad}
         self.store = Store()
@@ -82,6 +87,8 @@ class Passes:
         self._layers: dict[Contraction, str] = {}
         self.later: dict[str, float] = {}
         self.ends: set[str] = set()
+        self.into: dict[str, dict[str, None]] = {}
+        self.normalized: set[str] = set()
         self.cuts: tuple[Cut, ...] = ()
 
     def run(self, inputs: Inputs) -> None:
@@ -103,7 +110,8 @@ class Passes:
             search = FirstNotFinite(self.model, self.parameters)
             self._forward(search, args, kwargs)
             self.not_finite = search.found
-        watch = LossWatch()
+        learned = [t for t in tensors_of(output) if t.requires_grad]
+        watch = LossWatch({memory_of(t) for t in learned})
         gradients, value = backward(list(self.learned.values()), output, self.loss, watch)
         loss = self.loss
         if not self.batches and loss is not None and value is not None:
@@ -117,7 +125,9 @@ class Passes:
         self.batches += 1
 
     def _forward(self, tracer: TorchTracer, args: Any, kwargs: Any) -> Any:
-        return run_traced(tracer, self.model, args, kwargs, as_it_is=self.as_it_is)
+        return run_traced(
+            tracer, self.model, args, kwargs, as_it_is=self.as_it_is, training=self.training
+        )
 
     def look_further(self, inputs: Inputs) -> None:
         """Look where gradients end: at the next steps, only where one is zero or isn't finite.
@@ -204,9 +214,24 @@ class Passes:
             end = layers[-1] if layers else added.module
             self.branches.append(SumBranch(end, tuple(layers), tuple(met)))
         self.ends = {names[c] for c in heads_of(recorder) if c in names}
+        self._follow(recorder)
         for leaf, name in self._heads(recorder, output):
             if leaf.dim() in (2, 3) and leaf.shape[-1] > 1:
                 self.output = expected_output(leaf, name)
+
+    def _follow(self, recorder: TorchRecorder) -> None:
+        """Note which layers each feeds, and which a normalization reads."""
+        graph, named = recorder.builder.graph, dict[int, str]()
+        for i, node in enumerate(graph.nodes):
+            if isinstance(node.step, Kernel):
+                contraction = recorder.uses.contractions[node.step.contraction]
+                if contraction in self._layers:
+                    named[i] = self._layers[contraction]
+        for i, fed in kernels_fed(graph).items():
+            if i in named:
+                into = self.into.setdefault(named[i], {})
+                into.update((named[j], None) for j in sorted(fed) if j in named)
+        self.normalized = {named[i] for i in kernels_normalized(graph) if i in named}
 
     def _heads(self, recorder: TorchRecorder, output: Any) -> list[tuple[Tensor, str]]:
         """Return the outputs that a kernel makes, but for convolutions, with its layer's name."""

@@ -66,6 +66,8 @@ def measured_layers(passes: Passes, planned: Plan) -> Iterator[Layer]:
             steps=reading.steps,
             joined=reading.joined,
             ends=shown in passes.ends,
+            into=tuple(passes.into[shown]) if shown in passes.into else None,
+            then_normalized=shown in passes.normalized,
             kept=_kept(parameter, use, passes.parameters),
         )
 
@@ -133,7 +135,14 @@ def measured_sums(passes: Passes) -> Iterator[ResidualSum]:
         stream, branched, result = ((t.moments() or ZEROS).rms for t in parts)
         weaker = added.ends[0] if stream < branched else added.ends[1]
         yield ResidualSum(
-            branch.name, stream, branched, result, branch.layers, branch.parameters, weaker
+            branch.name,
+            stream,
+            branched,
+            result,
+            branch.layers,
+            branch.parameters,
+            weaker,
+            added.reads,
         )
 
 

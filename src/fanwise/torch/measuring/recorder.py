@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fanwise.network.context import classify_curve, is_gate
 from fanwise.network.expressions import Z
+from fanwise.network.flow import is_made_of
 from fanwise.network.steps.base import Source
 from fanwise.network.steps.signals import Concatenation, Mean, Normalization, Sum
 from fanwise.network.steps.weights import Kernel, Lookup
@@ -75,7 +76,8 @@ class Reading:
 class Added:
     """What is measured at one residual sum, over all batches; `began` and `ended` say when.
 
-    `ends` are the kernels that the stream and the branch come from, without another in between.
+    `ends` are the kernels that the stream and the branch come from, without another in between;
+    `reads` says whether the branch is made of the stream.
     """
 
     module: str
@@ -85,6 +87,7 @@ class Added:
     branch: Tally = field(default_factory=Tally)
     result: Tally = field(default_factory=Tally)
     ends: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    reads: bool = True
 
 
 @dataclass
@@ -244,6 +247,8 @@ class TorchRecorder(TorchTracer):
         stronger = stream if of_stream.squares > of_branch.squares else branch
         nodes = (first, second) if stream is a else (second, first)
         added.ends = self._kernels(nodes[0].node), self._kernels(nodes[1].node)
+        begins = self.builder.context.origin(nodes[0].node).node
+        added.reads = is_made_of(self.builder.graph, nodes[1].node, begins)
         return added, self._source((first if stronger is a else second).node)
 
     def _look_up(self, name: str, args: tuple[Any, ...]) -> None:
@@ -269,10 +274,12 @@ class TorchRecorder(TorchTracer):
         step = self.builder.producer(tensor)
         constant = EmbeddingTerm("", 0.0, "constant")
         if isinstance(step, Lookup):
-            return None if step.token else EmbeddingTerm(step.parameter, 0.0)
+            found = EmbeddingTerm(step.parameter, 0.0, positional=step.positional)
+            return None if step.token else found
         if isinstance(step, Kernel):
-            kernel = self.uses.contractions[step.contraction].parameter
-            return EmbeddingTerm(kernel, 0.0, "kernel")
+            contraction = self.uses.contractions[step.contraction]
+            embeds = contraction.use.feeds.step == StepName.INPUT  # else it ends a branch
+            return EmbeddingTerm(contraction.parameter, 0.0, "kernel") if embeds else None
         if step is not None:
             return constant if step == Source(origin="constant") else None
         name = self.uses.parameters.name(tensor)
