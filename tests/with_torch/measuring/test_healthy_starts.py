@@ -157,3 +157,27 @@ def test_a_model_that_writes_into_its_state_in_evaluation_is_measured_in_trainin
     model = Cached().train()
     assert kinds(model, X) == []
     assert model.training
+
+
+def test_gates_by_exponentials_overflow_no_prediction() -> None:
+    """An sLSTM with its stabilizer, by hand: Python's own numbers raise where they overflow."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        gates, zero = m.into(x), torch.zeros(len(x), 32)
+        h, c, n, top = zero, zero, zero, zero
+        for _ in range(12):
+            i, f, z, o = (gates + m.again(h)).chunk(4, -1)
+            f = F.logsigmoid(f)
+            new = torch.maximum(f + top, i)
+            i, f, top = (i - new).exp(), (f + top - new).exp(), new
+            c, n = f * c + i * z.tanh(), f * n + i
+            h = o.sigmoid() * c / n.clamp_min(1e-6)
+        return m.head(h)
+
+    torch.manual_seed(0)
+    model = Function(
+        forward, into=nn.Linear(32, 128), again=nn.Linear(32, 128, False), head=nn.Linear(32, 4)
+    )
+    model.into.bias.data[32:64] = 3.0
+    assert kinds(model, X) == []
+    fwt.init_(model, X, seed=0)
