@@ -86,6 +86,17 @@ def test_one_units_mean_is_its_own(units, found):
     assert [v.kind for v in judge(layers, weights=known).verdicts] == found
 
 
+def test_a_constant_that_is_set_by_hand_is_no_one_sided_draw():
+    """IGR's last kernel, N(√(π/n), 10⁻¹⁰), which makes a sphere."""
+    layers = network([1.0] * 5)
+    layers[2] = replace(layers[2], input=Moments(1.0, 0.5, 0.87))
+    known = [weights(x.parameter) for x in layers]
+    known[2] = weights(layers[2].parameter, 1e-3, mean=PLANNED)
+    assert judge(layers, weights=known).healthy
+    known[2] = weights(layers[2].parameter, 0.7, mean=PLANNED)
+    assert one(layers, weights=known).kind == "biased"
+
+
 def test_collapsed_positions():
     layers = [layer(i, cosine=0.1, position_cosine=1.0 - 0.1**i) for i in range(6)]
     verdict = one(layers)

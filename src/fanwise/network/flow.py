@@ -25,17 +25,20 @@ def kernels_fed(graph: Graph) -> dict[int, set[int]]:
 def kernels_normalized(graph: Graph) -> set[int]:
     """Return the kernels of which nothing but a normalization reads the output, activated or not.
 
-    Their scale is then divided out again, but for what biases add to it on the way.
+    Their scale is then divided out again, but for what biases add to it on the way; also where
+    another kernel lies between, as after a depthwise one.
     """
     consumers = graph.consumers()
     found = set()
     for kernel, node in enumerate(graph.nodes):
         if not isinstance(node.step, Kernel):
             continue
-        i = kernel
-        while len(readers := consumers.get(i, ())) == 1:
+        i, bent = kernel, False
+        while len(readers := consumers.get(i, [])) == 1:
             i = readers[0]
-            if not isinstance(graph.nodes[i].step, Shift | View | Pointwise):
+            bent = bent or isinstance(graph.nodes[i].step, Shift | Pointwise)
+            linear = isinstance(graph.nodes[i].step, Kernel) and not bent
+            if not isinstance(graph.nodes[i].step, Shift | View | Pointwise) and not linear:
                 break
         if isinstance(graph.nodes[i].step, Normalization):
             found.add(kernel)

@@ -15,6 +15,9 @@ LARGE_MEAN = 2.5
 there 99 % of normal values have one sign, so that a rectifier is linear or shut."""
 LARGE_SHIFT = 0.2
 """The same for the part of that mean which the weights' own mean makes."""
+LARGEST_DRAWN_MEAN = 10.0
+"""Mean of a kernel's entries over their deviation beyond which no draw made it, however one-sided:
+a uniform one on (0, 1) has √3. Entries that are nearly all one constant are set by hand."""
 SIGNIFICANT = 6.0
 """How many standard errors from zero the mean of a kernel's entries lies to be no chance."""
 ALIKE_INPUTS = 0.95
@@ -169,6 +172,8 @@ def summed_set(signal: Signal) -> Verdict | None:
 def is_shifted(weights: Weights) -> bool:
     """Return whether the mean of a kernel's entries differs from zero by more than chance."""
     w = weights.moments
+    if abs(w.mean) > LARGEST_DRAWN_MEAN * w.spread:
+        return False
     return abs(w.mean) * math.sqrt(weights.size) >= SIGNIFICANT * w.spread > 0.0
 
 

@@ -27,8 +27,8 @@ HOT_SQUARED_ERROR = 10.0
 """Times the targets' variance from which a squared error is too large, and beyond the square of how
 far the farthest target lies: where most are the same, as on a heat map, the variance is small."""
 FAR_OFFSET = 10.0
-"""Distance of the output's mean from the targets' that is too far for a bias: Adam's steps of 10⁻³
-take 10⁴ for it. A smaller one is gone before the rest has begun to learn."""
+"""Distance of the output's mean from the targets' that is too far for a bias, where it is more than
+a deviation too: Adam's steps of 10⁻³ take 10⁴ for it. A smaller one is soon gone."""
 LARGE_FEED, LARGE_FACTOR = 2.0, 2.0
 """Rms of what feeds the head, and of the logits over the head's output, from which they are why."""
 LARGE_WEIGHTS = 2.0
@@ -105,7 +105,7 @@ def _is_hot(output: Output) -> bool:
     if output.kind == LossKind.SQUARED_ERROR:
         offset = (output.mean - output.target_mean) ** 2
         limit = HOT_SQUARED_ERROR * output.chance
-        far = offset > max(limit, FAR_OFFSET**2)
+        far = offset > max(output.chance, FAR_OFFSET**2)
         return far or output.loss - offset > max(limit, output.farthest**2)
     excess = output.loss - output.chance
     if output.kind == LossKind.BINARY:

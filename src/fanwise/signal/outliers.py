@@ -123,9 +123,7 @@ def outliers_of(signal: Signal) -> Outliers | None:
         noise = margin * math.exp(2.0 / math.sqrt(2.0 * max(w.size, 1)))
         layer = signal.layer_of(w.name)
         large, small = TOO_LARGE, TOO_SMALL
-        if layer is not None and (
-            layer.then_normalized or layer.follows.kind == NeighbourKind.NORMALIZED
-        ):
+        if layer is not None and _may_be_normalized(layer):
             large = small = BEFORE_A_NORM
         off = factor < 1.0 / (small * noise) or factor > large * noise
         relative = own / usual
@@ -137,6 +135,12 @@ def outliers_of(signal: Signal) -> Outliers | None:
         if off and not small_start and not fair:
             factors[w.name] = factor
     return Outliers(factors, rule.words, len(kernels)) if factors else None
+
+
+def _may_be_normalized(layer: Layer) -> bool:
+    """Return whether a kernel's scale is divided out after it, or an unknown operation hides it."""
+    hidden = layer.follows.kind == NeighbourKind.MIXED and layer.follows.step == StepName.OTHER
+    return layer.then_normalized or layer.follows.kind == NeighbourKind.NORMALIZED or hidden
 
 
 def _is_fair(layer: Layer | None) -> bool:

@@ -25,6 +25,8 @@ would go on for as long as the network is deep. Shallower ones train."""
 STEEP_GROWTH, STEEP_LOSS = 1.1, 1.5
 """Steep factors: a signal that loses √2 a layer trains at 14 and 22 layers (He et al. 2015,
 section 2.2), and stalls at 30, by `LARGEST_DRIFT`."""
+FEW_LAYERS, LEAST_EXPLAINED_OF_FEW = 4, 0.8
+"""Layers of whose gradients a trend must explain more: a line through three values fits many."""
 LEAST_EXPLAINED = 0.5
 """Share of the values' variation that a trend explains; less is scatter, as between the branches of
 a residual network, where queries get the smallest gradient and the head the largest."""
@@ -120,7 +122,8 @@ def _find(layers: Sequence[Layer], outliers: Outliers | None) -> list[Drift]:
     measured = [x.gradient_rms or 0.0 for x in back]
     gradients = _without_outliers(back, measured, outliers, backward=True)
     line = trend(gradients)
-    if line is not None and _drifts(line, gradients, steep):
+    scattered = len(gradients) <= FEW_LAYERS and line and line.explained < LEAST_EXPLAINED_OF_FEW
+    if line is not None and not scattered and _drifts(line, gradients, steep):
         found.append(Drift(Direction.BACKWARD, line, back, gradients))
     if len(found) == 2 and found[0].kind == found[1].kind:
         both = found[0]

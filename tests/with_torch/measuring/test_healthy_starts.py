@@ -181,3 +181,52 @@ def test_gates_by_exponentials_overflow_no_prediction() -> None:
     model.into.bias.data[32:64] = 3.0
     assert kinds(model, X) == []
     fwt.init_(model, X, seed=0)
+
+
+def test_what_nothing_reads_is_cut_off_nowhere() -> None:
+    """A pooler whose result a head for masked words leaves aside."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        h = m.body(x)
+        m.pooler(h).tanh()
+        return m.head(h)
+
+    torch.manual_seed(0)
+    model = Function(
+        forward, body=nn.Linear(32, 32), pooler=nn.Linear(32, 32), head=nn.Linear(32, 4)
+    )
+    assert kinds(model, X) == []
+
+
+def test_units_of_a_head_may_start_alike() -> None:
+    """DLinear: 1/L for all, and a target for each."""
+    torch.manual_seed(0)
+    y = torch.randn(128, 8)
+    model = nn.Linear(32, 8)
+    nn.init.constant_(model.weight, 1 / 32)
+    assert kinds(model, X, lambda z: F.mse_loss(z, y)) == []
+
+
+def test_a_kernel_before_another_that_is_normalized_has_no_scale() -> None:
+    """Xavier's fans of a depthwise kernel: the pointwise one's batch norm makes up for them."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Conv1d(1, 64, 3, padding=1)]
+    for _ in range(3):
+        deep = nn.Conv1d(64, 64, 15, padding=7, groups=64, bias=False)
+        point = nn.Conv1d(64, 64, 1, bias=False)
+        layers += [deep, point, nn.BatchNorm1d(64), nn.ReLU()]
+        layers += [nn.Conv1d(64, 64, 1, bias=False), nn.BatchNorm1d(64), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(64, 4))
+    for m in model:
+        if isinstance(m, nn.Conv1d):
+            nn.init.xavier_uniform_(m.weight)
+    assert kinds(model, X[:, None]) == []
+
+
+def test_targets_far_away_are_seen_though_their_deviation_is_large() -> None:
+    torch.manual_seed(0)
+    y = 255.0 * torch.rand(128, 2, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 2))
+    (verdict,) = fwt.measure(model, X, loss=lambda z: F.mse_loss(z, y)).verdicts
+    assert verdict.kind == "hot_head"
+    assert "Standardize the targets" in verdict.fix

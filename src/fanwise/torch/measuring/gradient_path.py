@@ -5,8 +5,9 @@ One more pass, only where a parameter never gets a gradient, or one that isn't f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -61,6 +62,10 @@ class Reached:
             self.finite = self.finite and bool(torch.isfinite(gradient).all())
 
 
+SAVED = frozenset({"tanh", "sigmoid", "exp", "sqrt", "rsqrt", "relu", "_softmax", "_log_softmax"})
+"""Operations of which autograd keeps the result, detached, for their derivative."""
+
+
 class GradientPath(TorchTracer):
     """A tracer that follows the signals of some parameters, forward by their memory.
 
@@ -84,6 +89,7 @@ class GradientPath(TorchTracer):
         self.region, self.was_on = 0, True
         self.reached: dict[int, Reached] = {}
         self.unhooked: list[Tensor] = []
+        self.outputs: set[Any] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -153,11 +159,30 @@ class GradientPath(TorchTracer):
         # Autograd detaches what it saves, and nothing of the model's reads that.
         read = {id(t) for each in self.passed for t in each.inputs}
         found = [(p, r) for p in self.passed if (r := self._reason(p, read)) is not None]
+        saved = {id(p) for p in self._saved()}
         structural = [x for x in found if x[1].structural]
         yield from (x for x in structural if any(id(t) in read for t in x[0].outputs))
-        yield from (x for x in reversed(structural))
+        yield from (x for x in reversed(structural) if id(x[0]) not in saved)
         # Of several zeros on one way the one nearest to the output is the cut.
         yield from (x for x in reversed(found) if not x[1].structural)
+
+    def _saved(self) -> Iterator[Passed]:
+        """Yield autograd's own detaches of results that nothing reads, as an unused pooler's tanh.
+
+        No way to the loss ends there: there is none.
+        """
+        read: set[Any] = set(self.outputs)
+        for before, each in reversed([*pairwise(self.passed)]):
+            if each.operation == "detach" and before.operation in SAVED:
+                place = memory_of(each.inputs[0])
+                if place == memory_of(before.outputs[0]) and place not in read:
+                    yield each
+            read |= {memory_of(t) for t in each.inputs}
+
+    def finish(self, outputs: Sequence[Tensor]) -> None:
+        """Note the model's outputs."""
+        self.outputs = {memory_of(t) for t in outputs}
+        super().finish(outputs)
 
     def _reason(self, each: Passed, read: Collection[int]) -> CutReason | None:
         """Return why no gradient passes an operation; None where one does, or none comes.

@@ -32,7 +32,6 @@ from fanwise.torch.planning.plan import Plan, plan
 from fanwise.torch.undisturbed import Inputs, undisturbed
 from fanwise.torch.wrappers import without_wrappers
 
-
 OVERWRITTEN = "modified by an inplace operation"
 """What autograd says of a tensor that it needs and that has been written into."""
 
