@@ -34,13 +34,23 @@ from benchmarks.diagnosis import (  # noqa: F401  (they register their cases)
     healthy,
     second_defects,
     second_healthy,
+    sixth_defects,
+    sixth_fields,
+    sixth_libraries,
+    sixth_memories,
+    sixth_mistakes,
+    sixth_parts,
+    sixth_samples,
+    sixth_sequences,
+    sixth_tables,
+    sixth_vision,
     third_defects,
     third_healthy,
 )
 from benchmarks.diagnosis.cases import DIAGNOSIS_CASES, NO_DEFECT
 from benchmarks.diagnosis.score import alarm_table, json_values, score_table, scores
 
-SPLIT = ("second", "third", "fourth", "fifth")
+SPLIT = ("second", "third", "fourth", "fifth", "sixth")
 """The collections of which a part is held out."""
 
 SEEN = "The part of the collection that verdicts were mended on."

@@ -50,7 +50,9 @@ class DiagnosisCase:
         accepted: other kinds that name the same fault truly: a layer of the wrong scale that
             saturates what follows is both. "kind direction" where the direction counts.
         make: from a source of chance to a specimen. PyTorch's generator is seeded as well.
-        collection: "first", on which thresholds were set, "second", "third", "fourth" or "fifth".
+        collection: "first", on which thresholds were set, "second", "third", "fourth", "fifth" or
+            "sixth".
+        origin: the case of which this is a variant, if it is one: both are in one part.
     """
 
     name: str
@@ -59,15 +61,16 @@ class DiagnosisCase:
     accepted: tuple[str, ...]
     make: Callable[[random.Random], Specimen]
     collection: str = "first"
+    origin: str = ""
 
     @property
     def held_out(self) -> bool:
         """Whether it is in the part of its collection that nobody looks at, by a hash.
 
-        That is half of the second collection, the fourth and the fifth, and a third of the third.
+        That is half of each collection after the first, and a third of the third.
         """
-        parts = {"second": 2, "third": 3, "fourth": 2, "fifth": 2}.get(self.collection)
-        return parts is not None and hash_of(self.name) % parts == 1
+        parts = {"second": 2, "third": 3, "fourth": 2, "fifth": 2, "sixth": 2}.get(self.collection)
+        return parts is not None and hash_of(self.origin or self.name) % parts == 1
 
     def build(self, seed: int) -> Specimen:
         """Return the specimen of a seed; the same bits each time."""
@@ -85,7 +88,11 @@ DIAGNOSIS_CASES: list[DiagnosisCase] = []
 
 
 def case(
-    family: str, defect: str = NO_DEFECT, *accepted: str, collection: str = "first"
+    family: str,
+    defect: str = NO_DEFECT,
+    *accepted: str,
+    collection: str = "first",
+    origin: str = "",
 ) -> Callable[[Callable[[random.Random], Specimen]], Callable[[random.Random], Specimen]]:
     """Register a maker under its function's name."""
 
@@ -95,7 +102,13 @@ def case(
             raise ValueError(f"two cases are called {name}")
         DIAGNOSIS_CASES.append(
             DiagnosisCase(
-                name, family, defect, (defect, *accepted) if defect else (), make, collection
+                name,
+                family,
+                defect,
+                (defect, *accepted) if defect else (),
+                make,
+                collection,
+                origin,
             )
         )
         return make

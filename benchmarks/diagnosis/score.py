@@ -36,15 +36,16 @@ def score_case(case: DiagnosisCase, seed: int) -> Score:
     """Return the outcome of one specimen."""
     import fanwise.torch as fwt
 
-    specimen = case.build(seed)
+    specimen = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            specimen = case.build(seed)
             signal = fwt.measure(
                 specimen.model, specimen.inputs, loss=specimen.loss, **specimen.options
             )
         except Exception as error:  # whatever it is, a user would see it
-            said, note = f"{type(error).__name__}: {error}", specimen.note
+            said, note = f"{type(error).__name__}: {error}", specimen.note if specimen else ""
             return Score(case.name, case.family, case.defect, seed, False, False, 0, said, note)
     verdicts = signal.verdicts
     said = "; ".join(f"{v.kind} {v.direction}".strip() + f" at {v.where}" for v in verdicts)

@@ -51,7 +51,7 @@ def test_collapsed_bit_by_bit():
     cosines = [1.0 - 0.6**i for i in range(14)]
     assert str(one(alike(cosines))) == (
         "collapsed forward, from 'layers.6' on. Different inputs turn into one: the mean cosine "
-        "between their representations is 0.922 before layers.6, 0.9533 after it and 0.99869 at "
+        "between their representations is 0.922 before layers.6, 0.95334 after it and 0.99869 at "
         "layers.13, while the rms stays 1. Add skip connections or batch normalization, or take an "
         "activation nearer to linear (leaky_relu with slope 0.5): no scale of the weights mends "
         "it. The cosine would then stay below 0.95."
@@ -59,15 +59,42 @@ def test_collapsed_bit_by_bit():
 
 
 def test_collapsed_at_once_by_a_bias():
-    layers = alike([0.0, 0.3, 0.9995, 0.9996, 0.9997])
+    layers = alike([0.0, 0.3, 0.99995, 0.99996, 0.99997])
     for i in (2, 3, 4):
-        layers[i] = layer(i, cosine=layers[i].cosine, rms=50.0, varying=1.0)
+        layers[i] = layer(i, cosine=layers[i].cosine, rms=200.0, varying=1.0)
     assert str(one(layers)) == (
         "collapsed forward, from 'layers.2' on. Different inputs turn into one: the mean cosine "
-        "between their representations is 0.3 before layers.2, 0.9995 after it and 0.9997 at "
-        "layers.4, while the rms stays 50. What differs is 0.02 of it: a bias drowns the rest. "
+        "between their representations is 0.3 before layers.2, 0.99995 after it and 0.99997 at "
+        "layers.4, while the rms stays 200. What differs is 0.005 of it: a bias drowns the rest. "
         f"{ANEW} draws zero biases. The cosine would then stay below 0.95."
     )
+
+
+def test_a_bias_that_leaves_a_few_percent_drowns_nothing():
+    layers = alike([0.0, 0.3, 0.998, 0.998, 0.998])
+    for i in (2, 3, 4):
+        layers[i] = layer(i, cosine=layers[i].cosine, rms=20.0, varying=1.0)
+    assert judge(layers).healthy
+
+
+@pytest.mark.parametrize(("units", "found"), [(1, []), (WIDTH, ["biased"])])
+def test_one_units_mean_is_its_own(units, found):
+    layers = network([1.0] * 5)
+    layers[2] = replace(layers[2], output=Moments(5.2, 5.0, 1.4))
+    known = [weights(x.parameter, layout="OI") for x in layers]
+    known[2] = replace(known[2], shape=(units, WIDTH))
+    assert [v.kind for v in judge(layers, weights=known).verdicts] == found
+
+
+def test_a_constant_that_is_set_by_hand_is_no_one_sided_draw():
+    """IGR's last kernel, N(√(π/n), 10⁻¹⁰), which makes a sphere."""
+    layers = network([1.0] * 5)
+    layers[2] = replace(layers[2], input=Moments(1.0, 0.5, 0.87))
+    known = [weights(x.parameter) for x in layers]
+    known[2] = weights(layers[2].parameter, 1e-3, mean=PLANNED)
+    assert judge(layers, weights=known).healthy
+    known[2] = weights(layers[2].parameter, 0.7, mean=PLANNED)
+    assert one(layers, weights=known).kind == "biased"
 
 
 def test_collapsed_positions():

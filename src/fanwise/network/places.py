@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from fanwise.network.context import Context
+from fanwise.network.flow import kernels_fed, kernels_normalized
 from fanwise.network.graph import Graph
 from fanwise.network.steps.recurrence import (
     GATES,
@@ -31,12 +32,16 @@ class Place(NamedTuple):
         joined: whether what feeds it is put together of several signals, side by side.
         set_size: of how many elements a sum feeds it; 1 where none does.
         ends: whether its output, activated or not, is the model's, and nothing else reads it.
+        into: the contractions that its output feeds, without another kernel in between.
+        then_normalized: whether a normalization takes its output, activated, and nothing else.
         recurrence: of a recurrent kernel, its step.
     """
 
     joined: bool = False
     set_size: int = 1
     ends: bool = False
+    into: tuple[int, ...] = ()
+    then_normalized: bool = False
     recurrence: Recurrence | None = None
 
     @property
@@ -101,17 +106,38 @@ def places_of(graph: Graph, nodes: Mapping[int, Sequence[int]]) -> dict[int, Pla
         nodes: of each contraction the nodes of its output: the whole, then its parts.
     """
     context = Context(graph)
-    heads = set(heads_of(context))
+    heads, normalized = set(heads_of(context)), kernels_normalized(graph)
+    into: dict[int, set[int]] = {}
+    for i, fed in kernels_fed(graph).items():
+        into.setdefault(_contraction(graph, i), set()).update(_contraction(graph, j) for j in fed)
     found = {}
     for index, outputs in nodes.items():
-        node = outputs[0]
-        while isinstance(graph.nodes[node].step, Shift):
-            node = graph.nodes[node].inputs[0]
+        node = _kernel_node(graph, outputs[0])
         step, inputs = graph.nodes[node].step, graph.nodes[node].inputs
         joined, set_size = _fed(context, inputs[0]) if inputs else (False, 1)
         recurrence = step if isinstance(step, Recurrence) else None
-        found[index] = Place(joined, set_size, index in heads, recurrence)
+        found[index] = Place(
+            joined,
+            set_size,
+            index in heads,
+            tuple(sorted(into.get(index, ()))),
+            any(_kernel_node(graph, i) in normalized for i in outputs),
+            recurrence,
+        )
     return found
+
+
+def _contraction(graph: Graph, node: int) -> int:
+    step = graph.nodes[node].step
+    assert isinstance(step, Kernel)
+    return step.contraction
+
+
+def _kernel_node(graph: Graph, node: int) -> int:
+    """Return the node whose output a bias may have been added to."""
+    while isinstance(graph.nodes[node].step, Shift):
+        node = graph.nodes[node].inputs[0]
+    return node
 
 
 def _fed(context: Context, node: int) -> tuple[bool, int]:

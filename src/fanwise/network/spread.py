@@ -249,7 +249,10 @@ class SpreadAlong:
         complete = [self._graph.nodes[k].size == node.size for k in node.inputs]
 
         def forward(feed: Statistics) -> tuple[float, float] | None:
-            found = forward_by_kind(step, [*feeds[:j], feed, *feeds[j + 1 :]], complete)
+            try:
+                found = forward_by_kind(step, [*feeds[:j], feed, *feeds[j + 1 :]], complete)
+            except OverflowError:  # Python's own numbers raise where a power is infinite
+                return None
             if found is None or not 1e-30 < found.mean_square < 1e30:
                 return None
             return math.log(found.mean_square), correlation(found)

@@ -15,6 +15,9 @@ LARGE_MEAN = 2.5
 there 99 % of normal values have one sign, so that a rectifier is linear or shut."""
 LARGE_SHIFT = 0.2
 """The same for the part of that mean which the weights' own mean makes."""
+LARGEST_DRAWN_MEAN = 10.0
+"""Mean of a kernel's entries over their deviation beyond which no draw made it, however one-sided:
+a uniform one on (0, 1) has √3. Entries that are nearly all one constant are set by hand."""
 SIGNIFICANT = 6.0
 """How many standard errors from zero the mean of a kernel's entries lies to be no chance."""
 ALIKE_INPUTS = 0.95
@@ -26,8 +29,12 @@ EQUAL_INPUTS = 1.0 - 1e-6
 LARGE_NORM_BIAS = 5.0
 """Mean of a normalization's bias over its scale from which it is biased: of normal values three in
 ten million have the other sign."""
-LARGE_SET, LARGE_SUM = 8, 10.0
-"""Elements of a sum, and its rms, from which its size is named as the cause."""
+LARGE_SET, LARGE_SUM, LARGE_ELEMENT = 16, 10.0, 2.0
+"""Elements of a sum, and its rms, from which its size is named as the cause; and the rms of an
+element, were they all alike, from which it isn't: they were large before."""
+FEWEST_UNITS = 4
+"""Units whose outputs' mean says something of a layer. The mean of one is its own: where the inputs
+have something in common, its weights' sum over that, which is no smaller than the spread."""
 
 
 class _Bias(NamedTuple):
@@ -101,6 +108,8 @@ def _bias(signal: Signal, layer: Layer, weights: Weights | None, redraw: str) ->
         elif layer.set_size >= LARGE_SET:
             why = f"it is fed a sum over {layer.set_size} elements, whose mean grows with them."
             fix = "Take the elements' mean in place of their sum, or divide it by their number."
+        elif weights is not None and _units(weights) < FEWEST_UNITS:
+            return None
         else:
             why = "what feeds it has a mean that its weights pass on."
             fix = f"Look at the biases before it: {redraw_all(redraw)} draws zero ones."
@@ -146,6 +155,8 @@ def summed_set(signal: Signal) -> Verdict | None:
         fed = layer.input
         if layer.set_size < LARGE_SET or fed is None or fed.rms < LARGE_SUM:
             continue
+        if fed.rms > LARGE_ELEMENT * layer.set_size:
+            continue
         if layer.follows.kind == NeighbourKind.NORMALIZED:
             continue
         cause = (
@@ -161,7 +172,17 @@ def summed_set(signal: Signal) -> Verdict | None:
 def is_shifted(weights: Weights) -> bool:
     """Return whether the mean of a kernel's entries differs from zero by more than chance."""
     w = weights.moments
+    if abs(w.mean) > LARGEST_DRAWN_MEAN * w.spread:
+        return False
     return abs(w.mean) * math.sqrt(weights.size) >= SIGNIFICANT * w.spread > 0.0
+
+
+def _units(weights: Weights) -> float:
+    """Return the number of a kernel's outputs; infinite where nobody knows."""
+    if not weights.layout:
+        return math.inf
+    axes = zip(weights.layout, weights.shape, strict=False)
+    return math.prod(n for axis, n in axes if axis == "O")
 
 
 def _shift_by_weights(layer: Layer, weights: Weights | None) -> float:

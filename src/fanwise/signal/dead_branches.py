@@ -61,8 +61,8 @@ def dead_branches(signal: Signal, redraw: str) -> DeadBranches | None:
     elif cut is not None:
         why, fix = way_back(cut)
     else:
-        why = "it is cut off from the loss (a factor of zero)"
-        fix = "Take the constant factor out of the branch."
+        why = "it is cut off from the loss, by a factor of zero or as a result that nothing reads"
+        fix = "Take the constant factor out of the branch, or use its result."
     many = len(own) > 1
     whose = f"None of the {len(own)} parameters" if many else own[0]
     cause = (

@@ -8,6 +8,10 @@ DROWNED = 1.0 / 20.0
 """The share of the stronger term's rms below which the weaker one is drowned: 1/400 of what is
 normalized next. Tokens of 0.02 under sines, whose rms is √½, have 1/35."""
 
+DROWNED_POSITIONS = 1.0 / 60.0
+"""The same of learned positions beside tokens. Models train with positions of 0.02 beside tokens
+of 1, as the plan draws them (docs/training.md), but for tasks in which order is all there is."""
+
 DROWNING = {"table": ("table", "parameter", "constant"), "kernel": ("parameter",)}
 """By a term's source, those of the terms that drown it."""
 
@@ -22,7 +26,9 @@ def drowned(signal: Signal, redraw: str) -> Verdict | None:
     for terms in signal.embedding_sums:
         weak, strong = sorted(terms, key=lambda term: term.rms)
         drowning = DROWNING.get(weak.source, ())
-        if strong.source not in drowning or not 0 < weak.rms < DROWNED * strong.rms:
+        beside_tokens = weak.positional and strong.source == "table"
+        limit = DROWNED_POSITIONS if beside_tokens else DROWNED
+        if strong.source not in drowning or not 0 < weak.rms < limit * strong.rms:
             continue
         other, factor = strong.parameter or "constant positions", strong.rms / weak.rms
         cause = (

@@ -13,6 +13,7 @@ from fanwise.network.steps.base import Source, Step
 from fanwise.network.steps.signals import Sum
 from fanwise.network.steps.weights import Kernel, Lookup, Shift
 from fanwise.network.trace import Contraction
+from fanwise.network.uses import StepName
 from fanwise.signal.values import EmbeddingTerm, Moments
 
 Terms = tuple[EmbeddingTerm, EmbeddingTerm]
@@ -35,9 +36,12 @@ class Part(NamedTuple):
 def term_of(step: Step | None, contractions: Sequence[Contraction]) -> EmbeddingTerm | None:
     """Return which term of a sum of embeddings the result of a step may be; None for none."""
     if isinstance(step, Lookup):
-        return None if step.token else EmbeddingTerm(step.parameter, 0.0)
+        found = EmbeddingTerm(step.parameter, 0.0, positional=step.positional)
+        return None if step.token else found
     if isinstance(step, Kernel):
-        return EmbeddingTerm(contractions[step.contraction].parameter, 0.0, "kernel")
+        made = contractions[step.contraction]
+        embeds = made.use.feeds.step == StepName.INPUT  # else it ends a branch
+        return EmbeddingTerm(made.parameter, 0.0, "kernel") if embeds else None
     constant = isinstance(step, Source) and step.origin == "constant"
     return EmbeddingTerm("", 0.0, "constant") if constant else None
 

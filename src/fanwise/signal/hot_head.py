@@ -24,7 +24,11 @@ ONE_HOT = 30.0
 """Deviation of the logits from which a softmax gives all to one and has no slope left, also where
 that is the right one, as of pairs that are nearly the same."""
 HOT_SQUARED_ERROR = 10.0
-"""Times the targets' variance from which a squared error is too large."""
+"""Times the targets' variance from which a squared error is too large, and beyond the square of how
+far the farthest target lies: where most are the same, as on a heat map, the variance is small."""
+FAR_OFFSET = 10.0
+"""Distance of the output's mean from the targets' that is too far for a bias, where it is more than
+a deviation too: Adam's steps of 10⁻³ take 10⁴ for it. A smaller one is soon gone."""
 LARGE_FEED, LARGE_FACTOR = 2.0, 2.0
 """Rms of what feeds the head, and of the logits over the head's output, from which they are why."""
 LARGE_WEIGHTS = 2.0
@@ -99,7 +103,10 @@ def squashed_logits(signal: Signal) -> Verdict | None:
 
 def _is_hot(output: Output) -> bool:
     if output.kind == LossKind.SQUARED_ERROR:
-        return output.loss > HOT_SQUARED_ERROR * output.chance
+        offset = (output.mean - output.target_mean) ** 2
+        limit = HOT_SQUARED_ERROR * output.chance
+        far = offset > max(output.chance, FAR_OFFSET**2)
+        return far or output.loss - offset > max(limit, output.farthest**2)
     excess = output.loss - output.chance
     if output.kind == LossKind.BINARY:
         return excess >= HOT_BINARY and output.rms >= LARGE_LOGITS
@@ -179,7 +186,8 @@ def _of_factor(signal: Signal, output: Output, layer: Layer | None) -> tuple[str
     scalars = [w for w in signal.weights if w.size == 1 and w.learns and w.moments.rms > 1.0]
     cause = f"They are {factor:.3g} times {layer.name}'s output: a factor, a temperature, or what "
     cause += "is added to it."
-    fix = f"Divide the logits by {output.rms:.2g}"
+    what = "output" if output.kind == LossKind.SQUARED_ERROR else "logits"
+    fix = f"Divide the {what} by {output.rms:.2g}"
     if scalars:
         cause += f" {scalars[-1].name} is {scalars[-1].moments.mean:.3g}."
         fix += f", or lower {scalars[-1].name}"

@@ -9,10 +9,11 @@ from fanwise.signal.values import Direction, Kind, Signal, Verdict
 def identical(signal: Signal, redraw: str) -> Verdict | None:
     """Return the verdict on parameters that are copies of one another."""
     learns = {w.name: w.gradient_rms is not None and w.learns is not False for w in signal.weights}
+    # Each unit of a head has a target of its own, and so a gradient.
+    heads = {layer.parameter for layer in signal.layers if layer.is_head}
+    apart = [t for t in signal.twins if t.within != "units" or t.parameters[0] not in heads]
     # A target network is a copy, and doesn't learn.
-    twins = [
-        t for t in signal.twins if t.within or sum(learns.get(n, True) for n in t.parameters) > 1
-    ]
+    twins = [t for t in apart if t.within or sum(learns.get(n, True) for n in t.parameters) > 1]
     if not twins:
         return None
     order = [layer.parameter for layer in signal.layers]

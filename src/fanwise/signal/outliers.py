@@ -22,15 +22,18 @@ TOO_LARGE = 2.5
 TOO_SMALL = 4.0
 """From this factor below it on: frameworks count fans so differently that less says nothing."""
 BEFORE_A_NORM = 16.0
-"""Either factor for a kernel whose output is normalized: its scale then only sets how large a step
-is beside it. In `benchmarks/diagnosis/before_norms.py` SGD ends at 0.35 to 0.47 for any factor
-from 1/30 to 30; Adam at 0.09 to 0.13 for 1 to 30, at 0.18 for 1/3, as libraries draw, 0.19 for 1/8
-and 0.22 for 1/30."""
+"""Either factor for a kernel whose output is normalized, at once or after its activation: its scale
+then only sets how large a step is beside it. In `benchmarks/diagnosis/before_norms.py` SGD ends at
+0.35 to 0.47 for any factor from 1/30 to 30; Adam at 0.09 to 0.13 for 1 to 30, at 0.18 for 1/3, as
+libraries draw, 0.19 for 1/8 and 0.22 for 1/30."""
 FAIR_OUTPUT = 2.0
 """Rms of the model's output, or of a softmax's input, up to which its kernel isn't too large,
 whatever the plan: what counts there is the output."""
 AS_PLANNED = 2.2
 """Within this factor of the plan a kernel is sound whatever the others do."""
+FAIR_GAIN = 1.5
+"""Gain over √fan_in up to which a kernel isn't too large, whatever the others are and whatever
+smaller draw the plan has for its depth: He's √2, with what a finite draw adds."""
 AS_ENTRIES = 1.5
 """Factor within which a kernel's output is as strong as its entries make it."""
 ONE_RULE = 1.25
@@ -120,7 +123,7 @@ def outliers_of(signal: Signal) -> Outliers | None:
         noise = margin * math.exp(2.0 / math.sqrt(2.0 * max(w.size, 1)))
         layer = signal.layer_of(w.name)
         large, small = TOO_LARGE, TOO_SMALL
-        if layer is not None and layer.follows.kind == NeighbourKind.NORMALIZED:
+        if layer is not None and _may_be_normalized(layer):
             large = small = BEFORE_A_NORM
         off = factor < 1.0 / (small * noise) or factor > large * noise
         relative = own / usual
@@ -128,9 +131,16 @@ def outliers_of(signal: Signal) -> Outliers | None:
         off = off and (factor > 1.0) == (own > 1.0)  # else the others are off, by the plan
         ends = w.name in weaker or (layer is not None and layer.may_start_at_zero)
         small_start = factor < 1.0 and ends
-        if off and not small_start and not (factor > 1.0 and _is_fair(layer)):
+        fair = factor > 1.0 and (_is_fair(layer) or _keeps_signal(w))
+        if off and not small_start and not fair:
             factors[w.name] = factor
     return Outliers(factors, rule.words, len(kernels)) if factors else None
+
+
+def _may_be_normalized(layer: Layer) -> bool:
+    """Return whether a kernel's scale is divided out after it, or an unknown operation hides it."""
+    hidden = layer.follows.kind == NeighbourKind.MIXED and layer.follows.step == StepName.OTHER
+    return layer.then_normalized or layer.follows.kind == NeighbourKind.NORMALIZED or hidden
 
 
 def _is_fair(layer: Layer | None) -> bool:
@@ -141,6 +151,11 @@ def _is_fair(layer: Layer | None) -> bool:
         layer.follows.step == StepName.SOFTMAX and layer.follows.kind == NeighbourKind.SATURATING
     )
     return (layer.is_head or shares) and 0.0 < layer.rms * layer.follows.scale <= FAIR_OUTPUT
+
+
+def _keeps_signal(weights: Weights) -> bool:
+    """Return whether a kernel's output is no larger than its input, but for a rectifier's gain."""
+    return weights.fans is not None and weights.moments.rms * weights.fans.fan_in**0.5 <= FAIR_GAIN
 
 
 def _is_normalized(signal: Signal, weights: Weights) -> bool:

@@ -20,7 +20,7 @@ SAME_STREAM = 0.4
 
 def residual_growth(signal: Signal) -> Verdict | None:
     """Return the verdict where the stream's rms grows geometrically with depth."""
-    sums = [s for s in signal.sums if s.layers and s.rms > 0 and s.stream > 0]
+    sums = [s for s in signal.sums if s.layers and s.reads and s.rms > 0 and s.stream > 0]
     n = len(sums)
     if n < FEWEST_SUMS:
         return None

@@ -112,6 +112,9 @@ class Layer:
         joined: whether what feeds it is put together of several signals, side by side.
         ends: whether its output, activated or not, is the model's, and nothing else reads it.
         state_kernels: of a recurrence, the names of the kernels that take its state.
+        into: the layers that its output feeds, without another kernel in between; None where
+            nobody knows.
+        then_normalized: whether a normalization takes its output, activated, and nothing else.
     """
 
     name: str
@@ -147,6 +150,8 @@ class Layer:
     joined: bool = False
     ends: bool = False
     state_kernels: tuple[str, ...] = ()
+    into: tuple[str, ...] | None = None
+    then_normalized: bool = False
 
     @property
     def rms(self) -> float:
@@ -300,6 +305,8 @@ class ResidualSum:
         layers: names of the branch's layers: those that ran since the stream's last sum.
         parameters: names of the parameters that the branch applies.
         weaker: names of the kernels that end the weaker of the two.
+        reads: whether the branch is made of the stream; terms that are computed side by side and
+            then added aren't.
     """
 
     name: str
@@ -309,6 +316,7 @@ class ResidualSum:
     layers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     weaker: tuple[str, ...] = ()
+    reads: bool = True
 
 
 class LossKind(StrEnum):
@@ -335,6 +343,7 @@ class Output:
         kind: what the loss compares.
         mean: of the entries.
         target_mean: of the targets, where they are numbers.
+        farthest: how far the farthest target lies from their mean; 0 where they are no numbers.
         squashed: "softmax" or "sigmoid" where the entries that a loss takes for logits went through
             one already; "" elsewhere.
     """
@@ -348,6 +357,7 @@ class Output:
     kind: LossKind = LossKind.CROSS_ENTROPY
     mean: float = 0.0
     target_mean: float = 0.0
+    farthest: float = 0.0
     squashed: str = ""
 
 
@@ -418,11 +428,13 @@ class EmbeddingTerm:
             data, as of an image's patches; "" for constant positions.
         rms: √E[x²] of it.
         source: which of these it is.
+        positional: whether the table's rows are looked up by no input of the model's: positions.
     """
 
     parameter: str
     rms: float
     source: Literal["table", "parameter", "kernel", "constant"] = "table"
+    positional: bool = False
 
 
 @dataclass(frozen=True)

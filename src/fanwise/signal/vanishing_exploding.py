@@ -25,6 +25,8 @@ would go on for as long as the network is deep. Shallower ones train."""
 STEEP_GROWTH, STEEP_LOSS = 1.1, 1.5
 """Steep factors: a signal that loses √2 a layer trains at 14 and 22 layers (He et al. 2015,
 section 2.2), and stalls at 30, by `LARGEST_DRIFT`."""
+FEW_LAYERS, LEAST_EXPLAINED_OF_FEW = 4, 0.8
+"""Layers of whose gradients a trend must explain more: a line through three values fits many."""
 LEAST_EXPLAINED = 0.5
 """Share of the values' variation that a trend explains; less is scatter, as between the branches of
 a residual network, where queries get the smallest gradient and the head the largest."""
@@ -120,7 +122,8 @@ def _find(layers: Sequence[Layer], outliers: Outliers | None) -> list[Drift]:
     measured = [x.gradient_rms or 0.0 for x in back]
     gradients = _without_outliers(back, measured, outliers, backward=True)
     line = trend(gradients)
-    if line is not None and _drifts(line, gradients, steep):
+    scattered = len(gradients) <= FEW_LAYERS and line and line.explained < LEAST_EXPLAINED_OF_FEW
+    if line is not None and not scattered and _drifts(line, gradients, steep):
         found.append(Drift(Direction.BACKWARD, line, back, gradients))
     if len(found) == 2 and found[0].kind == found[1].kind:
         both = found[0]
@@ -143,10 +146,11 @@ def _drifts(found: Trend | None, values: Sequence[float], steep: bool) -> bool:
 def is_chain(layers: Sequence[Layer]) -> bool:
     """Return whether each layer's scale reaches the next: no norm, sum or other part in between.
 
-    Nor a second tower, which begins at the model's input again. `layers` are in either direction.
+    Nor a second tower, which begins at the model's input again or ends beside the first. `layers`
+    are in either direction.
     """
     begins = [begin for begin, _ in groupby(layers, key=lambda x: x.feeds.step == StepName.INPUT)]
-    if sum(begins) > 1:
+    if sum(begins) > 1 or _ends(layers) > 1:
         return False
     return not any(
         x.joined
@@ -155,6 +159,14 @@ def is_chain(layers: Sequence[Layer]) -> bool:
         for x in layers
         if not x.is_head
     )
+
+
+def _ends(layers: Sequence[Layer]) -> int:
+    """Return how many ends these layers have, but for heads: two that feed one head are one."""
+    inner = {x.name for x in layers if not x.is_head}
+    last = [x for x in layers if x.name in inner and x.into is not None]
+    last = [x for x in last if not inner.intersection(x.into or ())]
+    return len({x.into or x.name for x in last})
 
 
 def varying_until_lost(layers: Sequence[Layer]) -> list[float]:

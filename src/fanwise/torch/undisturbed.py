@@ -74,14 +74,18 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def without_chance(model: nn.Module) -> None:
+def without_chance(model: nn.Module, *, training: bool = False) -> None:
     """Set every module's mode as in the first training step, but for what chance decides there.
 
     Normalizations take the batch's statistics, and a spectral norm makes its step towards the
     singular vector; dropout, and layers that are dropped, are off. `undisturbed` restores modes.
+    With `training` every module trains: some can't be differentiated in evaluation, where they
+    write into what they keep for the next token.
     """
     with suppress(NotImplementedError):  # as of a program that torch.export made
         model.train()  # some models drop what they have kept for inference
+        if training:
+            return
         model.eval()
     for module in model.modules():
         hooks = module._forward_pre_hooks.values()

@@ -165,6 +165,8 @@ class Measured:
                 kept=place.kept(self.trace.uses, self.values),
                 joined=place.joined,
                 ends=place.ends,
+                into=tuple(self.names[j] for j in place.into if j in self.names),
+                then_normalized=place.then_normalized,
                 state_kernels=place.state_kernels,
             )
 

@@ -5,8 +5,9 @@ Only where a parameter never gets a gradient, or one that isn't finite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,9 @@ from fanwise.signal.gradient_path import Carried, Passed, Ways
 from fanwise.torch.internals import memory_of, tensors_in, without_modes
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.tracing.tracer import TorchTracer
+
+SAVED = frozenset({"tanh", "sigmoid", "exp", "sqrt", "rsqrt", "relu", "_softmax", "_log_softmax"})
+"""Operations of which autograd keeps the result, detached, for their derivative."""
 
 
 class GradientPath(TorchTracer):
@@ -41,6 +45,7 @@ class GradientPath(TorchTracer):
         self.region, self.was_on = 0, True
         self.unhooked: list[Tensor] = []
         self.hooked: set[int] = set()
+        self.outputs: set[Any] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -94,7 +99,26 @@ class GradientPath(TorchTracer):
     def _ways(self) -> Ways:
         for tensor in self.alive:
             self.carried[id(tensor)].has_way = tensor.requires_grad
-        return Ways(self.followed, self.passed)
+        saved = {id(each) for each in self._saved()}
+        return Ways(self.followed, [each for each in self.passed if id(each) not in saved])
+
+    def _saved(self) -> Iterator[Passed]:
+        """Yield autograd's own detaches of results that nothing reads, as an unused pooler's tanh.
+
+        No way to the loss ends there: there is none.
+        """
+        read: set[Any] = set(self.outputs)
+        for before, each in reversed([*pairwise(self.passed)]):
+            if each.operation == "detach" and before.operation in SAVED:
+                place = each.inputs[0].memory
+                if place == before.outputs[0].memory and place not in read:
+                    yield each
+            read |= {t.memory for t in each.inputs}
+
+    def finish(self, outputs: Sequence[Tensor]) -> None:
+        """Note the model's outputs."""
+        self.outputs = {memory_of(t) for t in outputs}
+        super().finish(outputs)
 
     def cuts(self, missing: Collection[str]) -> tuple[Cut, ...]:
         """Return where the way back to the followed parameters ends.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fanwise.signal import LossKind, Output
-from fanwise.torch.internals import TorchDispatchMode, tree_map_only, without_modes
+from fanwise.torch.internals import TorchDispatchMode, memory_of, tree_map_only, without_modes
 from fanwise.torch.measuring.statistics import moments
 from fanwise.torch.tracing.aten.operation import base_name
 
@@ -22,6 +22,10 @@ SQUASHES = {"SoftmaxBackward": "softmax", "SigmoidBackward": "sigmoid"}
 """By the beginning of autograd's name, what bounds logits."""
 MASKED = 1e4
 """How far from the others a logit lies that a mask has taken out."""
+FAR_ABOVE = 2.0
+"""Nats above chance from which a loss is looked at for a margin."""
+MOST_ROWS, BEYOND_CHANCE = 512, 6.0
+"""Most rows that are looked at, and standard errors from which a margin is no chance."""
 UNCHANGED = tuple(
     "View Reshape UnsafeView Squeeze Unsqueeze Transpose Permute TBackward Alias Select Slice "
     "ToCopyBackward LogSoftmaxBackward".split()
@@ -36,10 +40,15 @@ class LossWatch(TorchDispatchMode):
         found: one output for each of them, with the mean loss whatever the reduction and weights,
             and the tensor that it takes.
         classes: of the last softmax; 0 without one.
+
+    Args:
+        own: the places in memory of what the model itself puts out and learns to: detached, it is
+            a target that moves along, and says nothing of how large the output should be.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own: Collection[object] = ()) -> None:
         super().__init__()
+        self.own = own
         self.found: list[tuple[Output, Tensor]] = []
         self.classes, self.logits = 0, torch.empty(0)
         self.differences: dict[int, tuple[Tensor, tuple[Any, ...]]] = {}
@@ -67,8 +76,9 @@ class LossWatch(TorchDispatchMode):
         if note is not None:
             with without_modes(), torch.no_grad():
                 made = note(args, result)
-            if made is not None and math.isfinite(made.loss):
-                given = args[0] if args[0].requires_grad else args[1]
+            given, target = args[:2] if args[0].requires_grad else args[1::-1]
+            moves = not target.requires_grad and memory_of(target) in self.own
+            if made is not None and math.isfinite(made.loss) and not moves:
                 taken = self.logits if made.kind == LossKind.CROSS_ENTROPY else given
                 self.found.append((made, taken))
         return result
@@ -132,6 +142,7 @@ def _cross_entropy(args: tuple[Any, ...], result: Any) -> Output | None:
         return None
     rows, wanted = rows[known], target.reshape(-1)[known]
     loss = 0.0 - float(rows.gather(1, wanted[:, None]).double().mean())
+    loss -= _margin(rows.detach(), wanted) if loss > FAR_ABOVE + math.log(classes) else 0.0
     # Logits but for a constant a row, which changes nothing, and for what a mask leaves out.
     apart = rows.detach() - rows.detach().median(1, keepdim=True).values
     apart = apart[apart.abs() < MASKED]
@@ -140,6 +151,21 @@ def _cross_entropy(args: tuple[Any, ...], result: Any) -> Output | None:
     return Output(
         spread, "", classes, loss, True, chance, LossKind.CROSS_ENTROPY, squashed=_squashed(logs)
     )
+
+
+def _margin(rows: Tensor, wanted: Tensor) -> float:
+    """Return by how much a loss lowers each row's right logit, as ArcFace's margin does.
+
+    That is the class's mean logit where it is wrong less that where it is right, beyond chance: of
+    logits that don't know the labels both are the same.
+    """
+    rows, wanted = rows[:MOST_ROWS].float(), wanted[:MOST_ROWS]
+    apart = rows - rows.mean(1, keepdim=True)
+    right = F.one_hot(wanted, rows.shape[1]).bool()
+    elsewhere = apart.masked_fill(right, 0.0).sum(0) / (~right).sum(0).clamp(min=1)
+    gaps = elsewhere[wanted] - apart[right]
+    sure = gaps.numel() > 1 and gaps.mean() > BEYOND_CHANCE * gaps.std() / gaps.numel() ** 0.5
+    return float(gaps.mean()) if sure else 0.0
 
 
 def _binary(args: tuple[Any, ...], logits: Tensor) -> Output | None:
@@ -172,13 +198,16 @@ def _squared_error(args: tuple[Any, ...], result: Any) -> Output | None:
     if not given.requires_grad or target.requires_grad or given.shape != target.shape:
         return None
     wanted = moments(target.detach().float())
+    farthest = (
+        float((target.detach().float() - wanted.mean).abs().amax()) if target.numel() else 0.0
+    )
     loss = moments(given.detach().float() - target.float()).rms ** 2
     if wanted.spread <= 1e-3 * wanted.rms or target.numel() < 8:
         return None  # one target, which has no variance to compare with
     found = moments(given)
     return Output(
         found.rms, "", 1, loss, True, wanted.spread**2, LossKind.SQUARED_ERROR, found.mean,
-        wanted.mean,
+        wanted.mean, farthest,
     )  # fmt: skip
 
 

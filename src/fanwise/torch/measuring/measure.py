@@ -32,6 +32,9 @@ from fanwise.torch.planning.plan import Plan, plan
 from fanwise.torch.undisturbed import Inputs, undisturbed
 from fanwise.torch.wrappers import without_wrappers
 
+OVERWRITTEN = "modified by an inplace operation"
+"""What autograd says of a tensor that it needs and that has been written into."""
+
 
 def measure(
     model: nn.Module,
@@ -128,7 +131,13 @@ def _seen(
         if planned is None:
             planned = _plan_what_is_used(model, batch, policy, rules)
         with undisturbed(model), torch.enable_grad():
-            passes.run(batch)
+            try:
+                passes.run(batch)
+            except RuntimeError as error:
+                if OVERWRITTEN not in str(error) or passes.training or passes.as_it_is:
+                    raise
+                passes = Passes(model, loss, training=True)
+                passes.run(batch)
     if planned is None:
         raise ModelError("inputs has no batch: pass one at least.")
     return Seen(passes, planned, batch)

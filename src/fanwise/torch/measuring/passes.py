@@ -60,6 +60,7 @@ class Passes:
         not_finite: the first operation whose result wasn't finite, though its inputs were.
         uses: of each parameter that was reached.
         places: by (kernel, call) where it stands in the graph.
+        layers: by contraction the name of its layer.
         later: of each used parameter whose gradient is zero, the rms of a later one.
         cuts: where the gradient's way to those that never get one ends.
     """
@@ -70,8 +71,9 @@ class Passes:
         loss: Callable[[Any], Tensor] | None,
         *,
         as_it_is: bool = False,
+        training: bool = False,
     ) -> None:
-        self.model, self.loss, self.as_it_is = model, loss, as_it_is
+        self.model, self.loss, self.as_it_is, self.training = model, loss, as_it_is, training
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
         self.learned = {n: p for n, p in self.parameters.items() if p.requires_grad}
         self.store = Store()
@@ -85,6 +87,7 @@ class Passes:
         self._layers: dict[Contraction, str] = {}
         self.later: dict[str, float] = {}
         self.places: dict[tuple[str, int], Place] = {}
+        self.layers: dict[int, str] = {}
         self.cuts: tuple[Cut, ...] = ()
 
     def run(self, inputs: Inputs) -> None:
@@ -106,7 +109,8 @@ class Passes:
             search = FirstNotFinite(self.model, self.parameters)
             self._forward(search, args, kwargs)
             self.not_finite = search.found
-        watch = LossWatch()
+        learned = [t for t in tensors_of(output) if t.requires_grad]
+        watch = LossWatch({memory_of(t) for t in learned})
         gradients, value = backward(list(self.learned.values()), output, self.loss, watch)
         loss = self.loss
         if not self.batches and loss is not None and value is not None:
@@ -120,7 +124,9 @@ class Passes:
         self.batches += 1
 
     def _forward(self, tracer: TorchTracer, args: Any, kwargs: Any) -> Any:
-        return run_traced(tracer, self.model, args, kwargs, as_it_is=self.as_it_is)
+        return run_traced(
+            tracer, self.model, args, kwargs, as_it_is=self.as_it_is, training=self.training
+        )
 
     def look_further(self, inputs: Inputs) -> None:
         """Look where gradients end: at the next steps, only where one is zero or isn't finite.
@@ -197,7 +203,7 @@ class Passes:
             ):
                 module = contraction.module  # where a tied weight is used; a whole recurrence
             shown = module if calls[name] == 1 else f"{module}#{calls[name]}"
-            self.names[name, calls[name]] = names[contraction] = shown
+            self.names[name, calls[name]] = names[contraction] = self.layers[index] = shown
             self.places[name, calls[name]] = places.get(index, Place())
         for added in self.store.sums:
             layers = [

@@ -65,6 +65,8 @@ def measured_layers(passes: Passes, planned: Plan) -> Iterator[Layer]:
             steps=place.steps,
             joined=place.joined,
             ends=place.ends,
+            into=tuple(passes.layers[j] for j in place.into if j in passes.layers),
+            then_normalized=place.then_normalized,
             kept=place.kept(passes.uses, passes.values_of),
             state_kernels=place.state_kernels,
         )
@@ -107,7 +109,14 @@ def measured_sums(passes: Passes) -> Iterator[ResidualSum]:
         stream, branched, result = ((t.moments() or ZEROS).rms for t in parts)
         weaker = added.ends[0] if stream < branched else added.ends[1]
         yield ResidualSum(
-            branch.name, stream, branched, result, branch.layers, branch.parameters, weaker
+            branch.name,
+            stream,
+            branched,
+            result,
+            branch.layers,
+            branch.parameters,
+            weaker,
+            added.reads,
         )
 
 

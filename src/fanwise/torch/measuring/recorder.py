@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fanwise.network.context import classify_curve, is_gate
 from fanwise.network.expressions import Z
+from fanwise.network.flow import is_made_of
 from fanwise.network.steps.base import Source
 from fanwise.network.steps.signals import Normalization, Sum
 from fanwise.network.steps.weights import Kernel, Lookup
@@ -67,7 +68,8 @@ class Reading:
 class Added:
     """What is measured at one residual sum, over all batches; `began` and `ended` say when.
 
-    `ends` are the kernels that the stream and the branch come from, without another in between.
+    `ends` are the kernels that the stream and the branch come from, without another in between;
+    `reads` says whether the branch is made of the stream.
     """
 
     module: str
@@ -77,6 +79,7 @@ class Added:
     branch: Tally = field(default_factory=Tally)
     result: Tally = field(default_factory=Tally)
     ends: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    reads: bool = True
 
 
 @dataclass
@@ -231,6 +234,8 @@ class TorchRecorder(TorchTracer):
         stronger = stream if of_stream.squares > of_branch.squares else branch
         nodes = (first, second) if stream is a else (second, first)
         added.ends = self._kernels(nodes[0].node), self._kernels(nodes[1].node)
+        begins = self.builder.context.origin(nodes[0].node).node
+        added.reads = is_made_of(self.builder.graph, nodes[1].node, begins)
         return added, self._source((first if stronger is a else second).node)
 
     def _look_up(self, name: str, args: tuple[Any, ...]) -> None:

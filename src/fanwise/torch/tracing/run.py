@@ -102,14 +102,15 @@ def run_traced(
     likes: list[torch.Tensor] | None = None,
     *,
     as_it_is: bool = False,
+    training: bool = False,
 ) -> Any:
     """Run `call`, a call of the tracer's model; its tensors of data start as the model's input.
 
     `likes` have the inputs' values where the inputs themselves are fake. `as_it_is` leaves each
-    module's mode, and dropout.
+    module's mode, and dropout; `training` is `without_chance`'s.
     """
     if not as_it_is:
-        without_chance(tracer.model)
+        without_chance(tracer.model, training=training)
     leaves = tensors_in((args, kwargs))
     for leaf, like in zip(leaves, likes or leaves, strict=True):
         tracer.builder.add_input(leaf, like)
