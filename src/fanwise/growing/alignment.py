@@ -69,7 +69,8 @@ def align(large: Sequence[LayerKey], small: Sequence[LayerKey]) -> dict[str, str
         if all(s.name in named and named[s.name].kind == s.kind for s in small):
             return {layer.name: layer.name for layer in small}  # that one is smaller is seen later
         i = next(i for i in range(1, len(small) + 1) if best[i, -1] < 0)
-        raise NoCounterpart(small[i - 1].name)
+        lacking = [layer.name for layer in small if layer.name not in named]
+        raise NoCounterpart(lacking[0] if lacking else small[i - 1].name)
     found: dict[str, str] = {}
     i, j = len(small), len(large)
     while i:

@@ -212,6 +212,9 @@ class _Growing:
                 weight = identity(self.trace.axes[name], layouts[name], maps)
             except SizeConflict as error:
                 raise ModelError(f"{name!r} is new, and can't be the identity: {error}.") from None
+            read, axes = layouts[name].index("I"), self.trace.axes[name]
+            if maps.grown(axes[read]):
+                weight = weight + self._noise(name, weight, axes, read)
             _write(parameters[name], weight)
             said[name] = "new: the identity"
         for name, how in said.items():

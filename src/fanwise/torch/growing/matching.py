@@ -90,7 +90,7 @@ def _layers(model: nn.Module, trace: AxisTrace) -> tuple[list[LayerKey], dict[st
     """Return a model's layers in order of execution, and of each its tensors' qualified names."""
     first = {id(tensor): name for name, tensor in reversed(_tensors(model).items())}
     place = {name: k for k, name in enumerate(trace.axes)}
-    ends = end_axes(trace)
+    ends = end_axes(trace) | trace.looked_up  # alike whether tied or not
     found: list[tuple[int, LayerKey]] = []
     names: dict[str, dict[str, str]] = {}
     for prefix, module in model.named_modules():
