@@ -449,3 +449,35 @@ def test_half_precision_and_modes():
     large.train()
     assert fwt.grow(small, large, X.bfloat16(), seed=0, noise=0.0).error == 0.0
     assert large.training
+
+
+class Buffered(nn.Module):
+    """Multiplies by a buffer: a part of the model's state, or made by its code each time."""
+
+    def __init__(self, width, *, saved):
+        super().__init__()
+        self.first, self.head = nn.Linear(8, width), nn.Linear(width, 3)
+        self.register_buffer("scale", torch.tensor(width**0.5), persistent=saved)
+
+    def forward(self, x):
+        return self.head(torch.tanh(torch.relu(self.first(x)) * self.scale))
+
+
+def test_only_buffers_that_are_saved_are_copied():
+    large = Buffered(8, saved=True)
+    fwt.grow(trained(Buffered(4, saved=True)), large, X, seed=0)
+    assert large.scale == 2.0
+    with pytest.raises(ModelError, match="outputs differ"):
+        fwt.grow(trained(Buffered(4, saved=False)), Buffered(8, saved=False), X, seed=0)
+
+
+def test_parameters_without_axes_are_copied():
+    class Tempered(nn.Sequential):
+        def __init__(self, width):
+            super().__init__(nn.Linear(8, width), nn.Linear(width, 3))
+            self.temperature = nn.Parameter(torch.tensor(1.5))
+
+        def forward(self, x):
+            return super().forward(x) * self.temperature
+
+    assert fwt.grow(trained(Tempered(4)), Tempered(8), X, seed=0).error < 1e-6

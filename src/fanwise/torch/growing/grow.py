@@ -178,13 +178,16 @@ class _Growing:
 
     def _copy_buffer(self, name: str, buffer: torch.Tensor, values: torch.Tensor) -> None:
         axes = self.trace.axes.get(name)
-        if buffer.shape == values.shape:
+        if not _is_saved(self.large, name):  # what a copy held would be gone after loading
+            if axes is not None and buffer.shape != values.shape:
+                self.reasons.append(
+                    f"{name!r} is what the model's code makes of its size, and stays"
+                )
+        elif buffer.shape == values.shape:
             with torch.no_grad():
                 buffer.copy_(values)
-        elif axes is not None and _is_saved(self.large, name):
-            _write(buffer, copied(_array(values), axes, self.matching.maps))
         elif axes is not None:
-            self.reasons.append(f"{name!r} is what the model's code makes of its size, and stays")
+            _write(buffer, copied(_array(values), axes, self.matching.maps))
 
     # — what it lacks —
 
@@ -271,7 +274,7 @@ def _array(tensor: torch.Tensor) -> Array:
 
 def _write(tensor: torch.Tensor, values: Array) -> None:
     with torch.no_grad():
-        tensor.copy_(torch.from_numpy(np.ascontiguousarray(values)))
+        tensor.copy_(torch.tensor(values))
 
 
 def _is_saved(model: nn.Module, name: str) -> bool:

@@ -67,9 +67,6 @@ def match(large: nn.Module, small: nn.Module, traces: tuple[AxisTrace, AxisTrace
     maps = Maps()
     tensors = _tensors(large)
     _match_sizes(maps, tensors, _tensors(small), traces, sources)
-    if conflicts := traces[0].conflicts or traces[1].conflicts:
-        module, said = conflicts[0]
-        raise ModelError(f"The units of {module!r} can't be followed: {said}.")
     buffers = {name for name, _ in large.named_buffers()}
     missing = [name for name in tensors if name not in sources]
     copies = _check_ends(maps, traces, sources)
@@ -209,6 +206,8 @@ def reasons(matching: Matching, traces: tuple[AxisTrace, AxisTrace]) -> list[str
     for name, module, axes in traces[0].unknown:
         if any(maps.grown(axis) for axis in axes):
             found[f"{name!r} isn't followed", ""].append(module)
+    for module, said in traces[0].conflicts + traces[1].conflicts:
+        found[f"units aren't followed ({said})", ""].append(module)
     return [f"{what} in {_named(modules)}{remedy}" for (what, remedy), modules in found.items()]
 
 
