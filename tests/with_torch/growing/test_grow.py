@@ -160,6 +160,35 @@ class Grouped(nn.Module):
         return self.head((self.up(x) + self.positions).amax((2, 3)))
 
 
+class Scaled(GPT):
+    """Embeddings times √d, logits times 1/√d, as the original transformer and T5 have it."""
+
+    def forward(self, ids):
+        d = self.head.in_features
+        x = self.tokens(ids) * d**0.5 + self.positions.weight
+        return self.head(self.norm(self.blocks(x)) * d**-0.5)
+
+
+class Separate(nn.Module):
+    """Attention of two heads of any width, with kernels of its own for queries."""
+
+    def __init__(self, width, *, fused):
+        super().__init__()
+        self.first, self.fused = nn.Linear(8, width), fused
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x):
+        x = self.first(x)
+        parts = (self.query, self.key, self.value)
+        q, k, v = (part(x).unflatten(-1, (2, -1)).transpose(1, 2) for part in parts)
+        if self.fused:
+            y = F.scaled_dot_product_attention(q, k, v)
+        else:
+            y = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, -1) @ v
+        return self.head(y.transpose(1, 2).flatten(2))
+
+
 PAIRS = {
     "mlp, wider": (mlp(4), mlp(10), X),
     "mlp, deeper": (mlp(4), mlp(4, 5), X),
@@ -177,6 +206,10 @@ PAIRS = {
     "gpt, both": (GPT(8, 1), GPT(24, 3), IDS),
     "tied gpt, wider": (GPT(8, 2, tied=True), GPT(16, 2, tied=True), IDS),
     "tied gpt, untied": (GPT(8, 2, tied=True), GPT(16, 3), IDS),
+    "embeddings times √d": (Scaled(8, 1), Scaled(16, 2), IDS),
+    "tied embeddings times √d": (Scaled(8, 1, tied=True), Scaled(16, 2, tied=True), IDS),
+    "wider heads": (Separate(8, fused=False), Separate(24, fused=False), SEQUENCES),
+    "wider heads, fused": (Separate(8, fused=True), Separate(16, fused=True), SEQUENCES),
     "post-norm encoder, wider": (
         Encoder(16, 2, norm_first=False),
         Encoder(32, 2, norm_first=False),
@@ -265,7 +298,7 @@ def test_the_report_says_what_each_parameter_was_given():
     text = str(fwt.grow(trained(GPT(8, 1, tied=True)), GPT(16, 1, tied=True), IDS, seed=0))
     assert "tokens.weight          copied\n" in text
     assert "blocks.0.up.weight     copied, divided by copies along axis 1\n" in text
-    assert "norm.weight            copied, divided by copies in place of 'tokens.weight'" in text
+    assert "norm.weight            copied, divided by 2 to make up for copies and constants" in text
     assert "outputs differ by" in text.splitlines()[-1]
 
 
@@ -328,10 +361,11 @@ def test_noise_that_does_not_sum_to_nothing_is_seen(monkeypatch):
 # — what can't be kept —
 
 
-class Scaled(GPT):
-    def forward(self, ids):
-        x = self.tokens(ids) * self.head.in_features**0.5 + self.positions.weight
-        return self.head(self.norm(self.blocks(x)))
+class Twice(Separate):
+    """Queries that something else takes too: no factor on them is one on the scores alone."""
+
+    def forward(self, x):
+        return super().forward(x) + self.head(self.query(self.first(x)))
 
 
 class Normed(nn.Module):
@@ -351,7 +385,7 @@ LOST = {
         "a signal is normalized over 12 units that copy 8 in 'blocks.0.norm1' and 4 more, some "
         "more often than others: make the width a multiple of the small one",
     ),
-    "wider heads": (
+    "wider heads of a packed kernel": (
         GPT(8, 1, heads=2),
         GPT(16, 1, heads=2),
         IDS,
@@ -375,13 +409,13 @@ LOST = {
         GPT(8, 1, tied=True, norm=False),
         GPT(16, 1, tied=True, norm=False),
         IDS,
-        "'tokens.weight' is tied: it is summed over copies",
+        "'tokens.weight' is tied, and summed over copies",
     ),
-    "constants of the width": (
-        Scaled(8, 1),
-        Scaled(16, 1),
-        IDS,
-        "the code multiplies by 4, and the small model's by 2.828 in the model itself",
+    "wider heads, and queries used twice": (
+        Twice(8, fused=True),
+        Twice(16, fused=True),
+        SEQUENCES,
+        "two signals are multiplied and summed over 8 units that copy 4",
     ),
     "a norm of vectors": (Normed(4), Normed(8), X, "a signal is summed over 8 units that copy 4"),
 }

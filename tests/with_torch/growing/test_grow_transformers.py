@@ -99,6 +99,28 @@ def resnet(width, depths):
     )
 
 
+def t5(width, depth, heads):
+    return transformers.T5ForConditionalGeneration(
+        transformers.T5Config(
+            vocab_size=50, d_model=width, d_kv=8, d_ff=2 * width, num_layers=depth, num_heads=heads
+        )
+    )
+
+
+def gemma(width, depth, heads):
+    return transformers.Gemma2ForCausalLM(
+        transformers.Gemma2Config(
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=depth,
+            num_attention_heads=heads,
+            num_key_value_heads=heads // 2,
+            head_dim=8,
+            **SPECIAL,
+        )
+    )
+
+
 def trained(model):
     draws = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -120,6 +142,13 @@ PAIRS = {
     "gpt-neox, interleaved parts": (neox(16, 1, 2), neox(32, 2, 4), TOKENS),
     "gpt-2, transposed kernels": (gpt2(16, 1, 2), gpt2(32, 2, 4), TOKENS),
     "bert, wider": (bert(16, 2, 2), bert(32, 2, 4), TOKENS),
+    "t5, tied, constants of the width": (
+        t5(16, 1, 2),
+        t5(32, 2, 4),
+        {**TOKENS, "decoder_input_ids": TOKENS["input_ids"]},
+    ),
+    "gemma 2, scales of 1 + w": (gemma(16, 1, 2), gemma(32, 2, 4), TOKENS),
+    "vit, wider heads": (vit(16, 1, 2), vit(32, 1, 2), IMAGES),
     "vit": (vit(16, 1, 2), vit(32, 2, 4), IMAGES),
     "resnet": (resnet(4, [1, 1]), resnet(6, [2, 3]), IMAGES),
 }

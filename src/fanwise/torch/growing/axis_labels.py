@@ -24,11 +24,13 @@ class Labels(NamedTuple):
         shows: of a tensor that shows one parameter, which of that one's axes each axis shows; None
             for data.
         scaled_by: parameters so that c times all of them is c times the tensor; empty for none.
+        shift: of a tensor that shows a parameter, what was added to it, as in 1 + w.
     """
 
     axes: tuple[Axis, ...]
     shows: tuple[frozenset[ParameterAxis], ...] | None = None
     scaled_by: frozenset[str] = frozenset()
+    shift: float = 0.0
 
 
 class Effect(StrEnum):
@@ -42,11 +44,26 @@ class Effect(StrEnum):
 
 
 class Reduced(NamedTuple):
-    """An axis along which an operation has some effect, and the module that ran."""
+    """An axis along which an operation has some effect.
+
+    Attributes:
+        effect: which.
+        axis: the axis.
+        module: that ran.
+        scaled_by: of a product, the parameters that scale its first factor.
+    """
 
     effect: Effect
     axis: Axis
     module: str
+    scaled_by: frozenset[str] = frozenset()
+
+
+class Multiplied(NamedTuple):
+    """A number that data is multiplied by, and the parameters that scale the data."""
+
+    number: float
+    scaled_by: frozenset[str]
 
 
 @dataclass
@@ -64,7 +81,8 @@ class AxisTrace:
         taken: how many operations take data that these parameters scale.
         conflicts: axes that couldn't be followed, and the module that ran.
         unknown: operations without a rule: name, the module that ran, axes of what they were given.
-        constants: the numbers that each module multiplies by.
+        multiplied: by what numbers each module multiplies.
+        shifts: of parameters that scale data with a number added to them, that number.
         outputs: the tensors that the model put out, with their axes.
         made: what each parameter's operation made, in order.
     """
@@ -78,7 +96,8 @@ class AxisTrace:
     taken: Counter[frozenset[str]] = field(default_factory=Counter)
     conflicts: list[tuple[str, str]] = field(default_factory=list)
     unknown: list[tuple[str, str, tuple[Axis, ...]]] = field(default_factory=list)
-    constants: dict[str, list[float]] = field(default_factory=dict)
+    multiplied: dict[str, list[Multiplied]] = field(default_factory=dict)
+    shifts: dict[str, float] = field(default_factory=dict)
     outputs: list[tuple[torch.Tensor, Labels]] = field(default_factory=list)
     made: list[tuple[str, torch.Tensor, Labels]] = field(default_factory=list)
 
@@ -125,9 +144,22 @@ class AxisLabels:
             name, axes = self._own[id(tensor)]
             self.trace.axes.setdefault(name, axes)
 
-    def reduce(self, effect: Effect, axis: Axis) -> None:
+    def reduce(self, effect: Effect, axis: Axis, scaled_by: frozenset[str] = frozenset()) -> None:
         """Note what is done along an axis."""
-        self.trace.reduced.append(Reduced(effect, axis, self.module))
+        self.trace.reduced.append(Reduced(effect, axis, self.module, scaled_by))
+
+    def multiply(self, number: float, scaled_by: frozenset[str]) -> None:
+        """Note a number that data is multiplied by: it may be made of a width."""
+        found = self.trace.multiplied.setdefault(self.module, [])
+        found.append(Multiplied(number, scaled_by))
+
+    def scalers(self, *tensors: torch.Tensor) -> frozenset[str]:
+        """Return the parameters that tensors show, to be scaled together."""
+        for labels in map(self.of, tensors):
+            for shown in labels.shows or ():
+                self.trace.shifts.update((name, labels.shift) for name, _ in shown)
+        every = (shown for tensor in tensors for shown in self.of(tensor).shows or ())
+        return frozenset(name for shown in every for name, _ in shown)
 
 
 def fresh(tensor: torch.Tensor) -> Labels:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from fanwise.growing.axes import Axis, concatenation, cut, product, reshape, split, unify
 from fanwise.torch.growing.axis_labels import AxisLabels, Effect, Labels, ParameterAxis, fresh
@@ -44,11 +45,10 @@ def follow(known: AxisLabels, operation: Operation) -> list[Labels]:
         axes = tuple(axis for tensor in operation.tensors for axis in known.of(tensor).axes)
         known.trace.unknown.append((name, known.module, axes))
     if name in ("mul", "div"):
-        _note_constant(known, operation)
+        _note_number(known, operation)
     for tensor in operation.tensors:
-        if scaled := known.of(tensor).scaled_by:
-            by_number = name in ("mul", "div") and len(operation.tensors) == 1
-            known.trace.taken[scaled] += not (name in CASTS or name in VIEWS or by_number)
+        if (scaled := known.of(tensor).scaled_by) and not _passes(known, operation, tensor):
+            known.trace.taken[scaled] += 1
     return found(known, operation)
 
 
@@ -61,13 +61,22 @@ def _is_entrywise(operation: Operation) -> bool:
     return operation.facts.pointwise or all(_broadcasts(a, b) for a, b in pairs)
 
 
-def _note_constant(known: AxisLabels, operation: Operation) -> None:
-    """Note a number that data is multiplied by: it may be made of a width."""
-    factor = operation.argument(1)
-    if isinstance(factor, torch.Tensor) and not factor.dim() and known.of(factor).shows is None:
-        factor = float(factor)
-    if isinstance(factor, int | float):
-        known.trace.constants.setdefault(known.module, []).append(float(factor))
+def _passes(known: AxisLabels, operation: Operation, tensor: torch.Tensor) -> bool:
+    """Return whether a result is scaled by what scales a tensor: a view of it, a multiple."""
+    name, tensors = operation.name, operation.tensors
+    if name in ("bmm", "matmul"):
+        return tensor is tensors[0] and known.of(tensors[1]).shows is None
+    return name in CASTS or name in VIEWS or (name in ("mul", "div") and len(tensors) == 1)
+
+
+def _note_number(known: AxisLabels, operation: Operation) -> None:
+    """Note a number that data is multiplied by."""
+    number = operation.argument(1)
+    if isinstance(number, torch.Tensor) and not (number.dim() or isinstance(number, nn.Parameter)):
+        number = float(number)
+    if isinstance(number, int | float) and not isinstance(number, bool):
+        number = 1.0 / number if operation.name == "div" and number else number
+        known.multiply(number, known.of(operation.tensors[0]).scaled_by)
 
 
 def _entrywise(known: AxisLabels, operation: Operation) -> list[Labels]:
@@ -83,6 +92,9 @@ def _entrywise(known: AxisLabels, operation: Operation) -> list[Labels]:
         labels = known.of(operation.tensors[0]) if operation.tensors else None
         if labels is not None and operation.name in CASTS and len(found) == 1:
             return [labels]
+    if _is_shifted(known, operation):
+        labels = known.of(operation.tensors[0])
+        return [labels._replace(shift=labels.shift + float(operation.args[1]))]
     for tensor in operation.tensors:
         _note_plain(known, tensor)
     if len(found) == 1:
@@ -90,21 +102,28 @@ def _entrywise(known: AxisLabels, operation: Operation) -> list[Labels]:
     return found
 
 
+def _is_shifted(known: AxisLabels, operation: Operation) -> bool:
+    """Return whether a number is added to what shows a parameter, as in 1 + w."""
+    if operation.name != "add" or len(operation.tensors) != 1 or operation.in_place:
+        return False
+    number = operation.argument(1)
+    return known.of(operation.tensors[0]).shows is not None and isinstance(number, int | float)
+
+
 def _scaled_by(known: AxisLabels, operation: Operation) -> frozenset[str]:
-    """Return the parameters that scale a product with one, and such a product with a shift."""
-    labels = [known.of(t) for t in operation.tensors if t.dim()]
-    given = [label for label in labels if label.shows is not None]
-    data = [label for label in labels if label.shows is None]
-    if operation.name in ("mul", "div") and len(labels) == 1 and data:
-        return data[0].scaled_by
-    if len(given) != 1 or len(data) != 1 or len(operation.args) != len(operation.tensors):
+    """Return the parameters that scale a product with one, such a product's multiple, its shift."""
+    given = [t for t in operation.tensors if t.dim() and known.of(t).shows is not None]
+    data = [t for t in operation.tensors if t.dim() and known.of(t).shows is None]
+    if len(data) != 1 or len(given) > 1:
         return frozenset()
-    names = frozenset(name for axes in given[0].shows or () for name, _ in axes)
-    if operation.name == "mul":
-        return names
-    return (
-        data[0].scaled_by | names if operation.name == "add" and data[0].scaled_by else frozenset()
-    )
+    scaled = known.of(data[0]).scaled_by
+    if operation.name in ("mul", "div") and not given:
+        return scaled
+    if operation.name == "mul" and len(operation.tensors) == 2:
+        return known.scalers(*given)
+    if operation.name == "add" and scaled and given and len(operation.args) == 2:
+        return scaled | known.scalers(*given)
+    return frozenset()
 
 
 def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
@@ -292,7 +311,8 @@ def _lookup(known: AxisLabels, operation: Operation) -> list[Labels]:
     if labels.shows is not None:
         known.trace.looked_up.update(labels.shows[axis])
         known.trace.plain.update(*(s for k, s in enumerate(labels.shows) if k != axis))
-    return [Labels((*labels.axes[:axis], *known.of(index).axes, *labels.axes[axis + 1 :]))]
+    axes = (*labels.axes[:axis], *known.of(index).axes, *labels.axes[axis + 1 :])
+    return [Labels(axes, scaled_by=known.scalers(table))]
 
 
 @rule("index gather")
@@ -329,7 +349,7 @@ def _contract(known: AxisLabels, pairs: Sequence[tuple[torch.Tensor, int]]) -> N
     a, b = known.of(left), known.of(right)
     unify(a.axes[i], b.axes[j])
     if a.shows is None and b.shows is None:
-        known.reduce(Effect.PRODUCT, a.axes[i])
+        known.reduce(Effect.PRODUCT, a.axes[i], a.scaled_by)
         return
     weight, axis, data = (b, j, a) if b.shows is not None else (a, i, b)
     assert weight.shows is not None
@@ -367,7 +387,13 @@ def _matmul(known: AxisLabels, operation: Operation) -> list[Labels]:
         if other is not None and _broadcasts(other.shape, operation.output.shape):
             _note_plain(known, other)
             _align(known.of(other).axes, axes, operation.output.shape)
-    return _made(known, operation, Labels(_filled(axes, operation.output.shape)))
+    if known.of(right).shows is not None:
+        biases = [t for t in (added, *bias) if t is not None]
+        scaled = known.scalers(right, *biases)
+    else:
+        scaled = known.of(left).scaled_by if added is None else frozenset()
+    labels = Labels(_filled(axes, operation.output.shape), scaled_by=scaled)
+    return _made(known, operation, labels)
 
 
 @rule("_grouped_mm")
@@ -428,7 +454,9 @@ def _attention(known: AxisLabels, operation: Operation) -> list[Labels]:
             unify(a, b)
         elif b.size != 1:
             unify(b, split(a, (b.size, a.size // b.size))[0])
-    known.reduce(Effect.PRODUCT, q[-1])
+    scaled = known.of(tensors[0]).scaled_by
+    known.reduce(Effect.PRODUCT, q[-1], scaled)
+    known.multiply(operation.kwargs.get("scale") or q[-1].size ** -0.5, scaled)
     rest = [fresh(t) for t in operation.outputs[1:]]
     return [Labels((*q[:-1], v[-1])), *rest]
 
@@ -440,15 +468,12 @@ def _attention(known: AxisLabels, operation: Operation) -> list[Labels]:
 def _layer_norm(known: AxisLabels, operation: Operation) -> list[Labels]:
     data, *parameters = operation.tensors
     axes = known.of(data).axes
-    scaled: set[str] = set()
     for axis in axes[-len(operation.args[1]) :]:
         known.reduce(Effect.NORM, axis)
     for tensor in parameters:
-        labels = known.of(tensor)
-        _align(labels.axes, list(axes), tuple(data.shape))
-        scaled.update(name for shown in labels.shows or () for name, _ in shown)
+        _align(known.of(tensor).axes, list(axes), tuple(data.shape))
         _note_plain(known, tensor)
-    made = Labels(axes, scaled_by=frozenset(scaled))
+    made = Labels(axes, scaled_by=known.scalers(*parameters))
     rest = [fresh(t) for t in operation.outputs[1:]]
     return [made, *rest]
 

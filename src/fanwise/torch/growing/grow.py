@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import nn
@@ -20,8 +18,9 @@ from fanwise.torch.growing.axis_labels import AxisTrace
 from fanwise.torch.growing.axis_tracer import trace_axes
 from fanwise.torch.growing.equality import Equality
 from fanwise.torch.growing.growable import check_growable
-from fanwise.torch.growing.matching import Matching, first_used, match, reasons, scaled_for_ties
+from fanwise.torch.growing.matching import Matching, first_used, match
 from fanwise.torch.growing.new_layers import NewLayers, identity, new_layers, undoing_norms
+from fanwise.torch.growing.rescaling import rescaling
 from fanwise.torch.planning.plan import plan
 from fanwise.torch.tracing.run import trace as traced
 from fanwise.torch.undisturbed import Inputs, as_call, undisturbed
@@ -102,7 +101,7 @@ class _Growing:
         self.traces = (trace_axes(large, inputs), trace_axes(small, inputs))
         self.matching: Matching = match(large, small, self.traces)
         self.rows: dict[str, Grown] = {}
-        self.reasons = reasons(self.matching, self.traces)
+        self.divisors, self.reasons = rescaling(self.matching, self.traces)
 
     @property
     def trace(self) -> AxisTrace:
@@ -130,12 +129,10 @@ class _Growing:
     def _copy(self) -> None:
         small = {**dict(self.small.named_parameters()), **dict(self.small.named_buffers())}
         large = dict(self.large.named_parameters())
-        instead, said = scaled_for_ties(self.matching, self.trace)
-        self.reasons += said
         for name, parameter in large.items():
             if name in self.matching.sources:
                 source = self.matching.sources[name]
-                self._copy_parameter(name, parameter, source, _array(small[source]), instead)
+                self._copy_parameter(name, parameter, source, _array(small[source]))
         for name, buffer in self.large.named_buffers():
             if name in self.matching.sources:
                 self._copy_buffer(name, buffer, small[self.matching.sources[name]])
@@ -146,7 +143,6 @@ class _Growing:
         parameter: torch.Tensor,
         source: str,
         values: Array,
-        instead: Mapping[str, tuple[str, int]],
     ) -> None:
         maps, axes = self.matching.maps, self.trace.axes.get(name)
         if axes is None:
@@ -160,10 +156,10 @@ class _Growing:
             named = ", ".join(str(k) for k in sorted(divided))
             how += f", divided by copies along axis {named}"
             weight = weight + self._noise(name, weight, axes, min(divided))
-        if name in instead:
-            other, k = instead[name]
-            weight = weight / maps.copies(self.trace.axes[other][k])
-            how += f", divided by copies in place of {other!r}, which is tied"
+        if name in self.divisors:
+            shift, divisor = self.trace.shifts.get(name, 0.0), self.divisors[name]
+            weight = (weight + shift) / divisor - shift
+            how += f", divided by {divisor:.4g} to make up for copies and constants"
         _write(parameter, weight)
         self.rows[name] = Grown(name, source, how)
 

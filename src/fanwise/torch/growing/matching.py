@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from torch import nn
 from fanwise.errors import ModelError
 from fanwise.growing.alignment import LayerKey, NoCounterpart, align
 from fanwise.growing.maps import Maps, SizeConflict
-from fanwise.torch.growing.axis_labels import AxisTrace, Effect, ParameterAxis
+from fanwise.torch.growing.axis_labels import AxisTrace, ParameterAxis
 
 
 @dataclass(frozen=True)
@@ -172,72 +171,6 @@ def _check_ends(
                 "its size."
             )
     return any(maps.grown(axis) for _, labels in trace.outputs for axis in labels.axes)
-
-
-def reasons(matching: Matching, traces: tuple[AxisTrace, AxisTrace]) -> list[str]:
-    """Return what copies of units change in the larger model, in words: each once.
-
-    Args:
-        matching: of the models.
-        traces: of the larger one and the small one.
-    """
-    maps, found = matching.maps, defaultdict[tuple[str, str], list[str]](list)
-    for effect, axis, module in traces[0].reduced:
-        if not maps.grown(axis):
-            continue
-        remedy = ""
-        if effect in (Effect.MEAN, Effect.NORM):
-            if maps.even(axis):
-                continue
-            remedy = ", some more often than others: make the width a multiple of the small one"
-        elif effect == Effect.PRODUCT:
-            remedy = (
-                ", as attention's scores are where heads are wider: grow the number of heads and "
-                "keep their width"
-            )
-        what = f"{effect} over {axis.size} units that copy {maps.small_size(axis)}"
-        found[what, remedy].append(module)
-    for module, numbers in traces[0].constants.items():
-        others = traces[1].constants.get(module, [])
-        for now, before in zip(numbers, others, strict=False):
-            if len(numbers) == len(others) and now != before:
-                what = f"the code multiplies by {now:.4g}, and the small model's by {before:.4g}"
-                found[what, ", as by a power of the width"].append(module)
-    for name, module, axes in traces[0].unknown:
-        if any(maps.grown(axis) for axis in axes):
-            found[f"{name!r} isn't followed", ""].append(module)
-    for module, said in traces[0].conflicts + traces[1].conflicts:
-        found[f"units aren't followed ({said})", ""].append(module)
-    return [f"{what} in {_named(modules)}{remedy}" for (what, remedy), modules in found.items()]
-
-
-def _named(modules: Sequence[str]) -> str:
-    names = [repr(name) if name else "the model itself" for name in dict.fromkeys(modules)]
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-
-
-def scaled_for_ties(
-    matching: Matching, trace: AxisTrace
-) -> tuple[dict[str, ParameterAxis], list[str]]:
-    """Return what is divided in place of tied weights, and what can't be.
-
-    The head of tied embeddings sums over copies of units, and an embedding whose rows are divided
-    would put out less. The scale of the norm before it can be divided, if nothing else takes what
-    it makes.
-    """
-    divided: dict[str, ParameterAxis] = {}
-    found: list[str] = []
-    for (name, k), parameters in trace.owed:
-        if (name, k) not in trace.plain or not matching.maps.grown(trace.axes[name][k]):
-            continue
-        if parameters and trace.taken[parameters] == 1:
-            divided.update(dict.fromkeys(parameters, (name, k)))
-        else:
-            found.append(
-                f"{name!r} is tied: it is summed over copies of units where it makes the output, "
-                "and no norm's scale just before it, which could be divided, is its own"
-            )
-    return divided, found
 
 
 def first_used(names: Iterable[str], trace: AxisTrace) -> list[str]:
