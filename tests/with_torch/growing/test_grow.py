@@ -252,6 +252,8 @@ def test_copies_learn_apart(case):
     for name, parameter in large.named_parameters():
         if parameter.dim() < 2 or parameter.grad is None:
             continue
+        if "wider heads" in case and name.startswith(("query", "key")):
+            continue  # whose copies only each other's products sum over
         rows = parameter.grad.flatten(1)
         rows = rows[rows.abs().sum(1) > 0.0]
         assert len(torch.unique(rows, dim=0)) == len(rows), name

@@ -16,6 +16,28 @@ ParameterAxis = tuple[str, int]
 """(qualified name, number of the axis)."""
 
 
+class Scalers(NamedTuple):
+    """Parameters so that c times all of them is c times a tensor.
+
+    Attributes:
+        names: of them; empty for none.
+        stage: how often it has been multiplied by a number, or by another signal, since they came.
+        looked_up: whether it is rows of theirs: what tied rows make as a kernel counts for itself.
+    """
+
+    names: frozenset[str] = frozenset()
+    stage: int = 0
+    looked_up: bool = False
+
+    @property
+    def next(self) -> Scalers:
+        """What scales the tensor after one more multiplication."""
+        return self._replace(stage=self.stage + 1)
+
+
+UNSCALED = Scalers()
+
+
 class Labels(NamedTuple):
     """What is known of a tensor.
 
@@ -23,13 +45,13 @@ class Labels(NamedTuple):
         axes: of it.
         shows: of a tensor that shows one parameter, which of that one's axes each axis shows; None
             for data.
-        scaled_by: parameters so that c times all of them is c times the tensor; empty for none.
+        scaled_by: the parameters that scale the tensor.
         shift: of a tensor that shows a parameter, what was added to it, as in 1 + w.
     """
 
     axes: tuple[Axis, ...]
     shows: tuple[frozenset[ParameterAxis], ...] | None = None
-    scaled_by: frozenset[str] = frozenset()
+    scaled_by: Scalers = UNSCALED
     shift: float = 0.0
 
 
@@ -56,14 +78,14 @@ class Reduced(NamedTuple):
     effect: Effect
     axis: Axis
     module: str
-    scaled_by: frozenset[str] = frozenset()
+    scaled_by: Scalers = UNSCALED
 
 
 class Multiplied(NamedTuple):
     """A number that data is multiplied by, and the parameters that scale the data."""
 
     number: float
-    scaled_by: frozenset[str]
+    scaled_by: Scalers
 
 
 @dataclass
@@ -92,8 +114,8 @@ class AxisTrace:
     plain: set[ParameterAxis] = field(default_factory=set)
     looked_up: set[ParameterAxis] = field(default_factory=set)
     reduced: list[Reduced] = field(default_factory=list)
-    owed: list[tuple[ParameterAxis, frozenset[str]]] = field(default_factory=list)
-    taken: Counter[frozenset[str]] = field(default_factory=Counter)
+    owed: list[tuple[ParameterAxis, Scalers]] = field(default_factory=list)
+    taken: Counter[Scalers] = field(default_factory=Counter)
     conflicts: list[tuple[str, str]] = field(default_factory=list)
     unknown: list[tuple[str, str, tuple[Axis, ...]]] = field(default_factory=list)
     multiplied: dict[str, list[Multiplied]] = field(default_factory=dict)
@@ -144,22 +166,22 @@ class AxisLabels:
             name, axes = self._own[id(tensor)]
             self.trace.axes.setdefault(name, axes)
 
-    def reduce(self, effect: Effect, axis: Axis, scaled_by: frozenset[str] = frozenset()) -> None:
+    def reduce(self, effect: Effect, axis: Axis, scaled_by: Scalers = UNSCALED) -> None:
         """Note what is done along an axis."""
         self.trace.reduced.append(Reduced(effect, axis, self.module, scaled_by))
 
-    def multiply(self, number: float, scaled_by: frozenset[str]) -> None:
+    def multiply(self, number: float, scaled_by: Scalers) -> None:
         """Note a number that data is multiplied by: it may be made of a width."""
         found = self.trace.multiplied.setdefault(self.module, [])
         found.append(Multiplied(number, scaled_by))
 
-    def scalers(self, *tensors: torch.Tensor) -> frozenset[str]:
+    def scalers(self, *tensors: torch.Tensor) -> Scalers:
         """Return the parameters that tensors show, to be scaled together."""
         for labels in map(self.of, tensors):
             for shown in labels.shows or ():
                 self.trace.shifts.update((name, labels.shift) for name, _ in shown)
         every = (shown for tensor in tensors for shown in self.of(tensor).shows or ())
-        return frozenset(name for shown in every for name, _ in shown)
+        return Scalers(frozenset(name for shown in every for name, _ in shown))
 
 
 def fresh(tensor: torch.Tensor) -> Labels:

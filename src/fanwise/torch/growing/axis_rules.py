@@ -9,7 +9,14 @@ import torch
 from torch import nn
 
 from fanwise.growing.axes import Axis, concatenation, cut, product, reshape, split, unify
-from fanwise.torch.growing.axis_labels import AxisLabels, Effect, Labels, ParameterAxis, fresh
+from fanwise.torch.growing.axis_labels import (
+    AxisLabels,
+    Effect,
+    Labels,
+    ParameterAxis,
+    Scalers,
+    fresh,
+)
 from fanwise.torch.tracing.aten.operation import Operation
 
 AxisRule = Callable[[AxisLabels, Operation], list[Labels]]
@@ -46,9 +53,9 @@ def follow(known: AxisLabels, operation: Operation) -> list[Labels]:
         known.trace.unknown.append((name, known.module, axes))
     if name in ("mul", "div"):
         _note_number(known, operation)
-    for tensor in operation.tensors:
-        if (scaled := known.of(tensor).scaled_by) and not _passes(known, operation, tensor):
-            known.trace.taken[scaled] += 1
+    if name not in CASTS and name not in VIEWS:
+        for tensor in operation.tensors:
+            known.trace.taken[known.of(tensor).scaled_by] += 1
     return found(known, operation)
 
 
@@ -59,14 +66,6 @@ def _is_entrywise(operation: Operation) -> bool:
     """Return whether an operation without a rule acts entry by entry, as far as shapes tell."""
     pairs = [(a.shape, b.shape) for a in operation.tensors for b in operation.outputs]
     return operation.facts.pointwise or all(_broadcasts(a, b) for a, b in pairs)
-
-
-def _passes(known: AxisLabels, operation: Operation, tensor: torch.Tensor) -> bool:
-    """Return whether a result is scaled by what scales a tensor: a view of it, a multiple."""
-    name, tensors = operation.name, operation.tensors
-    if name in ("bmm", "matmul"):
-        return tensor is tensors[0] and known.of(tensors[1]).shows is None
-    return name in CASTS or name in VIEWS or (name in ("mul", "div") and len(tensors) == 1)
 
 
 def _note_number(known: AxisLabels, operation: Operation) -> None:
@@ -110,20 +109,21 @@ def _is_shifted(known: AxisLabels, operation: Operation) -> bool:
     return known.of(operation.tensors[0]).shows is not None and isinstance(number, int | float)
 
 
-def _scaled_by(known: AxisLabels, operation: Operation) -> frozenset[str]:
+def _scaled_by(known: AxisLabels, operation: Operation) -> Scalers:
     """Return the parameters that scale a product with one, such a product's multiple, its shift."""
     given = [t for t in operation.tensors if t.dim() and known.of(t).shows is not None]
     data = [t for t in operation.tensors if t.dim() and known.of(t).shows is None]
     if len(data) != 1 or len(given) > 1:
-        return frozenset()
+        return Scalers()
     scaled = known.of(data[0]).scaled_by
     if operation.name in ("mul", "div") and not given:
-        return scaled
+        return scaled.next
     if operation.name == "mul" and len(operation.tensors) == 2:
         return known.scalers(*given)
-    if operation.name == "add" and scaled and given and len(operation.args) == 2:
-        return scaled | known.scalers(*given)
-    return frozenset()
+    if operation.name == "add" and not scaled.stage and given and len(operation.args) == 2:
+        both = scaled.names | known.scalers(*given).names
+        return Scalers(both) if scaled.names else scaled
+    return Scalers()
 
 
 def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
@@ -312,7 +312,7 @@ def _lookup(known: AxisLabels, operation: Operation) -> list[Labels]:
         known.trace.looked_up.update(labels.shows[axis])
         known.trace.plain.update(*(s for k, s in enumerate(labels.shows) if k != axis))
     axes = (*labels.axes[:axis], *known.of(index).axes, *labels.axes[axis + 1 :])
-    return [Labels(axes, scaled_by=known.scalers(table))]
+    return [Labels(axes, scaled_by=known.scalers(table)._replace(looked_up=True))]
 
 
 @rule("index gather")
@@ -391,7 +391,7 @@ def _matmul(known: AxisLabels, operation: Operation) -> list[Labels]:
         biases = [t for t in (added, *bias) if t is not None]
         scaled = known.scalers(right, *biases)
     else:
-        scaled = known.of(left).scaled_by if added is None else frozenset()
+        scaled = known.of(left).scaled_by.next if added is None else Scalers()
     labels = Labels(_filled(axes, operation.output.shape), scaled_by=scaled)
     return _made(known, operation, labels)
 
@@ -456,7 +456,8 @@ def _attention(known: AxisLabels, operation: Operation) -> list[Labels]:
             unify(b, split(a, (b.size, a.size // b.size))[0])
     scaled = known.of(tensors[0]).scaled_by
     known.reduce(Effect.PRODUCT, q[-1], scaled)
-    known.multiply(operation.kwargs.get("scale") or q[-1].size ** -0.5, scaled)
+    known.multiply(operation.kwargs.get("scale") or q[-1].size ** -0.5, scaled.next)
+    known.trace.taken[scaled.next] += 1
     rest = [fresh(t) for t in operation.outputs[1:]]
     return [Labels((*q[:-1], v[-1])), *rest]
 

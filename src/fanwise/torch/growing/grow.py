@@ -47,7 +47,8 @@ def grow(
 
     Copies of a unit would be trained alike for ever. So noise is added to the weights that sum over
     copies, of which each output's sums to nothing over the copies of each unit: the function stays,
-    in exact arithmetic, and the copies' gradients differ.
+    in exact arithmetic, and the copies' gradients differ; those of units that only products of
+    signals sum over, as queries' and keys' in wider heads, from the second step on.
 
     Both run on `inputs` in evaluation mode. Outputs may differ by rounding: by 32·ε of their rms, ε
     that of the least precise parameter.
@@ -198,13 +199,14 @@ class _Growing:
     def _add_new(self, fresh: NewLayers) -> None:
         parameters, maps = dict(self.large.named_parameters()), self.matching.maps
         said = dict.fromkeys(fresh.drawn, "new: drawn by the plan")
-        for names, why in (
-            (fresh.closed, "new: zero, so that its branch starts at nothing"),
-            (fresh.shifts, "new: zero"),
-        ):
-            for name in names:
-                _write(parameters[name], np.zeros(parameters[name].shape))
-                said[name] = why
+        for name in fresh.closed:  # 1 + w is nothing at -1
+            shift = self.trace.shifts.get(name, 0.0)
+            _write(parameters[name], np.full(parameters[name].shape, -shift))
+            value = f"{-shift:.4g}" if shift else "zero"
+            said[name] = f"new: {value}, so that its branch starts at nothing"
+        for name in fresh.shifts:
+            _write(parameters[name], np.zeros(parameters[name].shape))
+            said[name] = "new: zero"
         layouts = dict(fresh.identities)
         for name in first_used(layouts, self.trace):
             try:

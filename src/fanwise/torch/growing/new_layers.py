@@ -30,7 +30,7 @@ class NewLayers(NamedTuple):
     """What new layers need.
 
     Attributes:
-        closed: parameters that are set to zero, so that new branches start at nothing.
+        closed: parameters that are set so that new branches start at nothing: to zero, mostly.
         drawn: those of new branches that are drawn as the plan says.
         identities: kernels that are the identity, and the role of each axis.
         shifts: biases of these, at zero.

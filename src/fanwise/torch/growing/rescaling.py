@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from math import prod
 from typing import NamedTuple
 
-from fanwise.torch.growing.axis_labels import AxisTrace, Effect, Reduced
+from fanwise.torch.growing.axis_labels import AxisTrace, Effect, Reduced, Scalers
 from fanwise.torch.growing.matching import Matching
 
 
@@ -31,7 +30,7 @@ class Change(NamedTuple):
     module: str
     remedy: str = ""
     factor: float = 0.0
-    scaled_by: frozenset[str] = frozenset()
+    scaled_by: Scalers = Scalers()
 
 
 class Rescaling(NamedTuple):
@@ -48,24 +47,47 @@ def rescaling(matching: Matching, traces: tuple[AxisTrace, AxisTrace]) -> Rescal
         matching: of the models.
         traces: of the larger one and the small one.
     """
-    changes = [*_reduced(matching, traces[0]), *_multiplied(traces), *_unknown(matching, traces)]
-    taken = traces[0].taken
-    by_parameters = defaultdict[frozenset[str], list[Change]](list)
-    for change in changes:
-        by_parameters[change.scaled_by if change.factor else frozenset()].append(change)
-    divisors: dict[str, float] = {}
-    left: list[Change] = []
-    for parameters, found in by_parameters.items():
-        factors = [change.factor for change in found]
-        once = taken[parameters] == 1
-        if not parameters or not (
-            once or (len({*factors}) == 1 and len(factors) == taken[parameters])
-        ):
-            left += found
-        else:
-            divisors |= dict.fromkeys(parameters, prod(factors) if once else factors[0])
-    left += _untie(matching, traces[0], divisors)
+    trace = traces[0]
+    changes = [*_reduced(matching, trace), *_multiplied(traces), *_unknown(matching, traces)]
+    divisors, _ = _divisors(changes, trace)
+    changes += _tied(matching, trace, divisors)
+    divisors, left = _divisors(changes, trace)
     return Rescaling({n: d for n, d in divisors.items() if d != 1.0}, _in_words(left))
+
+
+def _divisors(changes: Sequence[Change], trace: AxisTrace) -> tuple[dict[str, float], list[Change]]:
+    """Return by what parameters are divided, and the changes that this doesn't undo."""
+    by_parameters = defaultdict[Scalers, list[Change]](list)
+    for change in changes:
+        by_parameters[change.scaled_by._replace(stage=0)].append(change)
+    left: list[Change] = []
+    divisors: dict[str, float] = {}
+    for scalers, found in by_parameters.items():
+        divisor = _divisor(scalers, found, trace)
+        if divisor is None:
+            left += found
+            continue
+        for name in scalers.names:
+            divisors[name] = divisors.get(name, 1.0) * divisor
+    return divisors, left
+
+
+def _divisor(scalers: Scalers, changes: Sequence[Change], trace: AxisTrace) -> float | None:
+    """Return what parameters are to be divided by, so that these changes of a signal are undone.
+
+    None where something else takes the signal on the way, which would see the division alone.
+    """
+    if not scalers.names or not all(change.factor for change in changes):
+        return None
+    total = 1.0
+    for stage in range(max(change.scaled_by.stage for change in changes) + 1):
+        factors = [change.factor for change in changes if change.scaled_by.stage == stage]
+        if len({*factors}) > 1 or trace.taken[scalers._replace(stage=stage)] != max(
+            len(factors), 1
+        ):
+            return None
+        total *= factors[0] if factors else 1.0
+    return total
 
 
 def _reduced(matching: Matching, trace: AxisTrace) -> Iterator[Change]:
@@ -116,30 +138,24 @@ def _unknown(matching: Matching, traces: tuple[AxisTrace, AxisTrace]) -> Iterato
         yield Change(f"units aren't followed ({said})", module)
 
 
-def _untie(matching: Matching, trace: AxisTrace, divisors: dict[str, float]) -> Iterator[Change]:
-    """Divide what tied weights are contracted with in their stead; yield what can't be.
+def _tied(matching: Matching, trace: AxisTrace, divisors: dict[str, float]) -> Iterator[Change]:
+    """Yield the outputs of tied weights, which aren't divided where they sum over copies.
 
-    The head of tied embeddings sums over copies of units, and an embedding whose rows are divided
-    would put out less.
+    An embedding whose rows are divided would put out less. `divisors` are those of the rows.
     """
     maps = matching.maps
-    for (name, k), parameters in trace.owed:
+    for (name, k), scaled_by in trace.owed:
         if (name, k) not in trace.plain:
             continue
         axis, before = trace.axes[name][k], maps.small_size(trace.axes[name][k])
         factor = axis.size / before if before and maps.even(axis) else 0.0
         factor /= divisors.get(name, 1.0)
-        if factor == 1.0:
-            continue
-        if factor and parameters and trace.taken[parameters] == 1:
-            for parameter in parameters:
-                divisors[parameter] = divisors.get(parameter, 1.0) * factor
-        else:
+        if factor != 1.0:
             what = (
                 f"{name!r} is tied, and summed over copies of units where it makes the output: no "
                 "parameters just before it, which could be divided, are for that alone"
             )
-            yield Change(what, "")
+            yield Change(what, "", "", factor, scaled_by)
 
 
 def _in_words(changes: Sequence[Change]) -> list[str]:
