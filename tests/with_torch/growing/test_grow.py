@@ -517,3 +517,21 @@ def test_parameters_without_axes_are_copied():
             return super().forward(x) * self.temperature
 
     assert fwt.grow(trained(Tempered(4)), Tempered(8), X, seed=0).error < 1e-6
+
+
+class Sinusoidal(nn.Module):
+    """Positions that the code makes, of the width."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first, self.head = nn.Linear(8, width), nn.Linear(width, 3)
+
+    def forward(self, x):
+        units = torch.arange(self.head.in_features) / self.head.in_features
+        places = torch.arange(x.shape[1])[:, None]
+        return self.head(torch.tanh(self.first(x) + torch.sin(places * units)))
+
+
+def test_constants_that_the_code_makes_for_each_unit_are_named():
+    with pytest.raises(ModelError, match="constants for each unit are made by the code in the mod"):
+        fwt.grow(trained(Sinusoidal(4)), Sinusoidal(8), SEQUENCES, seed=0)

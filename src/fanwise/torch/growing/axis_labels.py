@@ -103,6 +103,7 @@ class AxisTrace:
         taken: how many operations take data that these parameters scale.
         conflicts: axes that couldn't be followed, and the module that ran.
         unknown: operations without a rule: name, the module that ran, axes of what they were given.
+        constants: the axes of what the model's code makes of no data, and the module that ran.
         multiplied: by what numbers each module multiplies.
         shifts: of parameters that scale data with a number added to them, that number.
         outputs: the tensors that the model put out, with their axes.
@@ -118,6 +119,7 @@ class AxisTrace:
     taken: Counter[Scalers] = field(default_factory=Counter)
     conflicts: list[tuple[str, str]] = field(default_factory=list)
     unknown: list[tuple[str, str, tuple[Axis, ...]]] = field(default_factory=list)
+    constants: list[tuple[tuple[Axis, ...], str]] = field(default_factory=list)
     multiplied: dict[str, list[Multiplied]] = field(default_factory=dict)
     shifts: dict[str, float] = field(default_factory=dict)
     outputs: list[tuple[torch.Tensor, Labels]] = field(default_factory=list)
@@ -156,9 +158,15 @@ class AxisLabels:
 
     def of(self, tensor: torch.Tensor) -> Labels:
         """Return what is known of a tensor: axes of its own, where it is a constant."""
-        if id(tensor) not in self._labels:
-            self.set(tensor, fresh(tensor))
-        return self._labels[id(tensor)]
+        known = self._labels.get(id(tensor))
+        return self.constant(tensor) if known is None else known
+
+    def constant(self, tensor: torch.Tensor) -> Labels:
+        """Note a tensor that the model's code makes of nothing that is followed."""
+        labels = fresh(tensor)
+        self.set(tensor, labels)
+        self.trace.constants.append((labels.axes, self.module))
+        return labels
 
     def use(self, tensor: torch.Tensor) -> None:
         """Note that a tensor is used, if it is a parameter or a buffer."""

@@ -23,6 +23,8 @@ AxisRule = Callable[[AxisLabels, Operation], list[Labels]]
 RULES: dict[str, AxisRule] = {}
 CASTS = frozenset("_to_copy clone detach alias contiguous lift_fresh to positive".split())
 """Operations whose result is what they are given."""
+UNIFORM = frozenset("zeros ones full empty new_zeros new_ones new_full scalar_tensor".split())
+"""Operations whose result has one value everywhere."""
 VIEWS = frozenset(
     "view _unsafe_view reshape _reshape_alias t transpose permute unsqueeze squeeze select slice "
     "expand".split()
@@ -51,7 +53,7 @@ def follow(known: AxisLabels, operation: Operation) -> list[Labels]:
     if found is _entrywise and not _is_entrywise(operation):
         axes = tuple(axis for tensor in operation.tensors for axis in known.of(tensor).axes)
         known.trace.unknown.append((name, known.module, axes))
-    if name in ("mul", "div"):
+    if name in ("mul", "div") and operation.tensors:
         _note_number(known, operation)
     if name not in CASTS and name not in VIEWS:
         for tensor in operation.tensors:
@@ -80,6 +82,10 @@ def _note_number(known: AxisLabels, operation: Operation) -> None:
 
 def _entrywise(known: AxisLabels, operation: Operation) -> list[Labels]:
     """Results have the axes of the operands, aligned at the last one."""
+    if not operation.tensors and operation.name not in UNIFORM:
+        return [known.constant(output) for output in operation.outputs]
+    if operation.name in CASTS and len(operation.outputs) == 1:
+        return [known.of(operation.tensors[0])]
     found = []
     for output in operation.outputs:
         axes: list[Axis | None] = [None] * output.dim()
@@ -87,10 +93,6 @@ def _entrywise(known: AxisLabels, operation: Operation) -> list[Labels]:
             if tensor.dim() <= output.dim() and _broadcasts(tensor.shape, output.shape):
                 _align(known.of(tensor).axes, axes, output.shape)
         found.append(Labels(_filled(axes, output.shape)))
-    if operation.in_place or operation.name in CASTS:
-        labels = known.of(operation.tensors[0]) if operation.tensors else None
-        if labels is not None and operation.name in CASTS and len(found) == 1:
-            return [labels]
     if _is_shifted(known, operation):
         labels = known.of(operation.tensors[0])
         return [labels._replace(shift=labels.shift + float(operation.args[1]))]

@@ -134,6 +134,9 @@ def _unknown(matching: Matching, traces: tuple[AxisTrace, AxisTrace]) -> Iterato
     for name, module, axes in traces[0].unknown:
         if any(matching.maps.grown(axis) for axis in axes):
             yield Change(f"{name!r} isn't followed", module)
+    for axes, module in traces[0].constants:
+        if any(matching.maps.grown(axis) for axis in axes):
+            yield Change("constants for each unit are made by the code", module)
     for module, said in traces[0].conflicts + traces[1].conflicts:
         yield Change(f"units aren't followed ({said})", module)
 
