@@ -11,7 +11,7 @@ from torch import nn
 
 from fanwise.growing.axes import AxisConflict
 from fanwise.torch.growing.axis_labels import AxisLabels, AxisTrace, fresh
-from fanwise.torch.growing.axis_rules import follow
+from fanwise.torch.growing.rules.apply import follow
 from fanwise.torch.internals import TorchDispatchMode, is_composite, uncompiled, without_onednn
 from fanwise.torch.tracing.aten.operation import Operation, base_name
 from fanwise.torch.tracing.opaque import FUSED, run_apart
