@@ -29,7 +29,7 @@ def note_number(known: AxisLabels, operation: Operation) -> None:
 
 
 def entrywise(known: AxisLabels, operation: Operation) -> list[Labels]:
-    """Results have the axes of the operands, aligned at the last one."""
+    """Return labels with the axes of the operands, which are aligned at the last one."""
     if not operation.tensors and operation.name not in UNIFORM:
         return [known.constant(output) for output in operation.outputs]
     if operation.name in CASTS and len(operation.outputs) == 1:
