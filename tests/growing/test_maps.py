@@ -86,3 +86,14 @@ def test_a_layer_that_is_smaller_is_no_counterpart():
     assert align(large, layers("x", sizes=(6,))) == {"1": "x"}
     with pytest.raises(NoCounterpart, match="y"):
         align(layers("x"), layers("y", kind="Conv2d"))
+
+
+def test_layers_that_grow_by_one_factor_are_the_same():
+    """Of (4, 3), (8, 4) grown to twice the width, with layers between: (8, 8) is none of (8, 4)."""
+
+    def convolutions(*sizes):
+        return [LayerKey(str(3 * i), ("Conv2d",), size) for i, size in enumerate(sizes)]
+
+    small = [*convolutions((4, 3), (8, 4)), LayerKey("head", ("Linear",), (5, 8))]
+    large = [*convolutions((8, 3), (8, 8), (16, 8)), LayerKey("head", ("Linear",), (5, 16))]
+    assert align(large, small) == {"0": "0", "6": "3", "head": "head"}

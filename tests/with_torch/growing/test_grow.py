@@ -189,6 +189,7 @@ class Separate(nn.Module):
         return self.head(y.transpose(1, 2).flatten(2))
 
 
+torch.manual_seed(0)
 PAIRS = {
     "mlp, wider": (mlp(4), mlp(10), X),
     "mlp, deeper": (mlp(4), mlp(4, 5), X),
@@ -197,6 +198,7 @@ PAIRS = {
     "cnn, wider": (cnn(4), cnn(7), IMAGES),
     "cnn, deeper": (cnn(4), cnn(4, 3), IMAGES),
     "cnn, both": (cnn(4), cnn(7, 2), IMAGES),
+    "cnn, as wide as the next layer": (cnn(4), cnn(8, 3), IMAGES),
     "resnet, wider": (ResNet(4, 2), ResNet(6, 2), IMAGES),
     "resnet, deeper": (ResNet(4, 1), ResNet(4, 3), IMAGES),
     "resnet, both": (ResNet(4, 1), ResNet(6, 2), IMAGES),
@@ -254,7 +256,8 @@ def test_copies_learn_apart(case):
             continue
         if "wider heads" in case and name.startswith(("query", "key")):
             continue  # whose copies only each other's products sum over
-        rows = parameter.grad.flatten(1)
+        outputs = 1 if name == "up.weight" else 0  # of a transposed convolution
+        rows = parameter.grad.transpose(0, outputs).flatten(1)
         rows = rows[rows.abs().sum(1) > 0.0]
         assert len(torch.unique(rows, dim=0)) == len(rows), name
 

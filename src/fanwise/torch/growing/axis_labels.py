@@ -106,6 +106,7 @@ class AxisTrace:
         constants: the axes of what the model's code makes of no data, and the module that ran.
         multiplied: by what numbers each module multiplies.
         shifts: of parameters that scale data with a number added to them, that number.
+        inputs: what is known of the tensors that the model was given.
         outputs: the tensors that the model put out, with their axes.
         made: what each parameter's operation made, in order.
     """
@@ -122,6 +123,7 @@ class AxisTrace:
     constants: list[tuple[tuple[Axis, ...], str]] = field(default_factory=list)
     multiplied: dict[str, list[Multiplied]] = field(default_factory=dict)
     shifts: dict[str, float] = field(default_factory=dict)
+    inputs: list[Labels] = field(default_factory=list)
     outputs: list[tuple[torch.Tensor, Labels]] = field(default_factory=list)
     made: list[tuple[str, torch.Tensor, Labels]] = field(default_factory=list)
 

@@ -12,7 +12,13 @@ from torch import nn
 from fanwise.growing.axes import AxisConflict
 from fanwise.torch.growing.axis_labels import AxisLabels, AxisTrace, fresh
 from fanwise.torch.growing.rules.apply import follow
-from fanwise.torch.internals import TorchDispatchMode, is_composite, uncompiled, without_onednn
+from fanwise.torch.internals import (
+    TorchDispatchMode,
+    is_composite,
+    tensors_in,
+    uncompiled,
+    without_onednn,
+)
 from fanwise.torch.tracing.aten.operation import Operation, base_name
 from fanwise.torch.tracing.opaque import FUSED, run_apart
 from fanwise.torch.tracing.run import tensors_of
@@ -90,6 +96,9 @@ def trace_axes(model: nn.Module, inputs: Inputs) -> AxisTrace:
     """
     args, kwargs = as_call(inputs)
     labels = AxisLabels(model)
+    for tensor in tensors_in((args, kwargs)):
+        labels.set(tensor, fresh(tensor))
+        labels.trace.inputs.append(labels.of(tensor))
     with undisturbed(model), torch.no_grad():
         model.eval()
         try:

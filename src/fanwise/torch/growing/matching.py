@@ -87,6 +87,10 @@ def _layers(model: nn.Module, trace: AxisTrace) -> tuple[list[LayerKey], dict[st
     first = {id(tensor): name for name, tensor in reversed(_tensors(model).items())}
     place = {name: k for k, name in enumerate(trace.axes)}
     ends = end_axes(trace) | trace.looked_up  # alike whether tied or not
+    given = {axis.root for labels in trace.inputs for axis in labels.axes}
+    ends |= {
+        (n, k) for n, axes in trace.axes.items() for k, a in enumerate(axes) if a.root in given
+    }
     found: list[tuple[int, LayerKey]] = []
     names: dict[str, dict[str, str]] = {}
     for prefix, module in model.named_modules():
