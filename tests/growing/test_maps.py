@@ -91,9 +91,9 @@ def test_a_layer_that_is_smaller_is_no_counterpart():
 def test_layers_that_grow_by_one_factor_are_the_same():
     """Of (4, 3), (8, 4) grown to twice the width, with layers between: (8, 8) is none of (8, 4)."""
 
-    def convolutions(*sizes):
-        return [LayerKey(str(3 * i), ("Conv2d",), size) for i, size in enumerate(sizes)]
+    def convolutions(**sizes):
+        return [LayerKey(name, ("Conv2d",), size) for name, size in sizes.items()]
 
-    small = [*convolutions((4, 3), (8, 4)), LayerKey("head", ("Linear",), (5, 8))]
-    large = [*convolutions((8, 3), (8, 8), (16, 8)), LayerKey("head", ("Linear",), (5, 16))]
-    assert align(large, small) == {"0": "0", "6": "3", "head": "head"}
+    small = [*convolutions(a=(4, 3), x=(8, 4)), LayerKey("head", ("Linear",), (5, 8))]
+    large = [*convolutions(a=(8, 3), b=(8, 8), c=(16, 8)), LayerKey("head", ("Linear",), (5, 16))]
+    assert align(large, small) == {"a": "a", "c": "x", "head": "head"}
