@@ -30,6 +30,8 @@ WHY: dict[str, dict[str, str]] = {
         "JAX: transfer": TRAINS,
         "Keras: measure_drift": TRAINS,
         "JAX: measure_drift": TRAINS,
+        "grow": "not built: axes are followed through PyTorch's operations alone",
+        "grow_vocabulary": "not built, as `grow`",
         "Keras: coordinate_check": "not built",
         "PyTorch: Meter": "nothing is compiled, so there is nothing to keep between two calls",
         "Keras: Meter": "nothing is compiled, so there is nothing to keep between two calls",

@@ -9,6 +9,8 @@
 - `compare`: train a model from several starts, and say which trains better.
 - `transfer`: whether layers, and what training changes, are as large at every width and depth.
 - `measure_drift`: how far the best learning rate moves with width and depth.
+- `grow`: give a larger model the weights with which it computes what a small one does.
+- `grow_vocabulary`: draw the rows of new tokens about the mean of the old ones.
 - `coordinate_check`: whether the size of what each layer puts out depends on the width.
 - `fanwise.torch.init`: a drop-in for `torch.nn.init`, a module.
 """
@@ -22,6 +24,8 @@ from fanwise.torch._draw import draw  # noqa: E402
 from fanwise.torch.comparing.compare import compare  # noqa: E402
 from fanwise.torch.comparing.drift import measure_drift  # noqa: E402
 from fanwise.torch.comparing.transfer import transfer  # noqa: E402
+from fanwise.torch.growing.grow import grow  # noqa: E402
+from fanwise.torch.growing.vocabulary import grow_vocabulary  # noqa: E402
 from fanwise.torch.measuring.calibration import calibrate  # noqa: E402
 from fanwise.torch.measuring.coordinates import coordinate_check  # noqa: E402
 from fanwise.torch.measuring.measure import measure  # noqa: E402
@@ -35,6 +39,8 @@ __all__ = [
     "compare",
     "coordinate_check",
     "draw",
+    "grow",
+    "grow_vocabulary",
     "init_",
     "measure",
     "measure_drift",

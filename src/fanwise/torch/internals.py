@@ -66,6 +66,7 @@ __all__ = [
     "uncompiled",
     "without_dispatch",
     "without_modes",
+    "without_onednn",
 ]
 
 
@@ -140,6 +141,17 @@ def is_composite(operator: Any) -> bool:
     """Return whether an operator is made of others, and has no derivative of its own."""
     key = "CompositeImplicitAutograd"
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), key))
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    """Run operations on the CPU without oneDNN: its recurrences are one closed operation."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Growing PyTorch models: the axes of their tensors, new layers, vocabularies, the check."""
