@@ -9,10 +9,6 @@ REASONS: list[tuple[str, dict[str, str]]] = [
         {"nn.RNN, MGUCell": "speed", "hk.deep_rnn_with_skip_connections": "speed"},
     ),
     (
-        "Haiku adds 1 to what the forget gate is given, which the prediction doesn't know",
-        {"hk.LSTM": "median"},
-    ),
-    (
         "what a convolution hands to the next turn of a recurrence differs from place to place, "
         "and is predicted as one number",
         {"nn.RNN, ConvLSTMCell": "median", "hk.Conv2DLSTM": "factor 2, median"},
