@@ -314,6 +314,7 @@ ENTRIES = [
             lambda kind=kind: Memory(kind),
             sequences(),
             family="Equinox packages",
+            draws=8 if kind == "DeltaNet" else 1,
         )
         for kind in ("Elman", "LRU", "S6", "DeltaNet")
     ),
@@ -326,12 +327,12 @@ ENTRIES = [
             draws=draws,
         )
         for kind, draws, settings in (
-            ("ModernResNet", 1, {"num_blocks": 3}),
+            ("ModernResNet", 8, {"num_blocks": 3}),
             ("DilatedResNet", 1, {"num_blocks": 1}),
             ("ClassicFNO", 8, {"num_modes": 8, "num_blocks": 2}),
         )
     ),
-    equinox("neojax.FNO", neural_operator, lines(), family="Equinox packages", draws=8),
+    equinox("neojax.FNO", neural_operator, lines(), family="Equinox packages", draws=24),
     equinox(
         "neojax.MLPDeepONet",
         deep_o_net,
@@ -341,7 +342,13 @@ ENTRIES = [
     ),
     classifier("diffrax, a neural ODE", NeuralODE, vectors(), family="Equinox packages"),
     *(
-        equinox(f"flowjax, {kind}", flow(kind, **settings), vectors(128, 8), family="flows")
+        equinox(
+            f"flowjax, {kind}",
+            flow(kind, **settings),
+            vectors(128, 8),
+            family="flows",
+            draws=24 if kind == "coupling_flow" else 1,
+        )
         for kind, settings in {
             "coupling_flow": {"flow_layers": 3},
             "masked_autoregressive_flow": {"flow_layers": 3},

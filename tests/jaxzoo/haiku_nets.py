@@ -131,7 +131,7 @@ ENTRIES = [
     classifier("hk.GRU", unrolled(lambda: hk.GRU(WIDTH)), sequences()),
     classifier("hk.VanillaRNN", unrolled(lambda: hk.VanillaRNN(WIDTH)), sequences(), draws=4),
     classifier("hk.deep_rnn_with_skip_connections", unrolled(skipping), sequences(16, 4)),
-    haiku("hk.Conv2DLSTM", conv_lstm, films()),
+    haiku("hk.Conv2DLSTM", conv_lstm, films(), draws=24),
     classifier("hk.experimental.layer_stack", layer_stack, vectors()),
     classifier("hk.SeparableDepthwiseConv2D", separable, pictures(), draws=4),
 ]

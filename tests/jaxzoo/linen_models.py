@@ -218,7 +218,7 @@ ENTRIES = [
     classifier("nn.RNN, GRUCell", lambda: Recurrent(nn.GRUCell), sequences()),
     classifier("nn.RNN, MGUCell", lambda: Recurrent(nn.MGUCell), sequences()),
     classifier("nn.RNN, SimpleCell", lambda: Recurrent(nn.SimpleCell), sequences()),
-    linen("nn.RNN, ConvLSTMCell", "Flax Linen", ConvRecurrent, film()),
+    linen("nn.RNN, ConvLSTMCell", "Flax Linen", ConvRecurrent, film(), draws=4),
     classifier("nn.scan of blocks", Scanned, vectors(), fast=True),
     classifier("nn.scan of nn.remat", lambda: Scanned(again=True), vectors()),
     classifier("nn.scan of nn.Dense", ScannedDense, vectors(), draws=8),

@@ -182,3 +182,31 @@ def test_a_weight_that_nobody_knows_leaves_it_unknown():
     assert whole.forward(FEED) is not None
     assert replace(whole, weights=(None, *whole.weights[1:])).forward(FEED) is None
     assert len(whole.weights) == GATE_COUNTS["GRU"] * 4
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_constant_of_the_gate_that_keeps_is_a_bias_of_it(biased):
+    """Haiku's LSTM adds 1 to what its forget gate is given, and its biases start at zero."""
+    with_bias = step("LSTM", 1)
+    ((way,),) = with_bias.layers
+    if not biased:
+        way = replace(way, biases=())
+    plain = replace(with_bias, layers=((way,),), kept=(1.0, 1.0))
+    kernels = with_bias.weights[:8]
+    plain = replace(plain, weights=(*kernels, *[Weight(0.0)] * (8 * biased)))
+    wanted = with_bias.forward(FEED).mean_square
+    assert plain.forward(FEED).mean_square == pytest.approx(wanted, rel=0.02)
+
+
+def test_what_keeps_may_be_what_the_gate_leaves():
+    """Cho et al.'s GRU keeps 1 − σ(a) of the state: with a bias of −1 as much as ours with 1."""
+
+    def memory(bias, kept):
+        whole, at = step("GRU", 1, steps=1), -2  # the update gate's of the last biases
+        weights = list(whole.weights)
+        weights[at] = Weight(bias**2, bias)
+        read = replace(whole, weights=tuple(weights), kept=kept)
+        return read.forward(Statistics(0.0), Statistics(1e-4, 4e-5)).mean_square
+
+    assert memory(-1.0, (-1.0, 0.0)) == pytest.approx(memory(1.0, (1.0, 0.0)))
+    assert memory(-2.0, (-1.0, 1.0)) == pytest.approx(memory(1.0, (1.0, 0.0)))

@@ -12,6 +12,10 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
+
+from fanwise.schemes.quadrature import Array
+
 ROUNDING = 1e-6
 """Below this share of its terms a difference is zero."""
 
@@ -109,6 +113,22 @@ def of_two_kinds(whole: Statistics) -> Statistics:
     level = (whole.mean**2 - sum((s * x.mean) ** 2 for s, x in whole.mixture)) / apart
     mean = math.copysign(math.sqrt(min(max(level, 0.0), square)), whole.mean)
     return Statistics(square, min(max(between, -square), square), mean)
+
+
+def is_grid(constant: Array, repeats: float) -> bool:
+    """Return whether a constant, added to data, gives each of its entries several values.
+
+    Such are the centres of radial basis functions. Their sum with data is no normal number, and
+    what a function makes of it is a mean over them.
+
+    Args:
+        constant: what is added; all of its rows are one where it is a grid.
+        repeats: how often each entry of data is repeated, to be added to it.
+    """
+    if constant.ndim == 0 or constant.shape[-1] < 2 or repeats != constant.shape[-1]:
+        return False
+    rows = constant.reshape(-1, constant.shape[-1])
+    return bool((rows == rows[0]).all() and np.ptp(rows[0]) > 0.0)
 
 
 UNIT = Statistics(1.0)

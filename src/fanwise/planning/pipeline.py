@@ -30,9 +30,12 @@ The result is propagated once more, forward and backward: the plan's predictions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+
+import numpy as np
 
 from fanwise.errors import ArgumentError
 from fanwise.network.branches import Addend, ResidualStructure, addends, structure_of
@@ -46,7 +49,7 @@ from fanwise.network.statistics import Weight
 from fanwise.network.steps.base import Step
 from fanwise.network.steps.weights import Kernel
 from fanwise.network.trace import Trace
-from fanwise.network.uses import KERNEL_ROLES, Use
+from fanwise.network.uses import KERNEL_ROLES, Role, Use
 from fanwise.planning import findings
 from fanwise.planning.decide import decide
 from fanwise.planning.designs import Keep, check_keep
@@ -132,7 +135,7 @@ def plan_traced(
     def decide_all(uses: Mapping[str, Use], changes: Changes) -> tuple[tuple[Row, ...], list[Step]]:
         """Return the rows, and the graph's steps with the moments of the weights so drawn."""
         rows = decide([replace(p, use=uses.get(p.name, p.use)) for p in parameters], rules, changes)
-        weights = model.effective_weights(rows, planned_weights(rows, model))
+        weights = model.effective_weights(rows, planned_weights(rows, model, trace.uses))
         return rows, graph.with_weights(weights)
 
     def second_round(changes: Changes) -> tuple[dict[str, Use], Changes]:
@@ -190,12 +193,13 @@ def plan_traced(
     )
 
 
-def planned_weights(rows: Iterable[Row], model: Model) -> WeightOf:
+def planned_weights(rows: Iterable[Row], model: Model, uses: Mapping[str, Use]) -> WeightOf:
     """Return the moments of parameters as a plan's rows draw them.
 
     Args:
         rows: the plan's.
         model: knows the present values of parameters that no row draws.
+        uses: of the parameters, by name.
     """
     by_name = {row.name: row for row in rows}
 
@@ -203,7 +207,9 @@ def planned_weights(rows: Iterable[Row], model: Model) -> WeightOf:
     def weights(name: str, part: int | None) -> Weight | None:
         row = by_name.get(name)
         if row is None or not row.draws:
-            return model.current_weight(name)
+            use = uses.get(name)
+            gate = None if use is None or part is None else _present_gate(name, use, part, model)
+            return gate or model.current_weight(name)
         if row.is_complex:
             parts = [weight_of(draw, row.view, row.layout) for draw in row.draws * 2]
             known = [w.mean_square for w in parts[:2] if w is not None]
@@ -217,6 +223,18 @@ def planned_weights(rows: Iterable[Row], model: Model) -> WeightOf:
         return Weight(sum(squares) / len(parts)) if len(squares) == len(parts) else None
 
     return weights
+
+
+def _present_gate(name: str, use: Use, part: int, model: Model) -> Weight | None:
+    """Return the moments of one gate's part of a bias that is kept; None for anything else.
+
+    That of the forget gate may be 1 where the others' are 0.
+    """
+    values = model.current_values(name) if use.role == Role.RECURRENT_BIAS else None
+    if values is None or len(use.view) != 2 or values.size != math.prod(use.view):
+        return None
+    gate = values.reshape(use.view)[part].astype(np.float64)
+    return Weight(float(np.square(gate).mean()), float(gate.mean()))
 
 
 def _structure(trace: Trace) -> ResidualStructure:

@@ -182,3 +182,20 @@ def test_a_cell_of_ones_own_and_iterations():
 def test_a_use_that_is_not_known_is_an_error():
     with pytest.raises(ModelError, match="used by the primitive atan2"):
         rows(lambda p, x: jnp.arctan2(x @ p["w"], p["own"]), X, w=(32, 8), own=(8,))
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["one grid", "tiled"])
+def test_radial_basis_functions_are_means_over_their_centres(own):
+    """E[exp(−(x − g)²)] = e^(−g²/3)/√3 of x ~ N(0, 1), and that over five centres; not over a
+    normal number that is as large as they are."""
+    centres = np.linspace(-2.0, 2.0, 5, dtype="float32")
+    grid = np.tile(centres, (64, 1)) if own else centres
+
+    def model(params, x):
+        return jnp.einsum("bid,oid->bo", jnp.exp(-0.5 * (x[..., None] - grid) ** 2), params["w"])
+
+    params = {"w": jax.ShapeDtypeStruct((48, 64, 5), "float32")}
+    plan = fwj.plan(model, randn(256, 64), params=params)
+    wanted = np.mean(np.exp(-(centres**2) / 3.0) / 3.0**0.5)
+    square = plan["w"].draws[0].std ** 2
+    assert plan.predicted[0].rms ** 2 == pytest.approx(320 * square * wanted, rel=0.03)

@@ -190,6 +190,20 @@ def test_what_only_scales_or_moves_a_signal_leaves_it_what_it_is(scaling):
     assert plain.reason == "fed by first; fan_avg serves both directions"
 
 
+def test_radial_basis_functions_are_means_over_their_centres():
+    """E[exp(−(x − g)²)] = e^(−g²/3)/√3 of x ~ N(0, 1), over five centres: 0.342, not 0.378."""
+    centres = torch.linspace(-2.0, 2.0, 5)
+
+    def basis(m, x):
+        near = torch.exp(-0.5 * (x[..., None] - centres) ** 2)
+        return torch.einsum("bid,oid->bo", near, m.weight)
+
+    plan = fwt.plan(Function(basis, weight=torch.randn(48, 64, 5)), randn(256, 64))
+    wanted = float((torch.exp(-(centres**2) / 3.0) / 3.0**0.5).mean())
+    square = 320 * plan["weight"].std ** 2 * wanted
+    assert plan.predicted[0].rms ** 2 == pytest.approx(square, rel=0.04)
+
+
 def test_a_learned_slope_is_he_et_als():
     model = nn.Sequential(nn.Linear(4, 6), nn.PReLU(), nn.Linear(6, 3))
     seen = rows(model, randn(2, 4))

@@ -156,13 +156,28 @@ class Recurrence(Step):
         def scales(direction: RecurrentDirection) -> DirectionScales:
             kernels = (direction.input_kernel, direction.state_kernel)
             inputs, state = (tuple(fan_in * w.mean_square for w in take()) for _, fan_in in kernels)
-            biases = tuple(take() for _ in direction.biases)
+            biases = self._with_constant([take() for _ in direction.biases])
             projection = None
             if direction.projection is not None:
                 projection = direction.projection[1] * next(left).mean_square
             return DirectionScales(inputs, state, biases, projection, direction.reverse)
 
         return tuple(tuple(scales(direction) for direction in layer) for layer in self.layers)
+
+    def _with_constant(self, biases: list[tuple[Weight, ...]]) -> tuple[tuple[Weight, ...], ...]:
+        """Return biases by which σ of what the gate that keeps is given is what a step keeps.
+
+        The sign of what its kernels add says nothing, since their weights have none.
+        """
+        if self.kept == (1.0, 0.0):
+            return tuple(biases)
+        sign, constant = self.kept
+        at, found = GATES[self.kind].index(KEEPING[self.kind]), []
+        for weights in biases or [(Weight(0.0),) * GATE_COUNTS[self.kind]]:
+            moved = weights[at].transformed((sign, sign * constant))
+            found.append((*weights[:at], moved, *weights[at + 1 :]))
+            constant = 0.0  # it is added once
+        return tuple(found)
 
     def _select(self, run: RunStatistics) -> Statistics:
         """Return the statistics of this step's part of the result."""

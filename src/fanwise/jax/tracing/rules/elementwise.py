@@ -25,7 +25,7 @@ from fanwise.jax.tracing.rules.registry import rule
 from fanwise.jax.tracing.uses import Uses
 from fanwise.jax.tracing.views import KEEPING
 from fanwise.network.expressions import Z, substitute
-from fanwise.network.statistics import Statistics
+from fanwise.network.statistics import Statistics, is_grid
 from fanwise.network.steps.base import Source, Step
 from fanwise.network.steps.signals import (
     Centering,
@@ -218,6 +218,7 @@ def _record_with_constant(uses: Uses, equation: Equation, data: Value) -> None:
     wide = sum(n > 1 for n in other.shape) > 1
     mask: Value | None = None
     nodes = [builder.node_of(data)]
+    repeats = result.size / builder.graph.nodes[own.node].size
     step: Step | None = View()
     if name == "mul" and made is not None and line is not None:
         step = Scale(made.names[0], line)
@@ -232,6 +233,8 @@ def _record_with_constant(uses: Uses, equation: Equation, data: Value) -> None:
         )
         generated = builder.name_weight(made, other) if line is None else ""
         step = Shift(made.names[0], line or (1.0, 0.0), shared, generated=generated)
+    elif name in SUMS and value is not None and is_grid(value, repeats):
+        step = None
     elif name in SUMS:
         left = unmasked_statistics(value) if wide and value is not None else None
         if left is not None:

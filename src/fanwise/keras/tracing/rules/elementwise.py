@@ -33,7 +33,7 @@ from fanwise.keras.tracing.provenance import Provenance, output_of
 from fanwise.keras.tracing.rules.deferral import MULTIPLIES, SUMS, defer
 from fanwise.keras.tracing.rules.registry import rule
 from fanwise.keras.tracing.symbols import Derived, OpaqueActivation
-from fanwise.network.statistics import Statistics
+from fanwise.network.statistics import Statistics, is_grid
 from fanwise.network.steps.base import Source, Step
 from fanwise.network.steps.signals import (
     Centering,
@@ -240,6 +240,7 @@ def _record_with_constant(builder: GraphBuilder, call: Call, data: Any) -> None:
     step: Step | None = View()
     mask: Any = None
     nodes = [builder.node_of(data)]
+    repeats = size_of(call.output) / builder.graph.nodes[own.node].size
     if derived is not None:
         found = _with_parameter(builder, call, derived, other, own)
         if found is None:
@@ -251,6 +252,8 @@ def _record_with_constant(builder: GraphBuilder, call: Call, data: Any) -> None:
         if name == "divide" and value is not None:
             known = constant_statistics(1.0 / np.where(value == 0, 1.0, value))
         step, nodes = Product(), [*nodes, builder.add_node(Source(known, "constant"), (), other)]
+    elif name in SUMS and value is not None and is_grid(np.asarray(value), repeats):
+        step = None
     elif name in SUMS:
         left = unmasked_statistics(value) if wide and value is not None else None
         if left is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from fanwise.network import statistics
 from fanwise.network.statistics import Statistics
 from fanwise.torch.internals import is_fake, without_modes
 
@@ -49,6 +50,14 @@ def unmasked_statistics(tensor: torch.Tensor) -> Statistics | None:
             return Statistics(0.0)
         mean = float(left.mean())
         return Statistics(float(left.square().mean()), mean * mean, mean)
+
+
+def is_grid(tensor: torch.Tensor, repeats: float) -> bool:
+    """Return whether a constant is a grid: see `fanwise.network.statistics.is_grid`."""
+    if repeats < 2 or tensor.is_complex():
+        return False
+    with without_modes():
+        return statistics.is_grid(tensor.detach().double().cpu().numpy(), repeats)
 
 
 def repeat_probability(ids: torch.Tensor) -> float:

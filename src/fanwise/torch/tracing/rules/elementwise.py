@@ -29,7 +29,11 @@ from fanwise.network.steps.weights import Scale, Shift
 from fanwise.torch.internals import without_modes
 from fanwise.torch.tracing.aten.expressions import Call, curve_of, inverts
 from fanwise.torch.tracing.aten.operation import Operation
-from fanwise.torch.tracing.data.constant_statistics import constant_statistics, unmasked_statistics
+from fanwise.torch.tracing.data.constant_statistics import (
+    constant_statistics,
+    is_grid,
+    unmasked_statistics,
+)
 from fanwise.torch.tracing.data.provenance import Provenance, output_of
 from fanwise.torch.tracing.graph_builder import GraphBuilder
 from fanwise.torch.tracing.rules.deferral import MAX_CALLS, defer
@@ -174,6 +178,7 @@ def _record_with_constant(builder: GraphBuilder, operation: Operation, data: tor
     wide = sum(n > 1 for n in other.shape) > 1
     mask: torch.Tensor | None = None
     nodes = [builder.node_of(data)]
+    repeats = result.numel() / builder.graph.nodes[own.node].size
     step: Step | None = View()
     if name == "mul" and derived is not None and line is not None:
         step = Scale(derived.names[0], line)
@@ -187,6 +192,8 @@ def _record_with_constant(builder: GraphBuilder, operation: Operation, data: tor
             shared = not wide or builder.row_probability(derived.names[0], other) == 1.0
             generated = builder.name_weight(other) if line is None else ""
             step = Shift(derived.names[0], line or (1.0, 0.0), shared, generated=generated)
+        elif value is not None and is_grid(value, repeats):
+            step = None
         elif (
             left := unmasked_statistics(value) if wide and value is not None else None
         ) is not None:
