@@ -16,7 +16,6 @@ VALUE_RMS = 0.1
 """Of an output that is compared with values: what it is at the start has to be unlearned."""
 MAX_CHANNELS = 4
 """Of an image, or of a field: one of values, colours, or these and alpha or density."""
-
 LOSSES = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 """Operations that compare with values."""
 
@@ -26,10 +25,9 @@ def shrink_values(graph: Graph, parameters: Mapping[int, str], uses: Mapping[str
 
     An image that has the channels of the one put in is no set of scores of classes, nor are a few
     outputs of a net on sines of coordinates, nor what the model itself subtracts its input from. A
-    loss compares them with values, and whatever they are
-    at the start has to be unlearned, in slow directions too. A classifier, which has to outgrow its
-    start, learns more slowly from a small one, and so does a net with a single output, so that any
-    other output keeps rms 1.
+    loss compares them with values, and whatever they are at the start has to be unlearned, in slow
+    directions too. A classifier, which has to outgrow its start, learns more slowly from a small
+    one, and so does a net with a single output, so that any other output keeps rms 1.
 
     Args:
         graph: of the model.
