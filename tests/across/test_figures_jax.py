@@ -14,6 +14,7 @@ def test_pytorchs_verdicts_are_as_expected(name):
     assert said_of(figures_torch.measured(case), case) == case.kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_jaxs_are_the_same(name):
     case = CASES[name]

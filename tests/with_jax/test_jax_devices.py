@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 from support.frameworks import QUICK, require, run_pytest
 
 require("jax", "flax")
 
 
+@pytest.mark.slow
 def test_one_four_and_eight_devices_give_the_same_bits():
     suite = Path(__file__).parent / "devices_suite.py"
     failures = run_pytest(

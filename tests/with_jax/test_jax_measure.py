@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from support.frameworks import require
 
-require("flax")
+require("flax", "optax")
 import flax.linen as nn  # noqa: E402
+import optax  # noqa: E402
 from support.tensorboard import scalars, without_tensorflow  # noqa: E402, F401
 
 import fanwise as fw  # noqa: E402
 import fanwise.jax as fwj  # noqa: E402
+from fanwise.jax._measure import classes_of  # noqa: E402
 from fanwise.signal import Kind  # noqa: E402
 from fanwise.testing import assert_healthy  # noqa: E402
 
@@ -427,3 +429,40 @@ def test_an_own_derivative_cuts_nothing_off():
     )
     assert signal.cuts == ()
     assert all(w.gradient_rms for w in signal.weights)
+
+
+# — what a loss compares —
+
+
+LABELS = jnp.arange(16) % 10
+LOSSES: dict[str, tuple[int, Callable[[jax.Array], jax.Array]]] = {
+    "optax, labels": (
+        10,
+        lambda z: optax.softmax_cross_entropy_with_integer_labels(z, LABELS).mean(),
+    ),
+    "optax, one-hot": (
+        10,
+        lambda z: optax.softmax_cross_entropy(z, jax.nn.one_hot(LABELS, 10)).mean(),
+    ),
+    "log_softmax": (10, lambda z: -jax.nn.log_softmax(z)[jnp.arange(16), LABELS].mean()),
+    "logsumexp": (10, lambda z: (jax.nn.logsumexp(z, -1) - z[:, 0]).mean()),
+    "log of softmax": (10, lambda z: -jnp.log(jax.nn.softmax(z)[:, 0]).mean()),
+    "binary": (2, lambda z: optax.sigmoid_binary_cross_entropy(z[:, 0], LABELS > 4).mean()),
+    "squares": (0, lambda z: jnp.square(z).mean()),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_classes_of_a_loss_are_seen(name):
+    classes, loss = LOSSES[name]
+    assert classes_of(jax.make_jaxpr(loss)(jnp.zeros((16, 10)))) == classes
+
+
+@pytest.mark.parametrize("name", ["optax, labels", "log_softmax"])
+def test_a_loss_far_above_chance_has_its_verdict(name):
+    model, x = nn.Sequential([nn.Dense(32), nn.relu, nn.Dense(10)]), jnp.ones((16, 8))
+    x = x * jax.random.normal(jax.random.key(0), x.shape)
+    params = jax.tree.map(lambda w: 30.0 * w, model.init(jax.random.key(1), x))
+    found = fwj.measure(model, x, params=params, loss=LOSSES[name][1]).verdicts[0]
+    assert found.kind == Kind.HOT_HEAD
+    assert "where 10 equal logits give 2.3" in found.cause

@@ -5,6 +5,7 @@ from across import figures_keras
 from across.figures import CASES, said_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_verdicts(name):
     case = CASES[name]

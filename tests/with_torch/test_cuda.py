@@ -37,6 +37,7 @@ def engine():
     return cuda
 
 
+@pytest.mark.slow
 def test_in_tritons_interpreter():
     require("triton")
     failures = run_pytest(SUITE, TRITON_INTERPRET="1")

@@ -240,9 +240,10 @@ def classes_of(closed: Any) -> int:
         for eqn in inner.eqns:
             name = eqn.primitive.name
             if name == "reduce_sum":
-                source = made.get(eqn.invars[0]) if hasattr(eqn.invars[0], "count") else None
+                term = eqn.invars[0]
+                source = None if isinstance(term, Literal) else made.get(term)
                 if source is not None and source.primitive.name == "exp":
-                    summed = int(eqn.invars[0].aval.shape[-1])
+                    summed = int(term.aval.shape[-1])
             logs |= name in ("log", "log1p")
             if name == "log1p" and not summed:
                 summed = 2

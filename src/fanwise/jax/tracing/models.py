@@ -168,7 +168,9 @@ def _abstract_init(initialize: Callable[..., Any], inputs: Inputs) -> tuple[Any,
 OTHERWISE = (
     "`inputs` are those of one call: an array, a tuple of positional or a dict of keyword "
     "arguments, arrays or jax.ShapeDtypeStruct. Where the model has a mode, random numbers or a "
-    "mutable collection, say how it is called: call=lambda model, variables, x: …"
+    "mutable collection, or takes one sample, say how it is called: call=lambda model, variables, "
+    "x: …, or of NNX and Equinox, whose models hold their weights, lambda model, x: "
+    "jax.vmap(model)(x)"
 )
 MISFIT = (
     "The parameters aren't this model's: pass what model.init or fanwise.jax.init made of a model "
