@@ -221,7 +221,7 @@ def _layers(
             kept=place.kept(recorder.trace.uses, lambda name: to_array(seen.named[name].variable)),
             joined=place.joined,
             ends=place.ends,
-            into=tuple(names[j] for j in place.into if j in names),
+            into=place.layers_fed(names),
             then_normalized=place.then_normalized,
             state_kernels=place.state_kernels,
         )

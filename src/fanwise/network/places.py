@@ -32,7 +32,8 @@ class Place(NamedTuple):
         joined: whether what feeds it is put together of several signals, side by side.
         set_size: of how many elements a sum feeds it; 1 where none does.
         ends: whether its output, activated or not, is the model's, and nothing else reads it.
-        into: the contractions that its output feeds, without another kernel in between.
+        into: the contractions that its output feeds, without another kernel in between; None of
+            what is no kernel of its own, as a recurrence's.
         then_normalized: whether a normalization takes its output, activated, and nothing else.
         recurrence: of a recurrent kernel, its step.
     """
@@ -40,7 +41,7 @@ class Place(NamedTuple):
     joined: bool = False
     set_size: int = 1
     ends: bool = False
-    into: tuple[int, ...] = ()
+    into: tuple[int, ...] | None = None
     then_normalized: bool = False
     recurrence: Recurrence | None = None
 
@@ -50,6 +51,14 @@ class Place(NamedTuple):
         found = (way.state_kernel[0] for way in self._directions())
         parts = (((own, None),) if isinstance(own, str) else own for own in found)
         return tuple(dict.fromkeys(name for each in parts for name, _ in each))
+
+    def layers_fed(self, names: Mapping[int, str]) -> tuple[str, ...] | None:
+        """Return the names of the layers that its output feeds, where that is known.
+
+        Args:
+            names: of the layers that were measured, by contraction.
+        """
+        return None if self.into is None else tuple(names[i] for i in self.into if i in names)
 
     def _directions(self) -> list[RecurrentDirection]:
         layers = () if self.recurrence is None else self.recurrence.layers
@@ -120,7 +129,7 @@ def places_of(graph: Graph, nodes: Mapping[int, Sequence[int]]) -> dict[int, Pla
             joined,
             set_size,
             index in heads,
-            tuple(sorted(into.get(index, ()))),
+            tuple(sorted(into[index])) if index in into else None,
             any(_kernel_node(graph, i) in normalized for i in outputs),
             recurrence,
         )

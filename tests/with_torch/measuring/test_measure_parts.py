@@ -407,3 +407,14 @@ def test_whatever_happens_the_model_is_as_before(fail_at, training, batches, gra
     except (ModelError, RuntimeError):
         assert fail_at
     assert state_of(model) == before
+
+
+def test_what_a_recurrence_feeds_is_not_known():
+    """Then it is no end of a chain, as a kernel that feeds nothing is."""
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x)[0])[0])
+
+    model = Function(forward, first=nn.LSTM(4, 4), second=nn.LSTM(4, 4), head=nn.Linear(4, 3))
+    into = {layer.name: layer.into for layer in fwt.measure(model, randn(5, 2, 4)).layers}
+    assert into == {"first": None, "second": None, "head": ()}

@@ -165,7 +165,7 @@ class Measured:
                 kept=place.kept(self.trace.uses, self.values),
                 joined=place.joined,
                 ends=place.ends,
-                into=tuple(self.names[j] for j in place.into if j in self.names),
+                into=place.layers_fed(self.names),
                 then_normalized=place.then_normalized,
                 state_kernels=place.state_kernels,
             )

@@ -65,7 +65,7 @@ def measured_layers(passes: Passes, planned: Plan) -> Iterator[Layer]:
             steps=place.steps,
             joined=place.joined,
             ends=place.ends,
-            into=tuple(passes.layers[j] for j in place.into if j in passes.layers),
+            into=place.layers_fed(passes.layers),
             then_normalized=place.then_normalized,
             kept=place.kept(passes.uses, passes.values_of),
             state_kernels=place.state_kernels,
