@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from fanwise.network.graph import Graph
-from fanwise.network.steps.base import Source
+from fanwise.network.steps.base import Source, Step
 from fanwise.network.steps.signals import Pointwise, Sum, View
 from fanwise.network.steps.weights import Kernel
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES, NeighbourKind, Use
@@ -74,22 +74,30 @@ def _is_field(graph: Graph, uses: Mapping[str, Use]) -> bool:
 
 def _compared_with_data(graph: Graph) -> set[int]:
     """Return the contractions whose output the model compares with its input, and no more."""
-    consumers = graph.consumers()
-    before_kernel: set[int] = set()
+    compared = [
+        (i, one)
+        for i, node in enumerate(graph.nodes)
+        if _compares(node.step) and len(graph.inputs_of(i)) == 2
+        for one, other in (graph.inputs_of(i), graph.inputs_of(i)[::-1])
+        if _is_data(graph, other)
+    ]
+    before_kernel = _before_kernels(graph) if compared else set()
+    last = (graph.last_contractions(one) for i, one in compared if i not in before_kernel)
+    return {contraction for each in last for contraction in each}
+
+
+def _compares(step: Step) -> bool:
+    """Return whether a step subtracts one signal from another, or is a loss that does."""
+    subtracts = isinstance(step, Sum) and len(step.factors) == 2 and math.prod(step.factors) < 0
+    return subtracts or getattr(step, "operation", "") in LOSSES
+
+
+def _before_kernels(graph: Graph) -> set[int]:
+    """Return the nodes that a kernel's input depends on."""
     found: set[int] = set()
     for i in range(len(graph.nodes) - 1, -1, -1):
-        step, inputs = graph.nodes[i].step, graph.inputs_of(i)
-        after = consumers.get(i, ())
-        if any(j in before_kernel or isinstance(graph.nodes[j].step, Kernel) for j in after):
-            before_kernel.add(i)
-            continue
-        subtracts = isinstance(step, Sum) and len(step.factors) == 2 and math.prod(step.factors) < 0
-        if not (subtracts or getattr(step, "operation", "") in LOSSES) or len(inputs) != 2:
-            continue
-        for one, other in (inputs, inputs[::-1]):
-            if _is_data(graph, other):
-                last = (graph.nodes[j].step for j in graph.last_kernels(one))
-                found |= {k.contraction for k in last if isinstance(k, Kernel)}
+        if i in found or isinstance(graph.nodes[i].step, Kernel):
+            found.update(graph.inputs_of(i))
     return found
 
 

@@ -48,11 +48,15 @@ def widen_positions(
         uses: of the parameters, by name.
         changes: what the policy changes; what it draws by a scheme of its own stays.
     """
-    consumers = graph.consumers()
-    additions = [
-        (step.parameter, step.weight.mean_square, addition)
+    positions = [
+        (i, step.parameter, step.weight.mean_square)
         for i, step in enumerate(steps)
         if _is_position(step, uses) and step.weight is not None and step.parameter not in changes
+    ]
+    consumers = graph.consumers() if positions else {}
+    additions = [
+        (name, own, addition)
+        for i, name, own in positions
         for addition in _additions(graph, i, consumers)
     ]
     nodes = [j for _, _, addition in additions for j in addition.beside]

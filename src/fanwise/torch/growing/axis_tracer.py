@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +19,7 @@ from fanwise.torch.internals import (
 )
 from fanwise.torch.tracing.aten.operation import Operation, base_name
 from fanwise.torch.tracing.opaque import FUSED, run_apart
-from fanwise.torch.tracing.run import tensors_of
+from fanwise.torch.tracing.run import module_calls, tensors_of
 from fanwise.torch.undisturbed import Inputs, as_call, forward_error, undisturbed
 
 
@@ -64,30 +62,6 @@ class AxisTracer(TorchDispatchMode):
         return result
 
 
-@contextmanager
-def _module_names(model: nn.Module, running: list[str]) -> Iterator[None]:
-    """Keep the list of the modules that run."""
-    names = {module: name for name, module in model.named_modules()}
-
-    def enter(module: nn.Module, inputs: Any) -> None:
-        if module in names:
-            running.append(names[module])
-
-    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-        if module in names:
-            running.pop()
-
-    handles = [
-        nn.modules.module.register_module_forward_pre_hook(enter),
-        nn.modules.module.register_module_forward_hook(leave),
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def trace_axes(model: nn.Module, inputs: Inputs) -> AxisTrace:
     """Return the axes of a model's parameters, from one run in evaluation mode.
 
@@ -96,6 +70,11 @@ def trace_axes(model: nn.Module, inputs: Inputs) -> AxisTrace:
     """
     args, kwargs = as_call(inputs)
     labels = AxisLabels(model)
+    names = {module: name for name, module in model.named_modules()}
+
+    def enter(module: nn.Module) -> None:
+        labels.running.append(names[module])
+
     for tensor in tensors_in((args, kwargs)):
         labels.set(tensor, fresh(tensor))
         labels.trace.inputs.append(labels.of(tensor))
@@ -103,7 +82,7 @@ def trace_axes(model: nn.Module, inputs: Inputs) -> AxisTrace:
         model.eval()
         try:
             with (
-                _module_names(model, labels.running),
+                module_calls(names, enter, lambda *_: labels.running.pop()),
                 uncompiled(),
                 without_onednn(),
                 AxisTracer(labels),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -71,21 +71,24 @@ class TorchTrace(Trace):
 
 
 @contextmanager
-def module_calls(tracer: TorchTracer) -> Iterator[None]:
-    """Tell a tracer which module runs, without hooks on anybody's modules."""
-    known = tracer.uses.names
+def module_calls(
+    known: Container[nn.Module],
+    enter: Callable[[nn.Module], object],
+    leave: Callable[[nn.Module, Any, Any], object],
+) -> Iterator[None]:
+    """Call `enter` and `leave` where a known module runs, without hooks on anybody's modules."""
 
-    def enter(module: nn.Module, inputs: Any) -> None:
+    def before(module: nn.Module, inputs: Any) -> None:
         if module in known:
-            tracer.enter(module)
+            enter(module)
 
-    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+    def after(module: nn.Module, inputs: Any, output: Any) -> None:
         if module in known:
-            tracer.leave(module, inputs, output)
+            leave(module, inputs, output)
 
     handles = [
-        nn.modules.module.register_module_forward_pre_hook(enter),
-        nn.modules.module.register_module_forward_hook(leave),
+        nn.modules.module.register_module_forward_pre_hook(before),
+        nn.modules.module.register_module_forward_hook(after),
     ]
     try:
         yield
@@ -115,7 +118,8 @@ def run_traced(
     for leaf, like in zip(leaves, likes or leaves, strict=True):
         tracer.builder.add_input(leaf, like)
     undropped = nullcontext() if as_it_is else WithoutDropout()
-    with module_calls(tracer), undropped, uncompiled(), tracer:
+    calls = module_calls(tracer.uses.names, tracer.enter, tracer.leave)
+    with calls, undropped, uncompiled(), tracer:
         output = call(*args, **kwargs)
     tracer.finish(list(tensors_of(output)))
     return output
