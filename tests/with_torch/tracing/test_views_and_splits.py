@@ -14,6 +14,8 @@ from support.nets import Function  # noqa: E402
 from support.traced import between, randn, rows  # noqa: E402
 from torch import nn  # noqa: E402
 
+import fanwise.torch as fwt  # noqa: E402
+
 
 @pytest.mark.parametrize(
     "mix",
@@ -126,3 +128,40 @@ def test_an_output_that_is_used_whole_too_is_one_kernel():
 def test_as_many_parts_as_a_split_makes_are_kernels():
     model = Function(lambda self, x: sum((x @ self.w).chunk(10, 1)), w=randn(5, 40))
     assert rows(model, randn(3, 5))["w"].fan_out == 4
+
+
+ODD = torch.arange(1, 64, 2)
+WRITES = {
+    "two halves, by index": lambda x, h: _written(x, (ODD - 1, x[:, :32]), (ODD, h)),
+    "in the other order": lambda x, h: _written(x, (ODD, h), (ODD - 1, x[:, :32])),
+    "two slices": lambda x, h: _written(x, (slice(32), x[:, :32]), (slice(32, 64), h)),
+    "over a copy": lambda x, h: x.clone().index_put_((torch.arange(len(x))[:, None], ODD), h),
+    "index_put": lambda x, h: x.index_put((torch.arange(len(x))[:, None], ODD), h),
+    "scatter": lambda x, h: x.scatter(1, ODD.expand(len(x), 32), h),
+    "slice_scatter": lambda x, h: torch.slice_scatter(x, h, 1, 32, 64),
+    "index_copy": lambda x, h: x.index_copy(1, ODD, h),
+    "masked_scatter": lambda x, h: x.masked_scatter(torch.arange(64) % 2 == 1, h),
+    "copy_": lambda x, h: x.clone().copy_(torch.cat([h, h], 1)),
+}
+
+
+def _written(x, *parts):
+    memory = torch.empty_like(x)
+    for where, values in parts:
+        memory[:, where] = values
+    return memory
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_what_is_written_over_a_part_of_a_signal_is_seen(name):
+    """The rest of it stays: rms 1 beside 4, or 4 alone."""
+
+    def forward(self, x):
+        return self.last(WRITES[name](x, 4.0 * self.first(x)))
+
+    model = Function(forward, first=nn.Linear(64, 32), last=nn.Linear(64, 256))
+    plan = fwt.plan(model, randn(256, 64))
+    first, last = (row.std for row in plan.rows if row.name.endswith("weight"))
+    written = 16.0 * 64.0 * first**2
+    expected = written if name == "copy_" else 0.5 * (1.0 + written)
+    assert plan.predicted[-1].rms == pytest.approx(8.0 * last * math.sqrt(expected), rel=0.1)

@@ -257,11 +257,15 @@ class GraphBuilder:
             return own.node
         return self.add_node(View(), (own.node,), tensor)
 
-    def unsampled_node(self, tensor: torch.Tensor) -> int:
-        """Return a node that says what a tensor is; if it is deferred, not its statistics."""
-        own = self.provenance(tensor)
-        if not own.deferred:
-            return self.node_of(tensor)
+    def unsampled_node(self, tensor: torch.Tensor, own: Provenance | None = None) -> int:
+        """Return a node that says what a tensor is; if it is deferred, not its statistics.
+
+        `own` is where it comes from, if that isn't what the tensor has of its own.
+        """
+        if own is None:
+            own = self.provenance(tensor)
+            if not own.deferred:
+                return self.node_of(tensor)
         if own.pointwise is Z:
             return own.node
         return self.add_node(Pointwise(curve_of(own.pointwise)), (own.node,), tensor)

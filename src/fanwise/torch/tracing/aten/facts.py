@@ -35,6 +35,7 @@ class Facts:
         gathers: it picks entries of a table.
         reduces: it is a sum, a mean, a variance or a norm over axes.
         scatters: it adds entries up where an index says.
+        assigns: it writes one signal over some entries of another.
         softmax, attends: it is a softmax; all of attention.
         normalization: what it is called if it is a normalization.
         operands: if it is a matrix product, the positions of the operands among its arguments, and
@@ -65,6 +66,7 @@ class Facts:
     gathers: bool = False
     reduces: bool = False
     scatters: bool = False
+    assigns: bool = False
     softmax: bool = False
     attends: bool = False
     normalization: str = ""

@@ -1,7 +1,7 @@
 """Apply: what an operation that has run makes of data, by the first of these that fits.
 
-Noise, a constant, a scatter, a write into a part of memory, a result that has no equation since its
-input has none; else the operation's own rule.
+Noise, a constant, a scatter, a write into a part of memory or of a copy, a result that has no
+equation since its input has none; else the operation's own rule.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def _apply_rule(builder: GraphBuilder, operation: Operation) -> None:
         rule(builder, operation)
     elif operation.in_place and writes_part(builder, operation, signals):
         record_write(builder, operation, signals)
+    elif facts.assigns and len(signals) > 1:
+        defer(builder, operation, signals)
     elif must_defer(builder, operation, signals):
         defer(builder, operation, signals, elementwise.call_of(builder, operation))
     elif rule is not None:

@@ -65,10 +65,12 @@ def defer(
     whole = [provenance for provenance in given if not provenance.reduced]
     if call is not None and call.size <= MAX_CALLS:
         now = replace(first, pointwise=call)
-    elif facts.concatenates:
-        shares = tuple(tensor.numel() / max(floats[0].numel(), 1) for tensor in signals)
+    elif facts.concatenates or (facts.assigns and len(given) > 1):
+        shares = [tensor.numel() / max(floats[0].numel(), 1) for tensor in signals]
+        if facts.assigns:
+            shares[0] = max(1.0 - sum(shares[1:]), 0.0)
         nodes = [builder.unsampled_node(t) for t in signals]
-        now = output_of(builder.add_node(Concatenation(shares), nodes, floats[0]))
+        now = output_of(builder.add_node(Concatenation(tuple(shares)), nodes, floats[0]))
     elif facts.keeps_signal or ((facts.sums or facts.multiplies) and len(given) == 1):
         path = first.position_path if facts.keeps_positions else (object(),)
         now = replace(first, position_path=path)

@@ -45,12 +45,15 @@ JOIN = {"passes": True, "joins": True}
 @rule("repeat repeat_interleave", **JOIN)
 @rule("upsample_nearest1d upsample_nearest2d upsample_nearest3d", **JOIN)
 @rule("reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d", **JOIN)
-@rule("copy slice_scatter select_scatter index_put scatter", passes=True)
+@rule("slice_scatter select_scatter diagonal_scatter", passes=True, assigns=True)
+@rule("index_put index_copy scatter masked_scatter", passes=True, assigns=True)
+@rule("copy", passes=True)
 @rule("masked_fill native_dropout tril triu topk sort im2col col2im", passes=True)
 @rule("pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle", passes=True)
 def record_view(builder: GraphBuilder, operation: Operation) -> None:
     """Note entries that are where a view, or a copy, puts them."""
-    signal, result = builder.signals(operation.tensors)[0], operation.result
+    given, result = builder.signals(operation.tensors), operation.result
+    signal = given[-1 if operation.name == "copy" else 0]  # it writes over the first
     own = builder.provenance(signal)
     settings = leaves_of((operation.args[1:], operation.kwargs))
     indexed = any(isinstance(a, torch.Tensor) for a in settings)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from fanwise.network.steps.signals import Concatenation
 from fanwise.torch.internals import memory_of
 from fanwise.torch.tracing.aten.operation import Operation
 from fanwise.torch.tracing.data.provenance import output_of
@@ -18,6 +19,8 @@ def writes_part(
     """Return whether data is written into a constant's memory, or into a part of data's."""
     target = operation.args[0]
     if builder.find_provenance(target) is None:
+        return True
+    if operation.facts.assigns and len(signals) > 1:
         return True
     whole = target.untyped_storage().nbytes() // max(target.element_size(), 1)
     other = len(signals) > 1 or not operation.facts.keeps_positions
@@ -34,10 +37,15 @@ def record_write(
     source, before = builder.provenance(last), builder.written.get(memory_of(target))
     units = None if source.unit_axis is None else source.unit_axis % last.dim() - last.dim()
     if source.deferred or before is not None or builder.find_provenance(target) is not None:
-        origins = builder.regions.origins(source)
-        for other in (before, builder.records.find(target).provenance):
-            origins |= 0 if other is None else builder.regions.origins(other)
-        node = builder.unsampled_node(last)
+        held = before or builder.records.find(target).provenance
+        origins, node = builder.regions.origins(source), builder.unsampled_node(last)
+        if held is not None:
+            origins |= builder.regions.origins(held)
+            share = last.numel() / max(
+                target.untyped_storage().nbytes() // target.element_size(), 1
+            )
+            step = Concatenation((max(1.0 - share, 0.0), share))
+            node = builder.add_node(step, (builder.unsampled_node(target, held), node), target)
         now = output_of(node, units, deferred=operation.name, origins=origins)
     else:
         now = output_of(builder.node_of(last), units)
