@@ -60,6 +60,7 @@ from fanwise.planning.rows import Row
 from fanwise.planning.rules import Parameter, Rule
 from fanwise.policies.base import Changes, Policy
 from fanwise.policies.bases import shape_of
+from fanwise.policies.couplings import start_near_identity
 from fanwise.policies.outputs import shrink_values
 from fanwise.policies.positions import widen_positions
 from fanwise.policies.scores import shrink_queries
@@ -132,6 +133,8 @@ def plan_traced(
         structure = structure.with_closed(silent(graph, kept.zeros))
     trainable = {p.name: p.use for p in parameters if p.use is not None and not p.skip}
 
+    couplings = start_near_identity(graph, structure.parameters, trainable)
+
     def decide_all(uses: Mapping[str, Use], changes: Changes) -> tuple[tuple[Row, ...], list[Step]]:
         """Return the rows, and the graph's steps with the moments of the weights so drawn."""
         rows = decide([replace(p, use=uses.get(p.name, p.use)) for p in parameters], rules, changes)
@@ -141,7 +144,7 @@ def plan_traced(
     def second_round(changes: Changes) -> tuple[dict[str, Use], Changes]:
         """Return the uses and the changes that round 2 decides by."""
         rows, steps = decide_all(trainable, changes)
-        uses = _with_input_moments(trainable, trace, steps, changes, kept.zeros)
+        uses = _with_input_moments(trainable, trace, steps, changes, couplings, kept.zeros)
         return uses, changes | model.scale_corrections(rows, changes)
 
     @cache
@@ -152,7 +155,7 @@ def plan_traced(
         return addends(graph, structure, plain_steps(), skips)
 
     changes, said = policy.changes(replace(structure, profile=profile), trainable)
-    changes = shrink_values(graph, structure.parameters, trainable) | changes
+    changes = shrink_values(graph, structure.parameters, trainable) | couplings | changes
     final, changes = second_round(changes)
     rows, steps = decide_all(final, changes)
     forward = graph.forward(steps)
@@ -315,18 +318,24 @@ def _with_input_moments(
     trace: Trace,
     steps: Sequence[Step],
     changes: Changes,
+    couplings: Changes,
     zeros: Collection[str],
 ) -> dict[str, Use]:
     """Return the uses with the mean square of each kernel's input, for unit kernels before it.
 
     Between two kernels there may be more than the one activation that `Use.feeds` knows: a gate,
-    a residual sum, a normalization. Of several contractions of a parameter the first counts.
+    a residual sum, a normalization. What couplings add to a stream, and scale it by, counts as
+    small as it is drawn. Of several contractions of a parameter the first counts.
     """
+    small = {name: c.factor for name, c in couplings.items() if changes.get(name) == c}
 
     def factor(name: str, part: int | None) -> float:
-        return changes[name].factor_of(part) if name in changes else 1.0
+        return changes[name].factor_of(part) if name in changes and name not in small else 1.0
 
-    scales = {i: c.use.follows.scale for i, c in enumerate(trace.contractions)}
+    scales = {
+        i: c.use.follows.scale / small.get(c.parameter, 1.0)
+        for i, c in enumerate(trace.contractions)
+    }
     statistics = trace.graph.forward_between_kernels(steps, factor, zeros, scales)
     found = dict(uses)
     for index, contraction in reversed(list(enumerate(trace.contractions))):
