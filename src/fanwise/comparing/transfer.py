@@ -24,6 +24,16 @@ A right parametrization is off by up to 0.3 between small shapes: the branches o
 are as large as its stream, say, and those of a deep model small beside it.
 """
 
+SCORES = "attention score"
+"""The last part of the name of attention's scores, under the module that makes them."""
+SCORES_LIMIT = 0.15
+"""The exponent of what training changes in scores that don't fall with the width at the start.
+
+Divided by √d, in heads that grow, they start alike at every width, and then grow as √d once queries
+and keys point alike (Yang et al. 2022, definition 4.1); in ten steps as d^0.2 to d^0.35. Divided by
+d they start as 1/√d, and what changes doesn't go with the width.
+"""
+
 
 class Axis(StrEnum):
     """What of a model's shape is varied."""
@@ -201,6 +211,8 @@ def judge_readings(axis: Axis, runs: Sequence[tuple[int, Sequence[Reading]]]) ->
         change = fit_power((n, reading.change) for n, reading in pairs)
         points = tuple((n, reading.rms, reading.change) for n, reading in pairs)
         problem = _problem(axis, size, change, points) if judged else ""
+        if judged and not problem and axis == Axis.WIDTH and layer.endswith(SCORES):
+            problem = _problem_of_scores(size, change)
         found.append(Exponents(axis, layer, step, size, change, problem, judged, points))
     return found
 
@@ -225,6 +237,13 @@ def _problem(
     if change is not None and change.exponent < -LIMIT:
         return f"changes too little, as {axis}^{change},"
     return ""
+
+
+def _problem_of_scores(size: Power | None, change: Power | None) -> str:
+    """Return what is wrong with attention's scores: that they aren't divided by the head's size."""
+    if size is None or change is None or change.exponent < SCORES_LIMIT or size.exponent < -0.25:
+        return ""
+    return f"changes too much, as width^{change} (divide it by the head's size, not by its root),"
 
 
 def finite_json(values: Any, indent: int | None = 2) -> str:

@@ -110,6 +110,61 @@ def test_one_rate_that_isn_t_scaled_is_named():
     assert not found.passed
 
 
+class Attention(nn.Module):
+    """Two heads, or heads of 8 units; their scores divided by the size, or by its root."""
+
+    def __init__(self, width, heads, power):
+        super().__init__()
+        self.heads, self.power, self.norm = heads or width // 8, power, nn.LayerNorm(width)
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x):
+        n, t, width = x.shape
+        y = self.norm(x)
+        q, k, v = (
+            kernel(y).view(n, t, self.heads, -1).transpose(1, 2)
+            for kernel in (self.query, self.key, self.value)
+        )
+        size = width // self.heads
+        if self.power == 0.5:
+            z = nn.functional.scaled_dot_product_attention(q, k, v)
+        else:
+            z = (q @ k.transpose(-1, -2) * 4.0 / size).softmax(-1) @ v
+        return x + self.out(z.transpose(1, 2).reshape(n, t, width))
+
+
+@pytest.mark.parametrize(
+    ("heads", "power", "named"),
+    [(2, 0.5, True), (2, 1.0, False), (None, 0.5, False)],
+    ids=["1/√d", "1/d", "heads of one size"],
+)
+def test_attention_that_is_divided_by_the_root_of_a_growing_head_is_named(heads, power, named):
+    tokens = torch.randint(16, (8, 24), generator=torch.Generator().manual_seed(0))
+    target = tokens.cumsum(1) % 16
+
+    class Decoder(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.tokens, self.head = nn.Embedding(16, width), nn.Linear(width, 16)
+            self.blocks = nn.Sequential(*[Attention(width, heads, power) for _ in range(2)])
+            self.norm = nn.LayerNorm(width)
+
+        def forward(self, ids):
+            return self.head(self.norm(self.blocks(self.tokens(ids))))
+
+    def build(width, depth):
+        return Decoder(width), tokens, cross_entropy
+
+    def cross_entropy(output):
+        return nn.functional.cross_entropy(output.flatten(0, 1), target.flatten())
+
+    found = check("completep", build=build, widths=(32, 64, 128, 256))
+    assert found.passed != named, str(found)
+    assert all("head's size, not by its root" in text for text in found.problems)
+    scores = {x.layer for x in found.layers if x.layer.endswith("attention score")}
+    assert scores == {"blocks.*.attention score"}
+
+
 def test_what_the_code_multiplies_counts(monkeypatch):
     """Branches that the code multiplies by 1 whatever the depth, and a plan that thinks it does."""
     nothing = Residual({}, [], [])

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fanwise.comparing.transfer import Axis, Reading, judge_readings
+from fanwise.comparing.transfer import SCORES, Axis, Reading, judge_readings
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.names import BLOCK_INDEX
-from fanwise.network.trace import Contraction
 from fanwise.planning.progress import Progress, silent
 from fanwise.policies import Policy
 from fanwise.report.shown import ShownTransferCheck
 from fanwise.torch.comparing.data import seeded
 from fanwise.torch.comparing.shapes import Build, based, built, check_size, shapes_of
 from fanwise.torch.measuring.coordinates import Outputs, outputs_of
+from fanwise.torch.measuring.scores import centred_rows, scores_of
 from fanwise.torch.planning.plan import Plan, plan
 from fanwise.torch.tracing.aten.operation import base_name
 from fanwise.torch.undisturbed import Inputs, as_call
@@ -40,12 +40,18 @@ LARGE = 2**23
 
 
 class _Signals(Outputs):
-    """A tracer that keeps every kernel's output, and the last sum of two tensors of one shape."""
+    """A tracer that keeps every kernel's output, attention's scores, and what a stream becomes.
+
+    That is the last sum of two tensors of one shape.
+    """
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run an operation; keep what a residual stream becomes."""
+        """Run an operation; keep its scores, if it has some, or what a stream becomes."""
+        scores = scores_of(base_name(func), args, kwargs or {})
+        if scores is not None:
+            self.keep(f"{self.uses.module}.{SCORES}".lstrip("."), centred_rows(scores)[0])
         result = super().__torch_dispatch__(func, types, args, kwargs)
         if base_name(func) in ("add", "add_") and isinstance(result, Tensor) and result.dim() > 1:
             terms = [term for term in args[:2] if isinstance(term, Tensor)]
@@ -55,12 +61,12 @@ class _Signals(Outputs):
 
 
 def _compared_with(before: dict[str, Tensor]) -> type[_Signals]:
-    """Return a tracer that keeps, of every kernel's output, no more than its `_squares`."""
+    """Return a tracer that keeps, of each output but the stream, no more than its `_squares`."""
 
     class Compared(_Signals):
-        def on_output(self, contraction: Contraction, output: Tensor, shape: torch.Size) -> None:
+        def keep(self, layer: str, output: Tensor) -> None:
             known = set(self.outputs)
-            super().on_output(contraction, output, shape)
+            super().keep(layer, output)
             for name in self.outputs.keys() - known:
                 self.outputs[name] = _squares(self.outputs[name], before[name])
 

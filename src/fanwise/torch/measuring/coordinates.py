@@ -28,10 +28,13 @@ class Outputs(TorchTracer):
 
     def on_output(self, contraction: Contraction, output: Tensor, shape: torch.Size) -> None:
         """Keep what a kernel puts out."""
-        name = contraction.parameter.removesuffix(".weight")
-        self.count[name] = self.count.get(name, 0) + 1
-        call = "" if self.count[name] == 1 else f"#{self.count[name]}"
-        self.outputs[name + call] = output.detach().clone()
+        self.keep(contraction.parameter.removesuffix(".weight"), output.detach().clone())
+
+    def keep(self, layer: str, output: Tensor) -> None:
+        """Keep an output under a layer's name, with ``#2`` for its second call."""
+        self.count[layer] = self.count.get(layer, 0) + 1
+        call = "" if self.count[layer] == 1 else f"#{self.count[layer]}"
+        self.outputs[layer + call] = output
 
 
 def outputs_of(kind: type[Outputs], model: nn.Module, batch: Inputs) -> dict[str, Tensor]:

@@ -19,10 +19,10 @@ from fanwise.network.steps.weights import Kernel, Lookup
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, NeighbourKind, StepName
 from fanwise.signal import EmbeddingTerm
-from fanwise.signal.attention_scores import MASKED, MOST_SCORED
 from fanwise.signal.embedding_sums import term_of
 from fanwise.signal.slopes import edges_of
 from fanwise.torch.internals import tensors_in, without_modes
+from fanwise.torch.measuring.scores import centred_rows, scores_of
 from fanwise.torch.measuring.statistics import (
     Cosines,
     Range,
@@ -162,12 +162,10 @@ class TorchRecorder(TorchTracer):
         if name == "_local_scalar_dense" or facts_of(name).compares:
             read = [self.uses.parameters.name(t) for t in args[:2] if isinstance(t, Tensor)]
             self.store.numbers |= {parameter for parameter in read if parameter}
-        elif name == "_softmax" and args[0].dim() > 2:
-            self._take_scores(args[0].detach().movedim(args[1], -1), self._nodes(args[:1]))
-        elif name.startswith("_scaled_dot_product") and args[0].dim() == 4:
-            query, key = (t.detach()[:2, :2, :MOST_SCORED].float() for t in args[:2])
-            scale = kwargs.get("scale") or query.shape[-1] ** -0.5
-            self._take_scores(query @ key.transpose(-1, -2) * scale, self._nodes(args[:2]))
+        scores = scores_of(name, args, kwargs)
+        if scores is not None:
+            given = args[:1] if name == "_softmax" else args[:2]
+            self._take_scores(scores, self._nodes(given))
 
     def _nodes(self, tensors: Iterable[Tensor]) -> list[int]:
         found = map(self.builder.find_provenance, tensors)
@@ -175,15 +173,10 @@ class TorchRecorder(TorchTracer):
 
     def _take_scores(self, scores: Tensor, nodes: Sequence[int]) -> None:
         """Measure attention scores, for the last kernels before these nodes."""
-        rows = scores.flatten(0, -2)[:: max(1, scores.flatten(0, -2).shape[0] // MOST_SCORED)]
-        known = torch.isfinite(rows) & (rows > rows.amax(-1, keepdim=True) - MASKED)
-        count = known.sum(-1)
-        kept = torch.where(known, rows, 0.0).double()[count > 1]
-        count = count[count > 1]
+        kept, count = centred_rows(scores)
         if not len(kept):
             return
-        mean = kept.sum(-1) / count
-        square = (kept.square().sum(-1) / count - mean**2).clamp(min=0.0).mean()
+        square = (kept.square().sum(-1) / count).mean()
         for index in (k for node in nodes for k in self.builder.graph.last_contractions(node)):
             contraction = self.uses.contractions[index]
             if contraction in self.read:
