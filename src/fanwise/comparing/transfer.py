@@ -241,7 +241,9 @@ def _problem(
 
 def _problem_of_scores(size: Power | None, change: Power | None) -> str:
     """Return what is wrong with attention's scores: that they aren't divided by the head's size."""
-    if size is None or change is None or change.exponent < SCORES_LIMIT or size.exponent < -0.25:
+    if size is None or change is None or size.exponent < -0.25:
+        return ""
+    if change.exponent < max(SCORES_LIMIT, change.error):
         return ""
     return f"changes too much, as width^{change} (divide it by the head's size, not by its root),"
 

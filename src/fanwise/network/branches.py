@@ -8,6 +8,7 @@ output reaches the sum through no other kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -27,7 +28,7 @@ from fanwise.network.residual_sums import (
 from fanwise.network.steps.attention import AttentionOutput, Scores
 from fanwise.network.steps.base import Sampled, Step
 from fanwise.network.steps.recurrence import Recurrence
-from fanwise.network.steps.signals import Normalization, Pointwise, Sum, View
+from fanwise.network.steps.signals import Normalization, Pointwise, Sum, View, adds, multiplies
 from fanwise.network.steps.weights import Kernel, Lookup, Scale, Shift
 
 KernelPart: TypeAlias = tuple[int, int | None]
@@ -230,7 +231,7 @@ def structure_of(
                 found.branch,
                 constant_factor(graph, i, found),
                 parameters=_parameters_of(graph, found.nodes),
-                shifts=_linear_shifts(graph, found.branch),
+                shifts=_linear_shifts(graph, found.branch, {c for c, _ in last}),
                 place=depth_at[i],
                 start=found.start,
                 sum_node=i,
@@ -335,17 +336,23 @@ def _parameters_of(graph: Graph, nodes: Collection[int]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _linear_shifts(graph: Graph, node: int) -> tuple[str, ...] | None:
+def _linear_shifts(graph: Graph, node: int, last: AbstractSet[int]) -> tuple[str, ...] | None:
     """Return the parameters added on the way to a node from the last kernels before it.
 
-    None where something on that way isn't linear, or a kernel there is made of its parameter, so
-    that a factor on parameters is none on the node.
+    None where something on that way isn't linear in their output, or a kernel there is made of its
+    parameter, so that a factor on parameters is none on the node. A product is linear in the one
+    signal that these kernels make: an expert's output times what its router gives it.
+
+    Args:
+        graph: of the model.
+        node: the output of a branch.
+        last: the contractions of the branch's last kernels.
     """
     shifts: list[str] = []
     pending = [node]
     while pending:
         i = pending.pop()
-        step, inputs = graph.nodes[i].step, graph.nodes[i].inputs
+        step, inputs = graph.nodes[i].step, graph.inputs_of(i)
         if isinstance(step, Kernel):
             if step.generated:
                 return None
@@ -354,11 +361,15 @@ def _linear_shifts(graph: Graph, node: int) -> tuple[str, ...] | None:
             if step.generated or step.affine[1]:
                 return None
             shifts.append(step.parameter)
-        elif not isinstance(step, Sum | Scale) and scale_of(graph, i) is None:
+        elif multiplies(step):
+            inputs = tuple(j for j in inputs if not last.isdisjoint(graph.last_contractions(j)))
+            if len(inputs) != 1:
+                return None
+        elif not (adds(step) or isinstance(step, Scale)) and scale_of(graph, i) is None:
             return None
         if not inputs:
             return None
-        pending += inputs if isinstance(step, Sum) else inputs[:1]
+        pending += inputs if adds(step) else inputs[:1]
     return tuple(dict.fromkeys(shifts))
 
 

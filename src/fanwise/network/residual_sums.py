@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fanwise.network.curves import Curve
 from fanwise.network.graph import Graph
-from fanwise.network.steps.base import Source
+from fanwise.network.steps.base import Sampled, Source
 from fanwise.network.steps.signals import Pointwise, Product, View
 from fanwise.network.steps.weights import Scale
 
@@ -71,7 +72,7 @@ def scaled_residual_sum(graph: Graph, inputs: tuple[int, ...]) -> ResidualSum | 
                 scale = step
             elif isinstance(step, View) or scale_of(graph, node) is None:
                 break
-            node = graph.nodes[node].inputs[0]
+            node = graph.inputs_of(node)[0]
         if node in before and node != stream:
             nodes = graph.ancestors(branch, node) - {node}
             return ResidualSum(stream, node, branch, nodes, scale)
@@ -89,7 +90,7 @@ def constant_factor(graph: Graph, sum_node: int, found: ResidualSum) -> float:
             own = scale_of(graph, node)
             if own is None:
                 break
-            scale, node = scale * own, graph.nodes[node].inputs[0]
+            scale, node = scale * own, graph.inputs_of(node)[0]
         scales.append(scale)
     branch = inputs.index(found.branch)
     stream = scales[1 - branch]
@@ -102,12 +103,19 @@ def scale_of(graph: Graph, node: int) -> float | None:
     if isinstance(step, View):
         return math.sqrt(step.square)
     if isinstance(step, Pointwise):
-        points = np.broadcast_to(step.curve.function(LINE), LINE.shape)
-        slope = float(points[-1])
-        return abs(slope) if np.allclose(points, slope * LINE, rtol=1e-5, atol=1e-8) else None
+        return _slope(step.curve)
+    if isinstance(step, Sampled) and step.stands_for is not None:
+        return 1.0 if step.curve is None else _slope(step.curve)
     if isinstance(step, Product):
         others = [graph.nodes[i].step for i in graph.nodes[node].inputs[1:]]
         known = [o.statistics for o in others if isinstance(o, Source) and o.origin == "constant"]
         if len(known) == len(others) == 1 and known[0] is not None:
             return math.sqrt(known[0].mean_square)
     return None
+
+
+def _slope(curve: Curve) -> float | None:
+    """Return |c| of a function c·z; None for any other."""
+    points = np.broadcast_to(curve.function(LINE), LINE.shape)
+    slope = float(points[-1])
+    return abs(slope) if np.allclose(points, slope * LINE, rtol=1e-5, atol=1e-8) else None

@@ -8,8 +8,8 @@ import numpy as np
 
 from fanwise.network.curves import Curve
 from fanwise.network.graph import Graph
-from fanwise.network.steps.base import Sampled, Source, Step, Unknown
-from fanwise.network.steps.signals import Pointwise, Product, Sum, View
+from fanwise.network.steps.base import Sampled, Source, Step
+from fanwise.network.steps.signals import Pointwise, Sum, View, multiplies
 from fanwise.network.steps.weights import Kernel, Shift
 from fanwise.network.uses import KERNEL_ROLES, Use
 from fanwise.policies.base import Change, Changes
@@ -40,7 +40,7 @@ def start_near_identity(
     scaled = [
         (i, signal, kernel)
         for i, node in enumerate(graph.nodes)
-        if _multiplies(node.step) and len(node.inputs) == 2
+        if multiplies(node.step) and len(node.inputs) == 2
         for signal, scale in (node.inputs, node.inputs[::-1])
         if (kernel := _scale_kernel(graph, scale)) is not None and _carries_data(graph, signal)
     ]
@@ -61,10 +61,6 @@ def start_near_identity(
         for name, use in uses.items()
         if name in names and use.role in KERNEL_ROLES and not use.logits
     }
-
-
-def _multiplies(step: Step) -> bool:
-    return isinstance(step, Product) or (isinstance(step, Unknown) and step.like is Product)
 
 
 def _scale_kernel(graph: Graph, node: int) -> int | None:

@@ -215,6 +215,74 @@ def test_no_factor_moves_into_a_kernel_that_is_used_elsewhere_or_frozen():
     assert "must" not in free.policy  # no attention either
 
 
+class Mixed(nn.Module):
+    """Blocks of two experts, mixed by a router or by a gate of their own, times a constant."""
+
+    def __init__(self, mix, branch, depth=3):
+        super().__init__()
+        self.mix, self.branch, self.depth = mix, branch, depth
+        self.first, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                [nn.Linear(16, 2), nn.LayerNorm(16)]
+                + [nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16)) for _ in range(2)]
+            )
+            for _ in range(depth)
+        )
+
+    def forward(self, x):
+        x = self.first(x)
+        for router, norm, *experts in self.layers:
+            y = norm(x)
+            shares = self.mix(router(y))
+            out = sum(shares[..., i, None] * expert(y) for i, expert in enumerate(experts))
+            x = x + (out if self.branch == 1.0 else self.branch * out)
+        return self.head(x)
+
+
+MIXES = {
+    "all": lambda scores: scores.softmax(-1),
+    "the best": lambda scores: (
+        torch.full_like(scores, -torch.inf)
+        .scatter(-1, scores.argmax(-1, keepdim=True), scores.amax(-1, keepdim=True))
+        .softmax(-1)
+    ),
+}
+
+
+@pytest.mark.parametrize("mix", MIXES.values(), ids=MIXES)
+def test_experts_hold_the_factor_of_the_branch_that_a_router_mixes(mix):
+    """A product is linear in what the experts put out, whatever the router makes of its input."""
+    x = torch.randn(32, 5, generator=torch.Generator().manual_seed(0))
+    losses = []
+    for branch in (1.0, 1 / 3):
+        model = Mixed(mix, branch)
+        plan = fwt.plan(model, x, policy=policies.CompleteP(16, 1))
+        assert "must" not in plan.policy
+        plan.apply(model.double(), seed=0)
+        optimizer = torch.optim.AdamW(plan.parameter_groups(model, 0.02, eps=1e-3))
+        losses.append([])
+        for _ in range(5):
+            loss = (model(x.double()) - 1.0).square().mean()
+            losses[-1].append(loss.item())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+    assert losses[0][-1] < 0.9 * losses[0][0]
+
+
+def test_no_factor_moves_into_a_product_of_two_signals():
+    """In both it would be squared, in one of them it would be an arbitrary choice."""
+
+    def forward(self, x):
+        return self.head(x + self.a(torch.tanh(x)) * self.b(torch.relu(x)))
+
+    model = Function(forward, **{name: nn.Linear(8, 8) for name in ("a", "b", "head")})
+    plan = fwt.plan(model, torch.randn(5, 8), policy=policies.CompleteP(8, 0.5))
+    assert "must multiply 1 branch by 0.5" in plan.policy
+
+
 def test_a_tied_embedding_keeps_its_rate_and_its_size_at_every_width():
     for width in (16, 64):
         _, plan = planned(policies.CompleteP(BASE_WIDTH, BASE_DEPTH), width=width, tied=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from fanwise.network.curves import Curve, transfer, transfer_maximum
 from fanwise.network.statistics import Statistics, mix
-from fanwise.network.steps.base import Step
+from fanwise.network.steps.base import Step, Unknown
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,16 @@ class Product(Step):
             for i in range(len(feeds))
         ]
         return tuple(gradient * factor for factor in whole)
+
+
+def multiplies(step: Step) -> bool:
+    """Return whether a step is a product, of dependent signals too."""
+    return isinstance(step, Product) or (isinstance(step, Unknown) and step.like is Product)
+
+
+def adds(step: Step) -> bool:
+    """Return whether a step is a sum, of dependent signals too."""
+    return isinstance(step, Sum) or (isinstance(step, Unknown) and step.like is Sum)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from fanwise.comparing.transfer import SCORES, Axis, Reading, judge_readings
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.names import BLOCK_INDEX
+from fanwise.network.steps.attention import Scores
+from fanwise.network.steps.base import Unknown
+from fanwise.network.steps.weights import Kernel
 from fanwise.planning.progress import Progress, silent
 from fanwise.policies import Policy
 from fanwise.report.shown import ShownTransferCheck
@@ -49,15 +52,29 @@ class _Signals(Outputs):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Run an operation; keep its scores, if it has some, or what a stream becomes."""
-        scores = scores_of(base_name(func), args, kwargs or {})
-        if scores is not None:
+        name = base_name(func)
+        scores = scores_of(name, args, kwargs or {})
+        if scores is not None and (name != "_softmax" or self._compares(args[0])):
             self.keep(f"{self.uses.module}.{SCORES}".lstrip("."), centred_rows(scores)[0])
         result = super().__torch_dispatch__(func, types, args, kwargs)
-        if base_name(func) in ("add", "add_") and isinstance(result, Tensor) and result.dim() > 1:
+        if name in ("add", "add_") and isinstance(result, Tensor) and result.dim() > 1:
             terms = [term for term in args[:2] if isinstance(term, Tensor)]
             if len(terms) == 2 and all(term.shape == result.shape for term in terms):
                 self.outputs[STREAM] = result.detach().clone()
         return result
+
+    def _compares(self, scores: Tensor) -> bool:
+        """Return whether scores are products of signals: a router's are a kernel's output."""
+        own, graph = self.builder.find_provenance(scores), self.builder.graph
+        pending = [] if own is None else [own.node]
+        while pending:
+            i = pending.pop()
+            step = graph.nodes[i].step
+            if isinstance(step, Scores) or (isinstance(step, Unknown) and step.like is Scores):
+                return True
+            if not isinstance(step, Kernel):
+                pending += graph.inputs_of(i)
+        return False
 
 
 def _compared_with(before: dict[str, Tensor]) -> type[_Signals]:
