@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fanwise.network.uses import NeighbourKind, StepName
-from fanwise.signal.values import Direction, Kind, Signal, Verdict
+from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict
 
 HOT_SCORES = 3.0
 """Deviation of a query's scores over its keys from which the softmax picks one, where the kernels
@@ -31,15 +31,27 @@ def hot_scores(signal: Signal, redraw: str) -> Verdict | None:
         scale = 1.0 if normalized else layer.scale or 1.0
         if layer.scores < HOTTEST_SCORES and scale < OFF_PLAN_SCORES:
             continue
-        cause = (
-            f"The attention scores that {layer.parameter} makes have deviation {layer.scores:.3g} "
-            "over the keys: the softmax picks one key, and has hardly a slope."
-        )
-        fix = "Divide the scores by √d, d the size of a head"
-        if normalized:
-            fix = f"Divide the factor of the normalized products by {layer.scores:.2g}"
+        cause, fix = _words(layer)
         if scale > OFF_PLAN_SCORES:
             cause += f" Its weights are {scale:.3g} times the planned ones."
             fix += f", or {redraw} draws {layer.parameter} smaller in its place"
         return Verdict(Kind.SATURATED, Direction.NONE, layer.name, cause, f"{fix}.", 0.9)
     return None
+
+
+def _words(layer: Layer) -> tuple[str, str]:
+    """Return what is wrong with the scores of a layer, and what mends it, without the last stop."""
+    size = f"{layer.scores:.3g}"
+    if layer.follows.kind == NeighbourKind.SATURATING:  # a router's, with no keys
+        return (
+            f"The scores that {layer.parameter} makes for a softmax have deviation {size}: it "
+            "picks one, and has hardly a slope.",
+            f"Divide them by {layer.scores:.2g}",
+        )
+    cause = (
+        f"The attention scores that {layer.parameter} makes have deviation {size} over the keys: "
+        "the softmax picks one key, and has hardly a slope."
+    )
+    if layer.follows.kind == NeighbourKind.NORMALIZED:
+        return cause, f"Divide the factor of the normalized products by {layer.scores:.2g}"
+    return cause, "Divide the scores by √d, d the size of a head"

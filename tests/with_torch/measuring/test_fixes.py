@@ -479,6 +479,30 @@ def scores_without_root() -> Case:
     return Case(Function(lambda m, x: _attend(m, x, 1.0), **parts), torch.randn(4, 12, 256))
 
 
+def _route(m: Any, x: Tensor, factor: float) -> Tensor:
+    shares = (m.router(x) * factor).softmax(-1)
+    return m.out(sum(shares[..., i, None] * m.experts[i](x) for i in range(4)))
+
+
+@row(
+    "saturated",
+    "Divide them by 9",
+    with_forward(lambda m, x: _route(m, x, 1.0)),
+)
+@row("saturated", "draws router.weight smaller", redrawn)
+def a_router_that_picks_one() -> Case:
+    parts = {"router": nn.Linear(64, 4), "out": nn.Linear(64, 5)}
+    for m in parts.values():
+        nn.init.xavier_normal_(m.weight)
+    experts = nn.ModuleList(net(64, 64, 64) for _ in range(4))
+    for expert in experts:
+        for m in (expert[0], expert[2]):
+            nn.init.kaiming_normal_(m.weight)
+    return Case(
+        Function(lambda m, x: _route(m, x, 8.0), experts=experts, **parts), torch.randn(8, 32, 64)
+    )
+
+
 @row("wrong_scale", "Multiply it by", multiplied)
 @row("wrong_scale", "draws both alike", redrawn)
 def drowned_tokens() -> Case:
