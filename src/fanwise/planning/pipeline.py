@@ -337,7 +337,9 @@ def _with_input_moments(
         fed = contraction.use.feeds.kind_and_label
         for name in (contraction.parameter, *contraction.beside):
             use = uses.get(name)
-            if x is None or use is None or (use.stacked and use.feeds.kind_and_label != fed):
+            if x is None or use is None or use.role == Role.RECURRENCE:
+                continue  # the state's mean square is that of every turn
+            if use.stacked and use.feeds.kind_and_label != fed:
                 continue
             squares.setdefault(name, []).append(x.mean_square)
     found = dict(uses)
