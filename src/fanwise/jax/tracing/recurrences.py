@@ -197,6 +197,7 @@ def _recurring(cell: Uses, states: Mapping[int, int], loop: Loop) -> dict[str, N
     """
     builder, found = cell.builder, {}
     graph, context = builder.graph, builder.context
+    changing = _changing(cell, loop)
     for i, state in states.items():
         after = loop.body.outputs[i]
         if after not in builder.signals:
@@ -210,7 +211,7 @@ def _recurring(cell: Uses, states: Mapping[int, int], loop: Loop) -> dict[str, N
             start = context.origin(data)
             gated = [context.origin(j).node for j in graph.inputs_of(start.node)]
             own = start.node == state or (_is_product(graph, start.node) and state in gated)
-            if not own or not outputs or outputs % inputs:
+            if not own or not outputs or outputs % inputs or step.parameter in changing:
                 continue
             last, feeds = context.origin(end), RECURRENT_STATE
             if last.node == kernel and (curves := (*last.curves, *start.curves)):
@@ -219,6 +220,15 @@ def _recurring(cell: Uses, states: Mapping[int, int], loop: Loop) -> dict[str, N
                     feeds = replace(alone, source=NeighbourKind.LINEAR)
             found[step.parameter] = feeds
     return found
+
+
+def _changing(cell: Uses, loop: Loop) -> set[str]:
+    """Return the parameters of which each turn of a loop takes another part: layers, not one."""
+    made = cell.builder.made
+    given = {
+        name for v in loop.body.inputs if v in made and made[v].layer for name in made[v].names
+    }
+    return {name for one in made.values() if one.layer for name in one.names} - given
 
 
 def _is_product(graph: Graph, node: int) -> bool:
