@@ -177,7 +177,7 @@ def test_of_two_layers_the_later_decides_what_feeds_both():
     ("act", "theirs"), [(jax.nn.relu, torch.relu), (jnp.tanh, torch.tanh)], ids=["relu", "tanh"]
 )
 def test_a_residual_stack_s_layers_are_planned_for_a_stream_that_grows(act, theirs):
-    """By the first layer's input alone each would add 12 times as much as it should."""
+    """By what feeds the first ones alone, later layers would add ever more."""
 
     def model(params, x):
         return jax.lax.scan(lambda x, w: (x + act(x @ w), None), x, params["w"])[0]

@@ -227,7 +227,7 @@ def _node_value(
     axes = value.shape, own.samples, own.units
     if value in numbers:
         return NodeValue(None, numbers[value], *axes)
-    if made is None:
+    if made is None or not made.place:
         return None
     return NodeValue(Output(made.place, made.outputs.index(value)), 0, *axes)
 
