@@ -429,3 +429,113 @@ def test_haiku_cores(core, gates):
     assert all(row.seen == "traced" and row.fan_out == 16 for row in kernels)
     assert {np.prod(row.view) // (row.fan_in * row.fan_out) for row in kernels} == {gates}
     assert plan.predicted[0].rms == pytest.approx({4: 0.2, 3: 0.43, 1: 0.65}[gates], rel=0.3)
+
+
+# --- cells that a model calls itself, step by step -----------------------------------------------
+
+
+class NnxSteps(nnx.Module):
+    def __init__(self, cell):
+        self.cell = cell(5, 12, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        carry = self.cell.initialize_carry(x[:, 0].shape, nnx.Rngs(0))
+        for t in range(x.shape[1]):
+            carry, y = self.cell(carry, x[:, t])
+        return y
+
+
+class LinenSteps(nn.Module):
+    cell: type
+
+    @nn.compact
+    def __call__(self, x):
+        cell = self.cell(12, name="cell")
+        carry = cell.initialize_carry(jax.random.key(0), x[:, 0].shape)
+        for t in range(x.shape[1]):
+            carry, y = cell(carry, x[:, t])
+        return y
+
+
+class EquinoxSteps(eqx.Module):
+    cell: eqx.Module
+
+    def __init__(self, cell):
+        self.cell = cell(5, 12, key=jax.random.key(0))
+
+    def __call__(self, xs):
+        state = jnp.zeros(12)
+        state = (state, state) if isinstance(self.cell, eqx.nn.LSTMCell) else state
+        for x in xs:
+            state = self.cell(x, state)
+        return state[0] if isinstance(state, tuple) else state
+
+
+def haiku_steps(core):
+    def network(x):
+        cell = core(12)
+        state = cell.initial_state(len(x))
+        for t in range(x.shape[1]):
+            y, state = cell(x[:, t], state)
+        return y
+
+    return hk.transform(network)
+
+
+def mapped(model, x):
+    return jax.vmap(model)(x)
+
+
+class TorchSteps(tnn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.cell = getattr(tnn, f"{kind}Cell")(5, 12)
+
+    def forward(self, x):
+        state = torch.zeros(len(x), 12)
+        state = (state, state) if isinstance(self.cell, tnn.LSTMCell) else state
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], state)
+        return state[0] if isinstance(state, tuple) else state
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "how"),
+    [
+        (NnxSteps(nnx.LSTMCell), "LSTM", {}),
+        (NnxSteps(nnx.OptimizedLSTMCell), "LSTM", {}),
+        (NnxSteps(nnx.GRUCell), "GRU", {}),
+        (NnxSteps(nnx.SimpleCell), "RNN", {}),
+        (LinenSteps(nn.LSTMCell), "LSTM", {}),
+        (LinenSteps(nn.GRUCell), "GRU", {}),
+        (EquinoxSteps(eqx.nn.LSTMCell), "LSTM", {"call": mapped}),
+        (EquinoxSteps(eqx.nn.GRUCell), "GRU", {"call": mapped}),
+        (haiku_steps(hk.GRU), "GRU", {}),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
+)
+def test_a_cell_called_step_by_step_is_pytorchs_cell(model, kind, how):
+    """The jaxpr has no loop there; the library's own names tell what its parameters are."""
+    x = randn(4, 3, 5)
+    ours, theirs = fwj.plan(model, x, **how), fwt.plan(TorchSteps(kind), torch.from_numpy(x))
+    wanted = {row.role: row for row in theirs.rows}
+    assert {row.role for row in ours.rows} - {"bias"} == set(wanted) - {"bias"}
+    for row in ours.rows:
+        if row.role == "recurrent bias":
+            assert row.scheme in ("ones", wanted[row.role].scheme)
+        else:
+            assert (row.scheme, row.std) == (wanted[row.role].scheme, wanted[row.role].std)
+        if row.fan_in:
+            assert row.feeds == wanted[row.role].feeds
+    assert not ours.findings
+    assert all(row.seen == "traced" for row in ours.rows)
+
+
+def test_layers_named_like_a_cell_s_that_take_no_state_are_none():
+    class Pair(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(4, name="h")(nn.relu(nn.Dense(24, name="i")(x)))
+
+    plan = fwj.plan(Pair(), randn(8, 5))
+    assert [row.role for row in plan.rows if row.fan_in] == ["dense", "dense"]
