@@ -157,6 +157,7 @@ def test_what_feeds_most_layers_of_a_stack_decides(name, model, how):
     assert not any("used 12 times" in row.reason for row in plan.rows)
 
 
+@pytest.mark.slow
 def test_the_signal_through_a_stack_is_level():
     model, x = Stack(head=True), randn(32, 64)
     variables = fwj.init(model, x, seed=0)
@@ -282,6 +283,7 @@ def test_a_state_that_a_rectifier_alone_hands_on_is_kept_by_the_kernel(step, loo
     assert rms[-1] == pytest.approx(rms[0], rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_state_kept_by_its_kernel_is_level():
     model, x = turned(lambda p, h, x: jax.nn.relu(h @ p["w"]))["scan"], randn(32, 64)
     variables = fwj.init(model, x, params={"w": abstract(64, 64)}, seed=0)

@@ -93,7 +93,7 @@ def test_a_router_of_one_sample_under_vmap(route):
 
 def test_equinox_experts_and_their_router():
     plan = fwj.plan(
-        EquinoxExperts(jax.random.key(0)),
+        eqx.filter_eval_shape(EquinoxExperts, jax.random.key(0)),
         np.ones((16, 32), "f4"),
         call=lambda model, x: jax.vmap(model)(x),
     )
