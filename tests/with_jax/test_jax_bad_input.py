@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 from flax import nnx
@@ -41,6 +42,25 @@ class Dropped(nnx.Module):
     def __call__(self, x):
         return self.dropout(self.layer(x))
 
+
+def until_small(params, x):
+    return jax.lax.while_loop(lambda h: jnp.abs(h).max() > 0.1, lambda h: h @ params["w"], x)
+
+
+def fori(turns):
+    """Return a model that makes as many turns as the second input says."""
+    return lambda params, x, n: jax.lax.fori_loop(
+        0, turns or n, lambda i, h: jnp.tanh(h @ params["w"]), x
+    )
+
+
+def squares_until_small(y):
+    small = jax.lax.while_loop(lambda h: jnp.abs(h).max() > 0.1, lambda h: 0.5 * h, y)
+    return (small**2).mean()
+
+
+SQUARE = 0.1 * np.eye(8, dtype="float32")
+NO_END = "JAX has no reverse-mode derivative of a loop whose number of turns it doesn't know"
 
 kept = []
 
@@ -99,6 +119,42 @@ CASES = {
         lambda: fwj.plan(lambda p, x: np.tanh(np.asarray(x)) @ p["w"], X, params={"w": W}),
         "NumPy can't take an array that JAX traces: use jax.numpy.",
     ),
+    "a loop without a known end": (
+        lambda: fwj.measure(until_small, X, params={"w": SQUARE}),
+        f"test_jax_bad_input.py:{until_small.__code__.co_firstlineno + 1}",
+    ),
+    "a loop with traced bounds": (
+        lambda: fwj.measure(fori(0), (X, np.int32(3)), params={"w": SQUARE}),
+        f"a lax.while_loop, or a lax.fori_loop whose bounds are traced: {NO_END}",
+    ),
+    "such a loop within a compiled function": (
+        lambda: fwj.measure(jax.jit(until_small), X, params={"w": SQUARE}),
+        "Write it as lax.scan, or as lax.fori_loop with bounds that are plain integers; or give",
+    ),
+    "such a loop in the loss": (
+        lambda: fwj.measure(dense, X, params={"w": W}, loss=squares_until_small),
+        f"the loss has a lax.while_loop, or a lax.fori_loop whose bounds are traced: {NO_END}",
+    ),
+    "such a loop in training": (
+        lambda: fwj.coordinate_check(
+            lambda width, key: (until_small, {"w": SQUARE}),
+            X,
+            widths=(8, 16, 64),
+            loss=lambda y: (y**2).mean(),
+            optimizer=lambda width: optax.sgd(0.1),
+        ),
+        NO_END,
+    ),
+    "a loss that fails": (
+        lambda: fwj.measure(dense, X, params={"w": W}, loss=lambda y: y["logits"].mean()),
+        "the loss fails on these inputs: ",
+    ),
+    "a model without a derivative": (
+        lambda: fwj.measure(
+            lambda p, x: jax.pure_callback(np.tanh, x @ p["w"], x @ p["w"]), X, params={"w": W}
+        ),
+        "the model's derivative fails on these inputs: ValueError: Pure callbacks do not support",
+    ),
     "an array kept from another run": (
         lambda: [fwj.plan(keeps, X, params={"w": W}) for _ in range(2)],
         "one that it has kept, in a list, a global or an attribute",
@@ -114,6 +170,14 @@ def test_it_is_named_with_its_remedy(case):
         run()
     assert message in str(error.value)
     assert outside_of_traces()
+
+
+def test_loops_that_have_a_derivative_are_measured():
+    def stopped(params, x):
+        return until_small(*jax.lax.stop_gradient((params, x))) + x @ params["w"]
+
+    assert fwj.measure(fori(3), (X, np.int32(0)), params={"w": SQUARE}).layers
+    assert fwj.measure(stopped, X, params={"w": SQUARE}).layers
 
 
 def test_a_plan_needs_no_values():

@@ -16,7 +16,7 @@ from fanwise import policies
 from fanwise.errors import ModelError
 from fanwise.jax._plan import Plan, plan_adapted
 from fanwise.jax.internals import Literal, bind, closed_parts
-from fanwise.jax.measuring.checks import check_inputs, check_weights
+from fanwise.jax.measuring.checks import check_inputs, check_weights, no_derivative
 from fanwise.jax.measuring.evaluation import inner_jaxpr
 from fanwise.jax.measuring.gradient_path import GradientPath
 from fanwise.jax.measuring.layers import Measured, WaysBack, found_twins
@@ -86,8 +86,9 @@ class Meter:
             raw = self.recorder.run(leaves, arrays, self.cotangents)
         except ModelError:
             raise
-        except Exception as error:  # a loss may raise anything
-            raise failed("the loss", error) from error
+        except Exception as error:  # a model's or a loss's own derivative may raise anything
+            what = "the loss" if self.recorder.loss else "the model's derivative"
+            raise no_derivative(what, error, self.trace.jaxpr) from error
         found: Findings = jax.tree_util.tree_map(np.asarray, jax.device_get(raw))
         ways = self._look_further(leaves, arrays, found)
         measured = Measured(self.recorder, found, self.planned, leaves, ways)
@@ -150,7 +151,12 @@ class Meter:
             return value
 
         ends = jax.tree_util.tree_leaves(like)
-        self.classes = classes_of(jax.make_jaxpr(flat)(ends))
+        try:
+            self.classes = classes_of(jax.make_jaxpr(flat)(ends))
+        except ModelError:
+            raise
+        except Exception as error:  # a loss may raise anything
+            raise failed("the loss", error) from error
         return flat
 
     def _cotangents(self) -> list[Any]:
@@ -217,8 +223,9 @@ def measure(
             `Signal.histograms`, which the page draws.
 
     Raises:
-        ModelError: NaN in the input, an empty batch, a model that fails, weights without values, or
-            a loss that isn't one number.
+        ModelError: NaN in the input, an empty batch, a model that fails, or that has no derivative
+            as one with a `jax.lax.while_loop`, weights without values, or a loss that isn't one
+            number.
     """
     how: dict[str, Any] = {"policy": policy, "rules": rules, "call": call}
     how["histograms"] = histograms

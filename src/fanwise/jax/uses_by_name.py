@@ -7,6 +7,8 @@ the tree (NNX, Equinox) says more. What feeds a kernel is in no tree, and the us
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 from fanwise.jax.tree import Leaf
@@ -34,6 +36,10 @@ FLAX_GATE_LETTERS = {
     "fn": {"f": "forget", "n": "new"},  # the minimal gated unit
 }
 """Gates of Flax's cells that hold a module for each side and gate, such as ``hf``."""
+
+RECURRENT_ROLES = frozenset({Role.RECURRENT_INPUT, Role.RECURRENCE, Role.RECURRENT_BIAS})
+STEP_ROLES = frozenset({Role.DENSE, Role.CONVOLUTION, Role.BIAS})
+"""What these are in a single step."""
 
 TRANSPOSED_MODULE = re.compile(r"(?i)conv.*transpose|transpose.*conv|deconv")
 CONVOLUTION_MODULE = re.compile(r"(?i)conv")
@@ -84,6 +90,9 @@ def _flax_cell(leaf: Leaf) -> Use | None:
     packed = module.startswith("dense_")
     side = module[-1] if packed else module[0]
     inner = "dense_h" if packed else "h" + module[1:]
+    state = leaf.sibling("kernel", inner)
+    if state is None or len(state) < 2 or state[-1] != len(gates) * state[-2]:
+        return None  # no gates of a state as wide as what it takes
     if leaf.path[-1] in BIAS_NAMES and leaf.sibling("bias", inner) is None:
         side = "h"  # the cell's one bias, wherever it is kept
     return _recurrent(leaf, side, gates, outputs_first=False)
@@ -213,6 +222,22 @@ def _equinox(leaf: Leaf) -> Use | None:
             feeds=UNTRACED,
         )
     return None
+
+
+def as_in_cell(leaf: Leaf, seen: Use) -> Use:
+    """Return the use of a parameter that was seen in a step of a cell, not in a loop over time.
+
+    Of Flax's, Haiku's and Equinox's own cells the names tell what they are there, as a module's
+    type does in PyTorch; of any other parameter the use is returned as it was seen.
+    """
+    known = use_of(leaf)
+    if known is None or known.role not in RECURRENT_ROLES or seen.role not in STEP_ROLES:
+        return seen
+    taps = [(use.layout or "").count("K") for use in (known, seen)]
+    if prod(known.view) != prod(leaf.shape) or taps[0] != taps[1]:
+        return seen  # of stacked cells the names don't tell which axis is which
+    feeds = seen.feeds if known.role == Role.RECURRENT_INPUT else known.feeds
+    return replace(known, feeds=feeds, times=seen.times)
 
 
 def use_of(leaf: Leaf) -> Use | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -78,6 +78,10 @@ def complete_uses(
 ) -> None:
     """Add to each kernel's use what the whole graph shows: how many it packs, what follows it.
 
+    Kernels that are stacked in a parameter have one scheme, so that what feeds most of them, and
+    what follows most, counts; of a tie, what feeds the later and follows the earlier. The model's
+    own input feeds the first alone, and its output follows the last.
+
     Args:
         uses: of the parameters, by qualified name.
         contractions: in execution order; `packed` and `following` count them.
@@ -98,3 +102,26 @@ def complete_uses(
             if uses[name].follows is UNSEEN:
                 after, logits = made.use.follows, made.use.logits
                 uses[name] = replace(uses[name], follows=after, logits=logits)
+    for name, kernels in _stacks(uses, contractions).items():
+        fed = _of_most(reversed(kernels), lambda use: use.feeds.kind_and_label)
+        ends = [use for use in kernels if use.follows is not UNSEEN] or kernels
+        end = _of_most(ends, lambda use: (use.follows.kind_and_label, use.logits))
+        uses[name] = replace(uses[name], feeds=fed.feeds, follows=end.follows, logits=end.logits)
+
+
+def _stacks(uses: Mapping[str, Use], contractions: Sequence[Contraction]) -> dict[str, list[Use]]:
+    """Return the uses of the kernels that are stacked in a parameter and contracted one by one."""
+    found: dict[str, list[Use]] = {}
+    for made in contractions:
+        for name in (made.parameter, *made.beside):
+            if uses[name].stacked and uses[name].role == made.use.role:
+                found.setdefault(name, []).append(made.use)
+    return {name: kernels for name, kernels in found.items() if len(kernels) > 1}
+
+
+def _of_most(uses: Iterable[Use], key: Callable[[Use], Hashable]) -> Use:
+    """Return the first of the uses whose key is the most common; of a tie, the earlier key's."""
+    alike: dict[Hashable, list[Use]] = {}
+    for use in uses:
+        alike.setdefault(key(use), []).append(use)
+    return max(alike.values(), key=len)[0]

@@ -114,6 +114,11 @@ class Neighbour:
     oscillates: bool = False
     mean: float = 0.0
 
+    @property
+    def kind_and_label(self) -> tuple[NeighbourKind, str]:
+        """What tells two neighbours apart for the choice of one scheme."""
+        return self.kind, self.label
+
     def at(self, q: float) -> tuple[float, float]:
         """Return (E[f(c·z)²], c²·E[f′(c·z)²]) for z ~ N(0, q), q > 0, c the scale."""
         square = self.scale**2
@@ -199,6 +204,11 @@ class Use:
     complex_part: bool = False
     direction: str = ""
     seen: Literal["traced", "module order", "not reached"] = "traced"
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the parameter stacks kernels that are used one by one: layers, experts, gates."""
+        return "B" in (self.layout or "")
 
     @property
     def packed(self) -> int:

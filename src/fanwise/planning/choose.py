@@ -13,7 +13,8 @@ matters to the next kernel. So a kernel
   leaves 0.64 of the mean square);
 - whose output a softmax takes is small, so that every class starts near chance.
 
-Recurrent kernels are orthogonal, with a forget bias of 1; embeddings small and normal, but of unit
+Recurrent kernels are orthogonal, with a gain where nothing but a rectifier of their own output
+feeds them, and with a forget bias of 1; embeddings small and normal, but of unit
 mean square where a recurrence reads them; scales 1; biases 0.
 """
 
@@ -77,9 +78,12 @@ def _choose(use: Use) -> Choice:
     gates = len(use.gates) or 1
     packed = f"each of {gates} gates: " if gates > 1 else ""
     if use.role == Role.RECURRENCE:
-        return Choice(
-            (Orthogonal(),), f"{packed}an orthogonal recurrence keeps the state's norm over time"
-        )
+        why = f"{packed}an orthogonal recurrence keeps the state's norm over time"
+        if use.feeds.kind != NeighbourKind.RECTIFIER:
+            return Choice((Orthogonal(),), why)
+        gain = round(1.0 / math.sqrt(use.feeds.moment), 12)
+        kept = f"of which {use.feeds.label} alone keeps {use.feeds.moment:.3g} of the second moment"
+        return Choice((Orthogonal(gain=gain),), f"{why}, {kept}")
     if use.role == Role.RECURRENT_INPUT:
         return Choice((Xavier("uniform"),), f"{packed}gates saturate; fans of one gate")
     if use.role == Role.RECURRENT_BIAS:

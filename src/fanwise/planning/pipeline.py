@@ -49,7 +49,7 @@ from fanwise.network.statistics import Weight
 from fanwise.network.steps.base import Step
 from fanwise.network.steps.weights import Kernel
 from fanwise.network.trace import Trace
-from fanwise.network.uses import KERNEL_ROLES, Role, Use
+from fanwise.network.uses import KERNEL_ROLES, MIN_MEAN_SQUARE, Role, Use
 from fanwise.planning import findings
 from fanwise.planning.decide import decide
 from fanwise.planning.designs import Keep, check_keep
@@ -325,7 +325,9 @@ def _with_input_moments(
 
     Between two kernels there may be more than the one activation that `Use.feeds` knows: a gate,
     a residual sum, a normalization. What couplings add to a stream, and scale it by, counts as
-    small as it is drawn. Of several contractions of a parameter the first counts.
+    small as it is drawn. Of several contractions of a parameter the first counts; of kernels that
+    are stacked, the geometric mean over those that are fed as the use says, since their factors
+    multiply along the depth.
     """
     small = {name: c.factor for name, c in couplings.items() if changes.get(name) == c}
 
@@ -337,15 +339,26 @@ def _with_input_moments(
         for i, c in enumerate(trace.contractions)
     }
     statistics = trace.graph.forward_between_kernels(steps, factor, zeros, scales)
-    found = dict(uses)
-    for index, contraction in reversed(list(enumerate(trace.contractions))):
-        use = found.get(contraction.parameter)
+    squares: dict[str, list[float]] = {}
+    for index, contraction in enumerate(trace.contractions):
         kernel = trace.graph.kernel_of(trace.nodes.get(index, ()))
         x = None if kernel is None else statistics[trace.graph.nodes[kernel].inputs[0]]
-        if use is None or x is None:
-            continue
-        feeds = use.feeds.with_mean_square(x.mean_square)
+        fed = contraction.use.feeds.kind_and_label
         for name in (contraction.parameter, *contraction.beside):
-            if name in found:
-                found[name] = replace(found[name], feeds=feeds)
+            use = uses.get(name)
+            if x is None or use is None or use.role == Role.RECURRENCE:
+                continue  # the state's mean square is that of every turn
+            if use.stacked and use.feeds.kind_and_label != fed:
+                continue
+            squares.setdefault(name, []).append(x.mean_square)
+    found = dict(uses)
+    for name, own in squares.items():
+        square = _geometric_mean(own) if uses[name].stacked else own[0]
+        found[name] = replace(uses[name], feeds=uses[name].feeds.with_mean_square(square))
     return found
+
+
+def _geometric_mean(squares: Sequence[float]) -> float:
+    """Return the geometric mean of those that aren't zero; zero where all are."""
+    logs = [math.log(square) for square in squares if square > MIN_MEAN_SQUARE]
+    return math.exp(math.fsum(logs) / len(logs)) if logs else 0.0

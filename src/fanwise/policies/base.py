@@ -114,6 +114,17 @@ def scale_kernels(
     return found
 
 
+def add_changes(changes: Changes, more: Changes) -> None:
+    """Add changes in place: an earlier one of a parameter stays, but of its parts each counts.
+
+    So layers that are stacked in one parameter may each end a branch.
+    """
+    for name, change in more.items():
+        known = changes.setdefault(name, change)
+        if known.parts:
+            changes[name] = replace(known, parts={**change.parts, **known.parts})
+
+
 def scale_value_path(structure: ResidualStructure, factor: float, reason: str) -> Changes:
     """Return Xavier times a factor for values, outputs and feed-forward kernels.
 
@@ -125,8 +136,9 @@ def scale_value_path(structure: ResidualStructure, factor: float, reason: str) -
         packed = {contraction for contraction, _ in attention}
         kernels: list[KernelPart] = [(k, None) for k in branch.kernels if k not in packed]
         kernels += [kernel for kernel in attention if structure.parts[kernel] == "value"]
-        for name, change in scale_kernels(structure, kernels, factor, reason).items():
-            changes[name] = replace(change, scheme=Xavier("normal"))
+        scaled = scale_kernels(structure, kernels, factor, reason)
+        xavier = Xavier("normal")
+        add_changes(changes, {n: replace(c, scheme=xavier) for n, c in scaled.items()})
     return changes
 
 

@@ -11,6 +11,7 @@ from fanwise.policies.base import (
     Change,
     Changes,
     Uses,
+    add_changes,
     check_branches,
     hidden_kernels,
     scale_kernels,
@@ -49,8 +50,7 @@ class GPT2:
                 continue
             factor = 1.0 / math.sqrt(n)
             reason = f"1/√{n}: the last of a branch, one of {n} that the stream sums (GPT-2)"
-            for name, change in scale_kernels(structure, branch.last, factor, reason).items():
-                changes.setdefault(name, change)
+            add_changes(changes, scale_kernels(structure, branch.last, factor, reason))
         depths = sorted({structure.depth(branch.stream) for branch in structure.branches})
         roots = " and ".join(f"√{n}" for n in depths)
         n = len(structure.branches)

@@ -95,6 +95,54 @@ def test_softmax(function):
     assert step.count == 32
 
 
+# --- a mapped axis that comes last ---------------------------------------------------------------
+
+ORDERS = {"W·h": lambda w, h: w @ h, "h·Wᵀ": lambda w, h: h @ w.T}
+AFTER = {
+    "softmax": jax.nn.softmax,
+    "log_softmax": jax.nn.log_softmax,
+    "unguarded": lambda z: jnp.exp(z) / jnp.exp(z).sum(),
+    "temperature": lambda z: jax.nn.softmax(z / 3.0),
+    "normalized": lambda z: centred_first(z),
+    "in one pass": lambda z: in_one_pass(z),
+    "by var": lambda z: by_var(z),
+    "rms": lambda z: z / jnp.sqrt((z * z).mean() + 1e-6),
+}
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("maps", [1, 2])
+@pytest.mark.parametrize("width", [8, 6, 4])  # the batch has as many samples, or positions
+def test_which_operand_comes_first_under_vmap_does_not_matter(after, maps, width):
+    """Of W·h the mapped axis comes last, and a pattern moves it on the way."""
+    kind = Softmax if "max" in after or after in ("unguarded", "temperature") else Normalization
+    x = X if maps == 2 else X[:, 0]
+
+    def steps_of(product):
+        def model(x, w, u):
+            def one(h):
+                z = AFTER[after](product(w, h))
+                return (z[:, None] * jnp.tanh(u * h[0])).sum(0)
+
+            for _ in range(maps):
+                one = jax.vmap(one)
+            return one(x)
+
+        params = {"w": np.ones((width, 32), "f4"), "u": np.ones((width, 5), "f4")}
+        return steps(model, kind, x, **params)
+
+    (first,), (second,) = map(steps_of, ORDERS.values())
+    assert first == second
+
+
+def test_a_transposition_on_the_way_from_other_entries_is_no_softmax():
+    def mixed(x, _=0):  # divided by the sums along the other axis
+        e = jnp.exp(x)
+        return e.T / e.sum(0)[None]
+
+    assert not steps(mixed, Softmax, X[:, 0, :4])
+
+
 def test_numbers_that_are_reshaped_stay_numbers():
     def centred_by_zero(x, _):
         zeros = jnp.zeros(x.shape[:-1]).reshape(*x.shape[:-1], 1)

@@ -58,6 +58,50 @@ def test_experts_and_their_router():
     assert plan["down"].std == pytest.approx((2 / 64) ** 0.5)
 
 
+class EquinoxExperts(eqx.Module):
+    router: eqx.nn.Linear
+    experts: eqx.nn.MLP
+
+    def __init__(self, key):
+        make = eqx.filter_vmap(lambda key: eqx.nn.MLP(32, 32, 64, 1, key=key))
+        self.router, self.experts = eqx.nn.Linear(32, 8, key=key), make(jax.random.split(key, 8))
+
+    def __call__(self, h):
+        weights = jax.nn.softmax(self.router(h))
+        each = eqx.filter_vmap(lambda expert: expert(h))(self.experts)
+        return (weights[:, None] * each).sum(0)
+
+
+def experts_by_sample(route):
+    def one(params, h):
+        weights = jax.nn.softmax(route(params["r"], h))
+        each = jax.vmap(lambda up, down, b: jax.nn.relu(h @ up) @ down + b)
+        return weights @ each(params["up"], params["down"], params["b"])
+
+    return lambda params, x: jax.vmap(lambda h: one(params, h))(x)
+
+
+@pytest.mark.parametrize("route", [lambda w, h: w @ h, lambda w, h: h @ w.T], ids=["W·h", "h·Wᵀ"])
+def test_a_router_of_one_sample_under_vmap(route):
+    sizes = {"r": (8, 32), "up": (8, 32, 64), "down": (8, 64, 32), "b": (8, 32)}
+    params = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in sizes.items()}
+    plan = fwj.plan(experts_by_sample(route), np.ones((16, 32), "f4"), params=params)
+    assert (plan["r"].follows, plan["r"].scheme) == ("softmax", "normal(fan_in, gain 0.1)")
+    assert (plan["down"].layout, plan["down"].feeds) == ("BIO", "relu")
+    assert (plan["b"].role, plan["b"].scheme) == ("bias", "zeros")
+
+
+def test_equinox_experts_and_their_router():
+    plan = fwj.plan(
+        eqx.filter_eval_shape(EquinoxExperts, jax.random.key(0)),
+        np.ones((16, 32), "f4"),
+        call=lambda model, x: jax.vmap(model)(x),
+    )
+    assert plan["router/weight"].scheme == "normal(fan_in, gain 0.1)"
+    assert plan["experts/layers/1/weight"].layout == "BOI"
+    assert plan["experts/layers/1/bias"].role == "bias"
+
+
 def test_grouped_queries():
     def model(p, x):
         q = (x @ p["q"]).reshape(4, 6, 4, 8)
@@ -167,6 +211,7 @@ def test_a_cell_of_ones_own_and_iterations():
     plan = rows(cell, randn(5, 6, 8), around=(16, 16), gate=(8, 16), out=(16, 3))
     assert {row.seen for row in plan.rows} == {"traced"}
     assert plan["gate"].follows == "sigmoid"
+    assert (plan["around"].role, plan["gate"].role) == ("recurrence", "dense")
 
     def fixed_point(p, x):
         def step(_, z):
@@ -177,6 +222,7 @@ def test_a_cell_of_ones_own_and_iterations():
 
     plan = rows(fixed_point, X, w=(32, 32), u=(32, 32))
     assert {row.seen for row in plan.rows} == {"traced"}
+    assert (plan["w"].role, plan["u"].role) == ("recurrence", "dense")
 
 
 def test_a_use_that_is_not_known_is_an_error():

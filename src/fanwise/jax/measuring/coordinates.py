@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from fanwise.comparing.coordinates import LIMIT, CoordinateCheck, check_widths, fit_coordinates
-from fanwise.jax.measuring.checks import check_inputs, check_weights
+from fanwise.jax.measuring.checks import check_inputs, check_weights, no_derivative
 from fanwise.jax.measuring.learned import Learned
 from fanwise.jax.measuring.outputs import KernelOutputs
 from fanwise.jax.measuring.statistics import moments
-from fanwise.jax.tracing.models import AdaptedModel, adapt, failed
+from fanwise.jax.tracing.models import AdaptedModel, adapt
 from fanwise.jax.tracing.run import trace
 
 
@@ -100,7 +100,8 @@ def _of_width(
             leaves = train(leaves, arrays, steps)
             after = outputs(leaves, arrays)
         except Exception as error:  # a model's own code or a loss may raise anything
-            raise failed("the model or the loss", error) from error
+            what = "the model or the loss"
+            raise no_derivative(what, error, outputs.trace.jaxpr) from error
         for index, name in outputs.names.items():
             z = after[index]
             pair = tuple(float(moments(x)["rms"]) for x in (z, z - before[index]))

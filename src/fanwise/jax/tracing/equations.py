@@ -79,7 +79,7 @@ class Equation:
         inputs, outputs: its values.
         params: as the jaxpr has them.
         primitive: JAX's own, to run it; None for one that stands for several.
-        place: where it is in the model's jaxpr.
+        place: where it is in the model's jaxpr; empty for one that a walk adds.
         body: the equations that this one stands for, where it is a pattern that was recognized.
         inner: of a loop its body; of a while-loop its condition before it.
     """

@@ -6,7 +6,7 @@ One for which there is no equation is deferred: a node is made of it where a ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, combinations
 from math import prod
@@ -415,7 +415,7 @@ class GraphBuilder:
     def value_of_each_node(self) -> dict[int, Value]:
         """Return the value that each node puts out, in the form that it had last."""
         found: dict[int, Value] = {}
-        for value, own in self.signals.items():
+        for value, own in self._in_the_jaxpr():
             if own.deferred:
                 continue
             if own.pointwise is Z and self.graph.nodes[own.node].size == value.size:
@@ -428,8 +428,15 @@ class GraphBuilder:
     def activation_of_each_node(self) -> dict[int, tuple[Curve, Value]]:
         """Return the last pointwise function of each node's output, and its value."""
         found: dict[int, tuple[Curve, Value]] = {}
-        for value, own in self.signals.items():
+        for value, own in self._in_the_jaxpr():
             whole = self.graph.nodes[own.node].size == value.size
             if own.pointwise is not Z and not own.deferred and not own.statistic and whole:
                 found[own.node] = curve_of(own.pointwise), value
         return found
+
+    def _in_the_jaxpr(self) -> Iterator[tuple[Value, Signal]]:
+        """Yield the values of data that the model computes, not those that the walk has added."""
+        for value, own in self.signals.items():
+            maker = self.makers.get(value)
+            if maker is None or maker.place:
+                yield value, own

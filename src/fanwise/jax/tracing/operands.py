@@ -22,6 +22,7 @@ from fanwise.jax.tracing.views import (
     copied,
     joined,
     moved,
+    picks_unknown,
     row_major,
     split_view,
 )
@@ -133,7 +134,7 @@ def derive(uses: Uses, equation: Equation) -> None:
         _unrecognized(equation, given),
         any(d.normalizes for _, d in given),
         products,
-        LAYER in equation.params or any(d.layer for _, d in given),
+        LAYER in equation.params or picks_unknown(equation) or any(d.layer for _, d in given),
     )
     views = _complex_view(uses, equation, given) or _views(uses, equation, given)
     for i, value in enumerate(equation.outputs):

@@ -6,7 +6,7 @@ them is told by where it lies in the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fanwise.jax.tracing.views import Memory, View, row_major
@@ -25,11 +25,18 @@ class KernelOutput:
         contraction: which of the model's contractions it is.
         units: (how many, how far apart) the units are.
         make_part: makes the node of a part.
+        stacked: of kernels that are stacked, how far apart the outputs of two of them are.
     """
 
     contraction: int
     units: tuple[int, int]
     make_part: MakePart
+    stacked: tuple[int, ...] = ()
+
+    def has_unit_along(self, stride: int) -> bool:
+        """Return whether an axis with this stride is one of units, or of kernels, not positions."""
+        units, apart = self.units
+        return apart <= stride < apart * units or stride in self.stacked
 
 
 class KernelOutputs:
@@ -45,16 +52,24 @@ class KernelOutputs:
 
     @staticmethod
     def view(
-        shape: tuple[int, ...], axes: list[int], contraction: int, make_part: MakePart
+        shape: tuple[int, ...],
+        axes: list[int],
+        contraction: int,
+        make_part: MakePart,
+        stacked: Sequence[int] = (),
     ) -> View | None:
-        """Return the view of a kernel's whole output; its units lie along neighbouring axes."""
+        """Return the view of a kernel's whole output; its units lie along neighbouring axes.
+
+        Those of kernels that are stacked lie one after another along the axes `stacked`.
+        """
         own = row_major(shape)
         if not axes or axes != list(range(axes[0], axes[-1] + 1)):
             return None
         units = 1
         for axis in axes:
             units *= shape[axis]
-        output = KernelOutput(contraction, (units, own.stride[axes[-1]]), make_part)
+        apart = tuple(own.stride[axis] for axis in stacked)
+        output = KernelOutput(contraction, (units, own.stride[axes[-1]]), make_part, apart)
         return View(Memory(output=output), 0, own)
 
     @staticmethod

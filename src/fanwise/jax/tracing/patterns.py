@@ -16,6 +16,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax import lax
 
 from fanwise.jax.tracing.arithmetic import (
     COMPARISONS,
@@ -97,7 +98,7 @@ def recognize(equations: Equations) -> None:
                     local[value] = own
             continue
         result.extend(found)
-        if found[0].name == "logsumexp":  # the first half of a log-softmax, perhaps
+        if found[-1].name == "logsumexp":  # the first half of a log-softmax, perhaps
             local.update((v, own) for v in equation.outputs)
             continue
         for made in found:
@@ -174,7 +175,8 @@ def _closed(
     output = equation.output
     if len(own.factors) > 1:
         return None
-    for root, body in _starts(own, equation, makers):
+    for start, leading in _starts(own, equation, makers):
+        before, root, body = _turned(start, output, leading)
         found = _recognized(_Key(root, output, own.factors, body))
         if found is not None:
             break
@@ -188,9 +190,9 @@ def _closed(
         plain = _with(body, one, {output: made})
     pattern = Equation(found.kind, (root,), (made,), params, None, equation.place, plain)
     if not own.factors:
-        return [pattern]
+        return [*before, pattern]
     factor = own.factors[0]
-    return [pattern, replace(equation, name="mul", inputs=(made, factor), params={})]
+    return [*before, pattern, replace(equation, name="mul", inputs=(made, factor), params={})]
 
 
 def _starts(
@@ -210,7 +212,8 @@ def _starts(
     sums += [v for v in squared if v.shape == output.shape]
     for start in dict.fromkeys([own.root, *sums]) if sums else ():
         reduced = equation.name == "log" and start.size > output.size
-        if not reduced and _without_ones(start.shape) != _without_ones(output.shape):
+        lengths = (sorted(_without_ones(v.shape)) for v in (start, output))
+        if not reduced and len({*map(tuple, lengths)}) > 1:
             continue
         if start is own.root:
             yield start, body
@@ -218,6 +221,65 @@ def _starts(
         after = _between(start, output, (own.root, *own.factors), makers)
         if after and not any(own.root in equation.inputs for equation in after):
             yield start, after
+
+
+def _turned(
+    root: Value, output: Value, body: Sequence[Equation]
+) -> tuple[list[Equation], Value, Sequence[Equation]]:
+    """Return a transposition of the root, that and the body from there on, which ends as it begins.
+
+    Where a mapped axis comes last, as under `jax.vmap` that of W·h does, the body moves it on the
+    way. None where the root has the order of the output already.
+    """
+    long = [i for i, n in enumerate(root.shape) if n > 1]
+    own = [step for step, n in zip(_row_major(root.shape), root.shape, strict=True) if n > 1]
+    ends = _strides(root, body).get(output, own)
+    if ends == own or sorted(ends) != sorted(own):
+        return [], root, body
+    places = iter([long[own.index(step)] for step in ends])
+    order = tuple(next(places) if i in long else i for i in range(len(root.shape)))
+    turned = Value(tuple(root.shape[i] for i in order), root.dtype)
+    back = Value(root.shape, root.dtype)
+    inverse = tuple(order.index(i) for i in range(len(order)))
+
+    def transposition(given: Value, made: Value, axes: tuple[int, ...]) -> Equation:
+        return Equation("transpose", (given,), (made,), {"permutation": axes}, lax.transpose_p)
+
+    rest = _with(body, {root: back}, {})
+    start = transposition(turned, back, inverse)
+    return [transposition(root, turned, order)], turned, (start, *rest)
+
+
+def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def _strides(root: Value, body: Sequence[Equation]) -> dict[Value, list[int]]:
+    """Return how far apart the root's entries lie along the axes of each value of its size.
+
+    Axes of one entry are left out. Only of values whose entries are functions of the root's, each
+    of one and of statistics.
+    """
+
+    def plain(shape: tuple[int, ...]) -> list[int]:
+        return [step for step, n in zip(_row_major(shape), shape, strict=True) if n > 1]
+
+    found = {root: plain(root.shape)}
+    for equation in body:
+        given, made = (next((v for v in equation.inputs if v in found), None)), equation.output
+        if given is None or made.size != root.size:
+            continue
+        before = found[given]
+        if equation.name == "transpose":
+            steps = iter(before)
+            along = [next(steps) if n > 1 else 0 for n in given.shape]
+            order = equation.params["permutation"]
+            found[made] = [along[i] for i in order if given.shape[i] > 1]
+        elif _without_ones(made.shape) == _without_ones(given.shape):
+            found[made] = before
+        elif before == plain(given.shape):
+            found[made] = plain(made.shape)
+    return found
 
 
 def _with(
@@ -389,6 +451,7 @@ def _groups(
     No axis where it is summed over single values alone.
     """
     found = set()
+    strides = _strides(root, body)
     reductions = [equation for equation in body if equation.name in REDUCTIONS]
     if reductions and all(
         equation.name == "reduce_sum" and equation.inputs[0].size == equation.output.size
@@ -397,11 +460,15 @@ def _groups(
         return _without_ones(root.shape), ()
     for equation in reductions:
         value = equation.inputs[0]
-        if value.size == root.size:
-            long = [i for i, n in enumerate(value.shape) if n > 1]
-            axes = tuple(long.index(int(a)) for a in equation.params["axes"] if int(a) in long)
-            if axes:
-                found.add((_without_ones(value.shape), axes))
+        if value.size != root.size:
+            continue
+        if value not in strides:
+            return None
+        long = [i for i, n in enumerate(value.shape) if n > 1]
+        order = sorted(range(len(long)), key=lambda i: -strides[value][i])  # as the root has them
+        axes = tuple(order.index(long.index(int(a))) for a in equation.params["axes"] if a in long)
+        if axes:
+            found.add((tuple(value.shape[long[i]] for i in order), tuple(sorted(axes))))
     return found.pop() if len(found) == 1 else None
 
 

@@ -87,7 +87,7 @@ class Made:
         unrecognized: a primitive on the way that isn't known.
         normalizes: whether running statistics took part, as a batch norm's divide by them.
         products: of a product of matrices, these.
-        layer: whether it is one layer's of parameters that a loop over layers stacks.
+        layer: whether it is one layer's of parameters that are stacked, and each is used in turn.
     """
 
     names: tuple[str, ...]

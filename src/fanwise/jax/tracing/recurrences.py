@@ -2,13 +2,14 @@
 
 The loop's body is walked as a model of its own, of the state and of one step's input: so it shows
 which kernels take the state and which the input. What cell it is, and in which order its gates lie,
-is told by what the body computes on random arrays.
+is told by what the body computes on random arrays. Of any other loop the turns are walked one by
+one, and the kernels in it that take its own state are recurrences too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any, NamedTuple
@@ -16,11 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fanwise.jax.tracing.arithmetic import Array, run_equations
-from fanwise.jax.tracing.equations import Equation, Value
+from fanwise.jax.tracing.equations import Equation, Equations, Value
 from fanwise.jax.tracing.records import output_of
 from fanwise.jax.tracing.uses import Uses
+from fanwise.network.context import classify_curve, compose
+from fanwise.network.graph import Graph
 from fanwise.network.neighbours import RECURRENT_GATES, RECURRENT_STATE
-from fanwise.network.steps.base import Source
+from fanwise.network.steps.base import Source, Unknown
 from fanwise.network.steps.recurrence import (
     GATES,
     GatePart,
@@ -28,6 +31,7 @@ from fanwise.network.steps.recurrence import (
     RecurrentDirection,
     RecurrentOutput,
 )
+from fanwise.network.steps.signals import Product
 from fanwise.network.steps.weights import Kernel, Shift
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import Neighbour, NeighbourKind, Role, Use
@@ -54,6 +58,21 @@ class Gate:
     contraction: int
     index: int
     count: int
+
+
+class Loop(NamedTuple):
+    """A loop's body, and what it is given.
+
+    Attributes:
+        body: its equations; its inputs are constants, then what is carried, then a turn's own.
+        given: the values of these outside; of a turn's own, stacked.
+        consts, carries: how many of each there are.
+    """
+
+    body: Equations
+    given: tuple[Value, ...]
+    consts: int
+    carries: int
 
 
 class Cell(NamedTuple):
@@ -85,8 +104,8 @@ def record_recurrence(uses: Uses, equation: Equation, walk: Walk) -> bool:
     if not learned or len(sequence) != 1 or not 1 <= carries <= 3:
         return False
     body = equation.inner[0]
-    cell, states, inputs = _walked(uses, equation, walk)
-    gates = _gates(cell, states, inputs, equation)
+    cell, states, inputs = _walked(uses, _loop(equation), walk)
+    gates = _gates(cell, set(states.values()), inputs, equation)
     if gates is None:
         return False
     found = _identify(cell, body, gates, consts, carries)
@@ -151,28 +170,121 @@ def record_recurrence(uses: Uses, equation: Equation, walk: Walk) -> bool:
     return True
 
 
-def _walked(uses: Uses, equation: Equation, walk: Walk) -> tuple[Uses, set[int], set[int]]:
-    """Return the uses that a loop's body shows, and the nodes of its states and of its input."""
-    outer, params, body = uses.builder, equation.params, equation.inner[0]
+def record_turns(uses: Uses, equation: Equation, walk: Walk, turns: Equations) -> None:
+    """Note a loop that is no cell known, turn by turn; its kernels on its own state recur.
+
+    Such a kernel takes a value that is carried, and puts out what that value is next, or what one
+    of its gates is, through no other kernel: h ← tanh(W·h + U·x), h ← relu(W·h). Neither does one
+    on a normalized state, as in a transformer whose layers share their weights, nor the first of
+    several kernels in a residual branch.
+    """
+    recurring = _recurring(*_walked(uses, _loop(equation), walk)[:2], _loop(equation))
+    first = len(uses.contractions)
+    walk(uses, turns.all)
+    for name, feeds in recurring.items():
+        for made in uses.contractions[first:]:
+            if made.parameter == name:
+                made.use = _as_recurrence(made.use, feeds)
+        if name in uses.of:
+            uses.of[name] = _as_recurrence(uses.of[name], feeds)
+
+
+def _recurring(cell: Uses, states: Mapping[int, int], loop: Loop) -> dict[str, Neighbour]:
+    """Return the kernels that a loop's state feeds and that make its next one; and what feeds them.
+
+    That is the state; or, where nothing is added to a kernel's output, the rectifier through which
+    it becomes the state: then the state has to be kept by the kernel alone.
+    """
+    builder, found = cell.builder, {}
+    graph, context = builder.graph, builder.context
+    changing = _changing(cell, loop)
+    for i, state in states.items():
+        after = loop.body.outputs[i]
+        if after not in builder.signals:
+            continue
+        end = builder.unsampled_node(after)
+        for kernel in graph.last_kernels(end):
+            step, data = graph.nodes[kernel].step, graph.nodes[kernel].inputs[0]
+            assert isinstance(step, Kernel)
+            use = cell.contractions[step.contraction].use
+            inputs, outputs = use.widths or (1.0, 0.0)
+            start = context.origin(data)
+            gated = [context.origin(j).node for j in graph.inputs_of(start.node)]
+            own = start.node == state or (_is_product(graph, start.node) and state in gated)
+            if not own or not outputs or outputs % inputs or step.parameter in changing:
+                continue
+            last, feeds = context.origin(end), RECURRENT_STATE
+            if last.node == kernel and (curves := (*last.curves, *start.curves)):
+                alone = classify_curve(compose(curves))
+                if alone.kind == NeighbourKind.RECTIFIER:
+                    feeds = replace(alone, source=NeighbourKind.LINEAR)
+            found[step.parameter] = feeds
+    return found
+
+
+def _changing(cell: Uses, loop: Loop) -> set[str]:
+    """Return the parameters of which each turn of a loop takes another part: layers, not one."""
+    made = cell.builder.made
+    given = {
+        name for v in loop.body.inputs if v in made and made[v].layer for name in made[v].names
+    }
+    return {name for one in made.values() if one.layer for name in one.names} - given
+
+
+def _is_product(graph: Graph, node: int) -> bool:
+    step = graph.nodes[node].step
+    return isinstance(step, Product) or (isinstance(step, Unknown) and step.like is Product)
+
+
+def _as_recurrence(use: Use, feeds: Neighbour) -> Use:
+    """Return the use of a kernel as that of a recurrence, of as many gates as it packs."""
+    inputs, outputs = use.widths or (1.0, 1.0)
+    return replace(_gated(use, round(outputs / inputs)), role=Role.RECURRENCE, feeds=feeds)
+
+
+def _gated(use: Use, gates: int) -> Use:
+    """Return the use of a kernel whose outputs are those of several gates, one after another."""
+    layout = use.layout or ""
+    if gates == 1 or "O" not in layout:
+        return use
+    axis = layout.index("O")
+    view = (*use.view[:axis], gates, use.view[axis] // gates, *use.view[axis + 1 :])
+    return replace(use, view=view, layout=f"{layout[:axis]}BO{layout[axis + 1 :]}")
+
+
+def _loop(equation: Equation) -> Loop:
+    """Return the loop that an equation is: a scan, or a while-loop but for its condition."""
+    params, inputs = equation.params, equation.inputs
+    if equation.name == "scan":
+        return Loop(equation.inner[0], inputs, params["num_consts"], params["num_carry"])
+    given, consts = inputs[params["cond_nconsts"] :], params["body_nconsts"]
+    return Loop(equation.inner[1], given, consts, len(given) - consts)
+
+
+def _walked(uses: Uses, loop: Loop, walk: Walk) -> tuple[Uses, dict[int, int], set[int]]:
+    """Return the uses that a loop's body shows, and the nodes of its states and of its input.
+
+    The states' are those of the values carried, by their numbers.
+    """
+    outer = uses.builder
     cell = Uses(uses.shapes)
     builder = cell.builder
-    consts, carries = params["num_consts"], params["num_carry"]
-    states, inputs = set(), set()
-    for i, (given, value) in enumerate(zip(equation.inputs, body.inputs, strict=True)):
-        if i < consts and given in outer.made:
+    states, inputs = {}, set()
+    for i, (given, value) in enumerate(zip(loop.given, loop.body.inputs, strict=True)):
+        if i < loop.consts and given in outer.made:
             builder.made[value] = outer.made[given]
-        elif i < consts and given not in outer.signals:
+        elif i < loop.consts and given not in outer.signals:
             known = outer.constants.value(given)
             if known is not None:
                 builder.constants.give(value, known)
         elif value.is_floating:
             node = builder.add_node(Source(), (), value)
             builder.signals[value] = output_of(node, len(value.shape) - 1 if value.shape else None)
-            if consts <= i < consts + carries:
-                states.add(node)
-            elif i >= consts + carries:
+            if loop.consts <= i < loop.consts + loop.carries:
+                states[i - loop.consts] = node
+            elif i >= loop.consts + loop.carries:
                 inputs.add(node)
-    walk(cell, body.all)
+    walk(cell, loop.body.all)
     return cell, states, inputs
 
 
@@ -325,11 +437,7 @@ def _record_kernels(
         )
         use = cell.of[name]
         made = Use(role, use.view, use.layout, feeds=feeds, follows=follows)
-        if len(own) > 1:
-            axis = (use.layout or "").index("O")
-            view = (*use.view[:axis], len(own), use.view[axis] // len(own), *use.view[axis + 1 :])
-            layout = f"{(use.layout or '')[:axis]}BO{(use.layout or '')[axis + 1 :]}"
-            made = replace(made, view=view, layout=layout)
+        made = _gated(made, len(own))
         uses.record(name, replace(made, gates=tuple(words[g] for g in own)))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,7 +21,8 @@ from fanwise.jax.tracing.records import Made
 from fanwise.jax.tracing.uses import Uses
 from fanwise.jax.tracing.views import view_of_parameter
 from fanwise.jax.tracing.walk import walk
-from fanwise.jax.tree import leaves_of
+from fanwise.jax.tree import Leaf, leaves_of
+from fanwise.jax.uses_by_name import as_in_cell
 from fanwise.network.curves import Curve
 from fanwise.network.trace import Trace
 from fanwise.network.uses import Role
@@ -147,7 +148,8 @@ def _traced(model: AdaptedModel, closed: Any) -> JaxTrace:
     leaves = jax.tree_util.tree_leaves(model.variables)
     names: dict[Value, str] = {}
     positions: dict[int, str] = {}
-    learned, rest = _learned_leaves(model), iter(leaves_of(model.learned(model.variables)))
+    named = leaves_of(model.learned(model.variables))
+    learned, rest = _learned_leaves(model), iter(named)
     inputs = [value_of(aval) for aval in closed.in_avals]
     for i, value in enumerate(inputs):
         leaf = next(rest) if i in learned else None
@@ -178,6 +180,7 @@ def _traced(model: AdaptedModel, closed: Any) -> JaxTrace:
             builder.add_input(value, np.asarray(known) if has_values(known) else None)
     walk(uses, equations.all)
     uses.finish(equations.outputs)
+    _name_cells(uses, named)
     taken = {value for equation in equations.all for value in equation.inputs}
     for value, name in names.items():
         if value in taken and name not in uses.of:
@@ -227,9 +230,22 @@ def _node_value(
     axes = value.shape, own.samples, own.units
     if value in numbers:
         return NodeValue(None, numbers[value], *axes)
-    if made is None:
+    if made is None or not made.place:
         return None
     return NodeValue(Output(made.place, made.outputs.index(value)), 0, *axes)
+
+
+def _name_cells(uses: Uses, leaves: Iterable[Leaf | None]) -> None:
+    """Let the parameters of a library's own cells that no loop runs be those of a cell."""
+    for leaf in leaves:
+        seen = None if leaf is None else uses.of.get(leaf.name)
+        if leaf is None or seen is None:
+            continue
+        use = uses.of[leaf.name] = as_in_cell(leaf, seen)
+        own = [made for made in uses.contractions if made.parameter == leaf.name]
+        for made in own if use is not seen else ():
+            fed = made.use if use.role == Role.RECURRENT_INPUT else use
+            made.use = replace(use, feeds=fed.feeds, follows=made.use.follows)
 
 
 def _learned_leaves(model: AdaptedModel) -> set[int]:

@@ -33,15 +33,18 @@ class Uses:
         self.complex_parts: set[str] = set()
         self._weight_factors: dict[str, Use] = {}
 
-    def record(self, name: str, use: Use) -> None:
-        """Note a use; kernels that are stacked in a parameter are used one by one."""
-        before, stacked = self.of.get(name), "B" in (use.layout or "")
-        self.of[name] = use if before is None else before.merged_with(use, again=not stacked)
+    def record(self, name: str, use: Use, *, layer: bool = False) -> None:
+        """Note a use; kernels that are stacked in a parameter are used one by one.
+
+        So is all else of which a loop over layers takes one `layer`'s.
+        """
+        before, again = self.of.get(name), not (layer or use.stacked)
+        self.of[name] = use if before is None else before.merged_with(use, again=again)
 
     def record_made(self, made: Made, role: Role, neutral: float | None = None) -> None:
         """Note a use of all the parameters that a value is made of."""
         for name in made.names:
-            self.record(name, Use(role, self.shapes[name], neutral=neutral))
+            self.record(name, Use(role, self.shapes[name], neutral=neutral), layer=made.layer)
 
     def record_contraction(self, contraction: Contraction) -> Contraction:
         """Note one more contraction, of a use that is recorded apart."""

@@ -141,15 +141,24 @@ def moved(view: View, equation: Equation) -> View | None:
         strides = [s * int(k) for s, k in zip(stride, steps, strict=True)]
         return _at(view, after, strides, first)
     if name == "dynamic_slice":
-        starts = [v.constant for v in equation.inputs[1:]]
-        if any(a is None for a in starts):
+        if picks_unknown(equation) and view.memory.output is not None:
             return None
+        starts = [0 if v.constant is None else v.constant for v in equation.inputs[1:]]
         first = sum(
             min(max(int(a), 0), n - m) * s
             for a, n, m, s in zip(starts, shape, after, stride, strict=True)
         )
         return _at(view, after, stride, first)
     return None
+
+
+def picks_unknown(equation: Equation) -> bool:
+    """Return whether an equation takes a slice that begins where only a run of the model tells.
+
+    Of layers that are stacked in a parameter it is one, and any of them lies as the first does.
+    """
+    starts = equation.inputs[1:] if equation.name == "dynamic_slice" else ()
+    return any(start.constant is None for start in starts)
 
 
 def split_view(view: View, sizes: Sequence[int], axis: int) -> list[View]:

@@ -19,7 +19,7 @@ from fanwise.jax.tracing.operands import (
     record_running,
 )
 from fanwise.jax.tracing.patterns import recognize
-from fanwise.jax.tracing.recurrences import record_recurrence
+from fanwise.jax.tracing.recurrences import record_recurrence, record_turns
 from fanwise.jax.tracing.rules import (
     elementwise,
     joins,
@@ -48,7 +48,7 @@ def walk(uses: Uses, equations: Iterable[Equation]) -> None:
             if not record_recurrence(uses, equation, walk):
                 turns = expanded(equation, builder.made.__contains__)
                 recognize(turns)
-                walk(uses, turns.all)
+                record_turns(uses, equation, walk, turns)
             continue
         contracts = CONTRACTIONS.get(equation.name)
         if contracts is None or not contracts(uses, equation):

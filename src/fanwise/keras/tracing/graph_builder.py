@@ -247,7 +247,7 @@ class GraphBuilder:
 
     def record_use(self, name: str, use: Use) -> None:
         """Note a use; kernels that are stacked in a parameter are used one by one."""
-        before, stacked = self.uses.get(name), "B" in (use.layout or "") and use.blocks == 1
+        before, stacked = self.uses.get(name), use.stacked and use.blocks == 1
         self.uses[name] = use if before is None else before.merged_with(use, again=not stacked)
 
     def record_role(self, derived: Derived, role: Role, neutral: float | None = None) -> None:

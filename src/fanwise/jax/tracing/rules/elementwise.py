@@ -295,9 +295,8 @@ def _is_wide(builder: GraphBuilder, made: Made, value: Value, data: Value) -> bo
     ]
     own = builder.signals[data].view
     if own is not None and own.memory.output is not None and len(value.shape) == len(data.shape):
-        units, apart = own.memory.output.units
-        stride = own.geometry.stride
-        return any(not apart <= stride[i] < apart * units for i in axes)
+        output, stride = own.memory.output, own.geometry.stride
+        return any(not output.has_unit_along(stride[i]) for i in axes)
     return len(axes) > 1
 
 

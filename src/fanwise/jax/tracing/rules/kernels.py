@@ -85,6 +85,7 @@ def add_kernel(
     layer: bool = False,
     taps: float = 1.0,
     generated: str = "",
+    stacked: Sequence[int] = (),
 ) -> None:
     """Add the latest contraction, of a parameter with data.
 
@@ -99,6 +100,7 @@ def add_kernel(
         layer: whether it is one layer's, stacked with others: what it packs isn't told apart.
         taps: at how many positions it takes each unit.
         generated: what steps call the weight that is made of it, as `GraphBuilder.name_weight`.
+        stacked: the axes of the result along which the outputs of stacked kernels lie.
     """
     whole, index, result = part, len(builder.names) - 1, equation.output
     feed = builder.node_of(data)
@@ -115,7 +117,7 @@ def add_kernel(
     builder.results[index] = result
     axes = list(unit_axes)
     builder.unit_axes[index] = axes
-    view = builder.outputs.view(result.shape, axes, index, node_of_part)
+    view = builder.outputs.view(result.shape, axes, index, node_of_part, stacked)
     units = axes[0] if len(axes) == 1 else None
     own = builder.signals.get(data)
     samples = None if own is None else own.samples
@@ -142,17 +144,20 @@ def _free_axis(equation: Equation, operand: Value, axis: int) -> int | None:
     return len(batch) + skipped + before
 
 
-def _letters(equation: Equation, side: int) -> tuple[str, list[int]]:
-    """Return the roles of the axes of a product's operand, and its free axes in the result."""
+def _letters(equation: Equation, side: int) -> tuple[str, dict[str, list[int]]]:
+    """Return the roles of the axes of a product's operand, and where those are in the result."""
     numbers = equation.params["dimension_numbers"]
     summed, batch = numbers[0][side], numbers[1][side]
     operand = equation.inputs[side]
     letters = "".join(
         "I" if i in summed else "B" if i in batch else "O" for i in range(len(operand.shape))
     )
-    free = [i for i, letter in enumerate(letters) if letter == "O"]
-    found = [_free_axis(equation, operand, i) for i in free]
-    return letters, [axis for axis in found if axis is not None]
+    found: dict[str, list[int]] = {"O": [], "B": []}
+    for i, letter in enumerate(letters):
+        axis = _free_axis(equation, operand, i)
+        if axis is not None:
+            found[letter].append(axis)
+    return letters, found
 
 
 def _record_product(uses: Uses, equation: Equation) -> bool:
@@ -185,7 +190,8 @@ def _record_product(uses: Uses, equation: Equation) -> bool:
         equation,
         data,
         terms,
-        axes,
+        axes["O"],
+        stacked=axes["B"],
         part=part_of(made, contraction.use),
         layer=made.layer,
         generated=builder.name_weight(made, operand, summed[side]),

@@ -84,8 +84,8 @@ class Uses:
 
     def record(self, name: str, use: Use) -> None:
         """Note a use; kernels that are stacked in a parameter are used one by one."""
-        before, stacked = self.of.get(name), "B" in (use.layout or "")
-        self.of[name] = use if before is None else before.merged_with(use, again=not stacked)
+        before = self.of.get(name)
+        self.of[name] = use if before is None else before.merged_with(use, again=not use.stacked)
         self._on_use(name)
 
     def record_derived(self, derived: Derived, role: Role, neutral: float | None = None) -> None:
