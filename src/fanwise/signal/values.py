@@ -344,8 +344,8 @@ class Output:
         mean: of the entries.
         target_mean: of the targets, where they are numbers.
         farthest: how far the farthest target lies from their mean; 0 where they are no numbers.
-        squashed: "softmax" or "sigmoid" where the entries that a loss takes for logits went through
-            one already; "" elsewhere.
+        squashed: "softmax", "sigmoid" or "tanh" where the entries that a loss takes for logits went
+            through one already; "" elsewhere.
     """
 
     rms: float
