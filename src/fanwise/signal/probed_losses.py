@@ -12,13 +12,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import losses
 from fanwise.signal.values import LossKind, Moments, Output
 
+Mask: TypeAlias = npt.NDArray[np.bool_]
 Gradient = Callable[[Array], Array]
 """From entries of an output, (rows, units), to the loss's gradient with respect to them."""
 
@@ -62,14 +65,15 @@ class Reading:
             those.
         entries: an output's entries, of any numbers.
         squashed: as in `Output`.
-        shares: whether the output is one of a softmax or a sigmoid, as the loss expects.
+        shares: the shares that the output's entries are, where the loss takes a softmax's or a
+            sigmoid's output, or its logarithm; None where it takes any numbers.
     """
 
     logits: Callable[[Array], Array]
     slope: Callable[[Array, Array], Array]
     entries: Callable[[Array], Array] = np.asarray
     squashed: str = ""
-    shares: bool = False
+    shares: Callable[[Array], Array] | None = None
 
 
 PLAIN = Reading(np.asarray, lambda _, g: g)
@@ -85,12 +89,18 @@ def _through_softmax(z: Array, g: Array) -> Array:
     return np.asarray(before - before.mean(-1, keepdims=True))
 
 
-OF_SHARES = Reading(np.log, _softmax_slope, softmax, shares=True)
+OF_SHARES = Reading(np.log, _softmax_slope, softmax, shares=np.asarray)
+OF_LOGARITHMS = Reading(
+    np.asarray,
+    lambda z, g: g - softmax(z) * g.sum(-1, keepdims=True),
+    lambda z: z - _log_sum(z)[..., None],
+    shares=np.exp,
+)
 OF_SHARE = Reading(
     lambda p: np.log(np.clip(p, CLIPPED, 1) / np.clip(1 - p, CLIPPED, 1)),
     lambda p, g: p * (1.0 - p) * g,
     sigmoid,
-    shares=True,
+    shares=np.asarray,
 )
 SOFTMAX = Reading(softmax, _through_softmax, squashed="softmax")
 SIGMOID = Reading(sigmoid, lambda z, g: g / (sigmoid(z) * sigmoid(-z)), squashed="sigmoid")
@@ -119,11 +129,14 @@ class Comparison:
             values: the output's entries, of the rows that are looked at.
             last: the function that the model has squashed them with: "softmax" …; "" for none.
         """
-        seen = np.isfinite(self.targets)
+        if last == "softmax" and not _are_shares(values, LossKind.CROSS_ENTROPY):
+            last = ""  # its logarithm
+        seen: Mask = np.isfinite(self.targets)
         if self.kind == LossKind.CROSS_ENTROPY:
-            seen = seen.all(-1)
+            seen = np.asarray(seen.all(-1))
         values, targets = np.asarray(values[seen], np.float64), self.targets[seen]
-        if self.reading.shares and not _are_shares(values, self.kind):
+        shares = self.reading.shares
+        if shares is not None and not _are_shares(shares(values), self.kind):
             return None
         with np.errstate(divide="ignore"):
             logits = self.reading.logits(values)
@@ -155,7 +168,7 @@ def _are_shares(values: Array, kind: LossKind) -> bool:
 
 def _log_sum(logits: Array) -> Array:
     most = logits.max(-1)
-    return np.asarray(most + np.log(np.exp(logits - most[:, None]).sum(-1)))
+    return np.asarray(most + np.log(np.exp(logits - most[..., None]).sum(-1)))
 
 
 def _spread(logits: Array) -> float:
@@ -170,7 +183,7 @@ def _spread(logits: Array) -> float:
 
 
 def comparisons(gradient: Gradient, rows: int, units: int) -> list[Comparison]:
-    """Return what a loss compares with an output of so many rows and units; none it isn't known."""
+    """Return what a loss compares with an output of so many rows and units; none if unknown."""
     return list(_Probe(gradient, (rows, units)).comparisons())
 
 
@@ -200,31 +213,46 @@ class _Probe:
     def read(self, reading: Reading) -> list[tuple[Array, Array]]:
         """Return the logits at the points, each with the gradient with respect to them."""
         entries = [reading.entries(point) for point in self.points]
-        found = [self.at(e) for e in entries] if reading.shares else self.plain
+        found = self.plain if reading.shares is None else [self.at(e) for e in entries]
         pairs = zip(entries, found, strict=True)
         return [(reading.logits(e), reading.slope(e, g)) for e, g in pairs]
 
     def comparisons(self) -> Iterator[Comparison]:
-        """Yield what is compared: rows by one loss, or entries by one or two."""
-        for reading in (PLAIN, OF_SHARES, SOFTMAX, SIGMOID, TANH):
+        """Yield what is compared: rows by one loss, or columns of units by one or two."""
+        rows = (PLAIN, OF_SHARES, SOFTMAX, SIGMOID, TANH)
+        found = self.of_rows(rows) or self.of_shares()
+        taken = np.zeros(self.shape, bool)
+        if found is not None:
+            taken = np.isfinite(found.targets)
+            yield found
+        left = _is_looked_at(self.plain) & ~taken
+        if left.any() and (found is None or found.kind == LossKind.BINARY):
+            numbers = _in_columns(np.where(left, self.numbers(left), np.nan), left)
+            if np.isfinite(numbers).any():
+                found = Comparison(LossKind.SQUARED_ERROR, numbers)
+                yield found
+        # The gradient of −log p is the same everywhere, as an absolute error's far from its target.
+        if found is None and (last := self.of_rows((OF_LOGARITHMS,))) is not None:
+            yield last
+
+    def of_rows(self, readings: Sequence[Reading]) -> Comparison | None:
+        """Return a cross-entropy of the last axis."""
+        for reading in readings:
             if self.shape[-1] > 1 and (targets := _shares_of(self.read(reading))) is not None:
-                yield Comparison(LossKind.CROSS_ENTROPY, targets, reading)
-                return
+                return Comparison(LossKind.CROSS_ENTROPY, targets, reading)
+        return None
+
+    def of_shares(self) -> Comparison | None:
+        """Return a binary cross-entropy, of all units or of some."""
         for reading in (PLAIN, OF_SHARE, SIGMOID, TANH):
             targets = _share_of(self.read(reading))
             if np.isfinite(targets).any():
-                yield Comparison(LossKind.BINARY, targets, reading)
-                break
-        else:
-            targets = np.full(self.shape, np.nan)
-        left = np.isnan(targets) & _is_looked_at(self.plain)
-        numbers = self.numbers(left) if left.any() else targets
-        if (left & np.isfinite(numbers)).any():
-            yield Comparison(LossKind.SQUARED_ERROR, np.where(left, numbers, np.nan))
+                return Comparison(LossKind.BINARY, targets, reading)
+        return None
 
     # — targets that are numbers —
 
-    def numbers(self, left: Array) -> Array:
+    def numbers(self, left: Mask) -> Array:
         """Return the targets of errors, entry by entry; NaN of the others."""
         found = self.by_line()
         left = left & np.isnan(found)
@@ -271,11 +299,19 @@ class _Probe:
         return np.where((down < 0) & (up > 0) & (even | steep) & own, target, np.nan)
 
 
-def _are_near(a: Array, b: Array) -> Array:
+def _are_near(a: Array, b: Array) -> Mask:
     return np.asarray(np.abs(a - b) <= TOLERANCE * np.maximum(np.abs(a), np.abs(b)))
 
 
-def _is_looked_at(slopes: Sequence[Array]) -> Array:
+def _in_columns(targets: Array, looked_at: Mask) -> Array:
+    """Return the targets of the units that have one wherever the loss looks; NaN of the others.
+
+    A single entry of another loss may fit by chance.
+    """
+    return np.where((np.isfinite(targets) | ~looked_at).all(0), targets, np.nan)
+
+
+def _is_looked_at(slopes: Sequence[Array]) -> Mask:
     """Return where any of the gradients isn't zero."""
     return np.asarray(np.any([np.isfinite(g) & (g != 0) for g in slopes], axis=0))
 
@@ -283,11 +319,11 @@ def _is_looked_at(slopes: Sequence[Array]) -> Array:
 def _shares_of(read: Sequence[tuple[Array, Array]]) -> Array | None:
     """Return each row's shares p, of a gradient w·(softmax(z) − p); None where it is none."""
     (s0, g0), (s1, g1), (s2, g2) = ((softmax(z), g) for z, g in read)
-    looked_at = _is_looked_at([g0, g1, g2]).any(-1)
+    looked_at: Mask = np.asarray(_is_looked_at([g0, g1, g2]).any(-1))
     with np.errstate(all="ignore"):
         weight = ((g1 - g0) * (s1 - s0)).sum(-1, keepdims=True)
         weight = weight / ((s1 - s0) ** 2).sum(-1, keepdims=True)
-        fits = (weight > 0).all(-1)
+        fits: Mask = np.asarray((weight > 0).all(-1))
         for s, g in (s1, g1), (s2, g2):
             off = g - g0 - weight * (s - s0)
             fits &= np.linalg.norm(off, axis=-1) <= TOLERANCE * np.linalg.norm(g - g0, axis=-1)
@@ -307,4 +343,5 @@ def _share_of(read: Sequence[tuple[Array, Array]]) -> Array:
         share = s0 - g0 / weight
         fits = (weight > 0) & (np.abs(g2 - weight * (s2 - share)) <= TOLERANCE * weight)
         fits &= (share > -TOLERANCE) & (share < 1.0 + TOLERANCE)
-    return np.where(fits, np.clip(share, 0.0, 1.0), np.nan)
+    shares = np.where(fits, np.clip(share, 0.0, 1.0), np.nan)
+    return _in_columns(shares, _is_looked_at([g0, g1, g2]))

@@ -73,6 +73,7 @@ class JaxTrace(Trace):
         values: of nodes of the graph what they put out, where the jaxpr has it.
         scores: of softmaxes' nodes what they are given, and the axis that they are over.
         activations: of nodes the pointwise function that their output goes through, and its value.
+        ends: the node of each of the jaxpr's outputs; None where that is no signal.
     """
 
     sees_all: ClassVar[bool] = True
@@ -85,6 +86,7 @@ class JaxTrace(Trace):
     values: Mapping[int, NodeValue] = field(default_factory=dict)
     scores: Mapping[int, tuple[NodeValue, int]] = field(default_factory=dict)
     activations: Mapping[int, tuple[Curve, NodeValue]] = field(default_factory=dict)
+    ends: Sequence[int | None] = ()
 
 
 def trace(model: AdaptedModel) -> JaxTrace:
@@ -178,6 +180,7 @@ def _traced(model: AdaptedModel, closed: Any) -> JaxTrace:
             builder.add_input(value, np.asarray(known) if has_values(known) else None)
     walk(uses, equations.all)
     uses.finish(equations.outputs)
+    ends = [builder.node_of(v) if v in builder.signals else None for v in equations.outputs]
     taken = {value for equation in equations.all for value in equation.inputs}
     for value, name in names.items():
         if value in taken and name not in uses.of:
@@ -209,6 +212,7 @@ def _traced(model: AdaptedModel, closed: Any) -> JaxTrace:
             for node, (curve, value) in builder.activation_of_each_node().items()
             if (found := _node_value(builder, value, {})) is not None
         },
+        ends=ends,
     )
 
 
