@@ -187,6 +187,11 @@ def measured(case):
     else:
         function = globals()[case.function.replace(" ", "_").replace("-", "_")]
         model = Model(function, case.weights)
-    loss = LOSSES[case.loss] if case.loss else None
-    given = None if loss is None else lambda output: loss(output, case.targets)
+    given = None
+    if case.loss:
+        targets = ops.convert_to_tensor(case.targets)
+
+        def given(output):
+            return LOSSES[case.loss](output, targets)
+
     return fwk.measure(model, case.x, loss=given)

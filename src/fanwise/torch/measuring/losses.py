@@ -56,6 +56,11 @@ class LossWatch(TorchDispatchMode):
         self.classes, self.logits = 0, torch.empty(0)
         self.differences: dict[int, tuple[Tensor, tuple[Any, ...]]] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say that `__torch_dispatch__` is as it stands: PyTorch's wrapper loads its compiler."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
