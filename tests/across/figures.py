@@ -6,6 +6,7 @@ the same name: figures_torch, figures_jax, figures_keras. Kernels are stored as 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,11 +63,13 @@ def kernel(inputs: int, outputs: int, gain: float = 1.0, seed: int = 0) -> np.nd
 
 
 def figures_of(signal: Signal) -> tuple[object, ...]:
-    """Return what a loss compares, in figures."""
+    """Return what a loss compares, in figures, and what the verdicts say of it."""
     output = signal.output
     assert output is not None
     numbers = (output.rms, output.loss, output.chance, output.mean, output.target_mean)
-    return output.kind, output.classes, output.squashed, *(float(f"{x:.3g}") for x in numbers)
+    said = [(v.cause, re.sub(r"fanwise\.\w+\.init_?", "init", v.fix)) for v in signal.verdicts]
+    rounded = [float(f"{x:.3g}") for x in numbers]
+    return output.kind, output.classes, output.squashed, rounded, said
 
 
 def said_of(signal: Signal, case: Case) -> tuple[str, ...]:

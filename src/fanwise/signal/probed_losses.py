@@ -31,6 +31,8 @@ TOLERANCE = 1e-2
 """Share of a gradient that single precision and a clipped loss may be off."""
 LEAST_SHARE = 1e-4
 """Of an even share: what lies below is rounding, and a class that isn't wanted."""
+DIGITS = 6
+"""Of a label's share, in single precision."""
 MASKED = 1e4
 """How far from the others a logit lies that a mask has taken out."""
 CLIPPED = 1e-7
@@ -343,5 +345,5 @@ def _share_of(read: Sequence[tuple[Array, Array]]) -> Array:
         share = s0 - g0 / weight
         fits = (weight > 0) & (np.abs(g2 - weight * (s2 - share)) <= TOLERANCE * weight)
         fits &= (share > -TOLERANCE) & (share < 1.0 + TOLERANCE)
-    shares = np.where(fits, np.clip(share, 0.0, 1.0), np.nan)
+    shares = np.where(fits, np.clip(np.round(share, DIGITS), 0.0, 1.0), np.nan)
     return _in_columns(shares, _is_looked_at([g0, g1, g2]))

@@ -11,6 +11,7 @@ import numpy as np
 from keras import tree
 
 from fanwise.keras.gradients import Watch, passes, to_array
+from fanwise.keras.internals import logits_behind
 from fanwise.keras.tracing.call import is_float
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import Output
@@ -41,11 +42,24 @@ def compared(
             found = comparisons(gradient, -(-rows // stride), units)
         except Exception:  # a loss of one's own, which need not take anything but the output
             continue
+        behind, last = _logits_taken(loss, output, i), squash_of(i)
         values = to_array(leaf).reshape(rows, units)[::stride]
         for each in found:
-            figures = each.output(values, squash_of(i))
+            figures = each.output(values, last)
+            if figures is not None and figures.squashed and behind is not None:
+                figures = each.output(to_array(behind).reshape(rows, units)[::stride])
             if figures is not None:
                 yield i, figures
+
+
+def _logits_taken(loss: Loss, output: Any, index: int) -> Any:
+    """Return the logits that the loss takes in place of an output that shows them, else None."""
+    leaves = tree.flatten(output)
+    behind, plain = logits_behind(leaves[index]), keras.ops.copy(leaves[index])
+    if behind is None:
+        return None
+    given = tree.pack_sequence_as(output, [*leaves[:index], plain, *leaves[index + 1 :]])
+    return None if np.allclose(to_array(loss(given)), to_array(loss(output))) else behind
 
 
 def _gradient(
