@@ -36,7 +36,7 @@ def verdicts(model):
     variables = {names(v.path.removeprefix(prefix)).name: v for v in net.trainable_variables}
     found = {}
     for defect, (stream, change) in DEFECTS[model].items():
-        drawn = to_numpy(variables[stream].value)
+        drawn = to_numpy(variables[stream].value).copy()  # on PyTorch it is the same memory
         variables[stream].assign(change(drawn))
         found[defect] = verdicts_of(fwk.measure(net, x), names)
         variables[stream].assign(drawn)

@@ -37,6 +37,8 @@ MASKED = 1e4
 """How far from the others a logit lies that a mask has taken out."""
 CLIPPED = 1e-7
 """Shares are at least this far from 0 and 1, as losses of shares clip them."""
+FARTHEST = 1e12
+"""No target lies beyond it."""
 WIDER, WIDENINGS, HALVINGS = 16.0, 8, 26
 """How a target is sought: the interval around it is widened, so often, and then halved."""
 
@@ -208,6 +210,11 @@ class _Probe:
         """The gradients there."""
         return [self.at(point) for point in self.points]
 
+    @cached_property
+    def side(self) -> Array:
+        """A sign for each entry: a gradient that is its own doesn't depend on the others'."""
+        return np.random.default_rng(1).choice((-1.0, 1.0), self.shape)
+
     def at(self, entries: Array) -> Array:
         """Return the gradient at some entries, in double precision."""
         return np.asarray(self.gradient(entries), np.float64)
@@ -267,14 +274,16 @@ class _Probe:
         (u0, u1, _), (g0, g1, _) = self.points, self.plain
         with np.errstate(all="ignore"):
             guess = u0 - g0 * (u1 - u0) / (g1 - g0)
-        guess = np.nan_to_num(guess, posinf=0.0, neginf=0.0)
+        guess = np.clip(np.nan_to_num(guess, posinf=0.0, neginf=0.0), -FARTHEST, FARTHEST)
         far = np.maximum(1.0, np.abs(guess))  # as far as the target: its digits aren't cancelled
         below, above, beyond = (self.at(guess + k * far) for k in (-1.0, 1.0, 3.0))
         weight = (above - below) / (2.0 * far)
         with np.errstate(all="ignore"):
-            target = guess - (above + below) / (2.0 * weight)
-            off = np.abs(beyond - above - 2.0 * far * weight)
-        return np.where((weight > 0) & (off <= TOLERANCE * weight * far), target, np.nan)
+            target = np.nan_to_num(guess - (above + below) / (2.0 * weight))
+            limit = TOLERANCE * weight * far
+            straight = np.abs(beyond - above - 2.0 * far * weight) <= limit
+            own = np.abs(self.at(target + self.side * far) - weight * self.side * far) <= limit
+        return np.where((weight > 0) & straight & own, target, np.nan)
 
     def by_halving(self) -> Array:
         """Return the targets of absolute errors and others that are least, entry by entry, there.
@@ -296,8 +305,8 @@ class _Probe:
         down, up, far_down, far_up = (self.at(target + k * step) for k in (-1.0, 1.0, -2.0, 2.0))
         even = _are_near(up, -down) & _are_near(far_up, -far_down)
         steep = _are_near(up, far_up) & _are_near(down, far_down)
-        side = np.random.default_rng(1).choice((-1.0, 1.0), self.shape)
-        own = _are_near(self.at(target + side * step), np.where(side > 0, up, down))
+        mixed = self.at(target + self.side * step)
+        own = _are_near(mixed, np.where(self.side > 0, up, down))
         return np.where((down < 0) & (up > 0) & (even | steep) & own, target, np.nan)
 
 
