@@ -35,7 +35,8 @@ class Built(NamedTuple):
     """A model of one of the libraries, initialized.
 
     Attributes:
-        source: what is planned and measured.
+        source: what is measured.
+        before: what was initialized: of drawn weights a plan would keep what looks designed.
         made: what `init` returned: its weights, or itself.
         call: how it takes a batch.
         run: makes its output of what `init` returned.
@@ -44,6 +45,7 @@ class Built(NamedTuple):
     """
 
     source: Any
+    before: Any
     made: Any
     call: Callable[..., Any] | None
     run: Callable[[Any], Any]
@@ -82,14 +84,14 @@ def build_linen(model):
     names = names_of(model)
     made = fwj.init(module, x, seed=SEED, names=names)
     run = jax.jit(lambda variables: module.apply(variables, x, mutable=True)[0])
-    return Built(module, made, None, run, names)
+    return Built(module, module, made, None, run, names)
 
 
 def build_nnx(model):
     x, names = inputs_of(model, channels_last=True), names_of(model)
     abstract = nnx.eval_shape(lambda: nnx_models.MODELS[model](nnx.Rngs(0)))
     module = fwj.init(abstract, x, seed=SEED, names=names)
-    return Built(module, module, None, nnx.jit(lambda module: module(x)), names)
+    return Built(module, abstract, module, None, nnx.jit(lambda module: module(x)), names)
 
 
 EQUINOX_NAMES = (
@@ -118,7 +120,7 @@ def build_equinox(model):
     module, state = eqx.filter_jit(lambda: build(equinox_models.Keys()))()
     call = equinox_call(model, state)
     made = fwj.init(module, x, seed=SEED, names=names, call=call)
-    return Built(made, made, call, eqx.filter_jit(lambda net: call(net, x)), names, False)
+    return Built(made, module, made, call, eqx.filter_jit(lambda net: call(net, x)), names, False)
 
 
 HAIKU_NAMES = (
@@ -136,7 +138,7 @@ def build_haiku(model):
     net = hk.transform_with_state(haiku_models.MODELS[model])
     made = fwj.init(net, x, seed=SEED, names=names)
     run = jax.jit(lambda made: net.apply(*made, None, x)[0])
-    return Built(net, made, None, run, names)
+    return Built(net, net, made, None, run, names)
 
 
 BUILDS = {
@@ -150,7 +152,7 @@ BUILDS = {
 def look(kind, model):
     """Return a look at a library's model as fanwise initializes it."""
     built, x = BUILDS[kind](model), inputs_of(model, channels_last=kind != "equinox")
-    plan = fwj.plan(built.source, x, call=built.call)
+    plan = fwj.plan(built.before, x, call=built.call)
     leaves = [leaf for leaf in leaves_of(built.learned) if leaf is not None]
     floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.value.dtype, jnp.floating)]
     values = {leaf.name: np.asarray(leaf.value) for leaf in floats}

@@ -26,3 +26,17 @@ def test_jaxs_are_the_same(name):
 def test_a_loss_has_pytorchs_figures(name):
     case = CASES[name]
     assert figures_of(figures_jax.measured(case)) == figures_of(figures_torch.measured(case))
+
+
+TWICE = CASES["a softmax before cross entropy"]
+
+
+def test_a_squash_that_pytorch_forgets_would_show(monkeypatch):
+    monkeypatch.setattr("fanwise.torch.measuring.losses._squashed", lambda logits: "")
+    assert said_of(figures_torch.measured(TWICE), TWICE) == ()
+
+
+@pytest.mark.slow
+def test_a_squash_that_jax_forgets_would_show(monkeypatch):
+    monkeypatch.setattr("fanwise.jax.measuring.layers.squash_of", lambda graph, node: "")
+    assert said_of(figures_jax.measured(TWICE), TWICE) == ()

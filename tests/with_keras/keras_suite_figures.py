@@ -21,3 +21,9 @@ def test_the_same_verdicts(name):
 def test_a_loss_has_pytorchs_figures(name):
     case = CASES[name]
     assert figures_of(figures_keras.measured(case)) == figures_of(figures_torch.measured(case))
+
+
+def test_a_squash_that_keras_forgets_would_show(monkeypatch):
+    case = CASES["a softmax before cross entropy"]
+    monkeypatch.setattr("fanwise.keras.measuring.recorder.squash_of", lambda graph, node: "")
+    assert said_of(figures_keras.measured(case), case) == ()
