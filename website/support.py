@@ -16,6 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from website.losses import known_losses
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"PyTorch": "torch", "Keras": "keras", "JAX": "jax"}
 SPELLED = {"init": "init_"}
@@ -63,6 +65,10 @@ WHY: dict[str, dict[str, str]] = {
         "JAX: out": "an array is immutable",
     },
     "figures": {},
+    "losses": {
+        "Keras: softmax of something else": "not built: a loss may be of the backend's own "
+        "operations, which aren't followed; its gradient alone doesn't tell what the softmax is of",
+    },
     "steps": {
         "Spread": "not built: what all positions of a sample share counts as independent there",
     },
@@ -211,6 +217,7 @@ def page() -> str:
             for word in given_to(name, kind)
             if word in known
         }
+    losses = {name: known_losses(name) for name in PACKAGES}
     rules = {name: operations(name) for name in PACKAGES}
     made = {name: dict.fromkeys(steps(name), "yes") for name in PACKAGES}
     return "\n".join(
@@ -232,6 +239,13 @@ def page() -> str:
             "missing aren't given.",
             "",
             *table("figures", figures, dict.fromkeys(w for found in kinds.values() for w in found)),
+            "## Losses whose chance level `measure` knows",
+            "",
+            "However they are written, in JAX and Keras on each backend: the gradient of a loss "
+            "at a few points tells its kind and its targets. PyTorch sees the operations. A "
+            "softmax of something else than an output is one of similarities, or with a margin.",
+            "",
+            *table("losses", losses, dict.fromkeys(x for found in losses.values() for x in found)),
             "## Steps of a trace",
             "",
             *table("steps", made, sorted({step for found in made.values() for step in found})),

@@ -6,6 +6,7 @@ the same name: figures_torch, figures_jax, figures_keras. Kernels are stored as 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ class Case:
         weights, x: by name; one batch.
         kinds: of the verdicts, in order; empty for a healthy one.
         where: the first one's place.
+        loss: its name in the three files; "" for none.
+        targets: that it compares the output with.
     """
 
     function: str
@@ -30,6 +33,8 @@ class Case:
     x: np.ndarray
     kinds: tuple[str, ...] = ()
     where: str = ""
+    loss: str = ""
+    targets: np.ndarray | None = None
 
 
 CASES: dict[str, Case] = {}
@@ -55,6 +60,16 @@ def sines(positions: int, width: int) -> np.ndarray:
 def kernel(inputs: int, outputs: int, gain: float = 1.0, seed: int = 0) -> np.ndarray:
     """Return a kernel of √(gain/inputs): gain 2 before it where a rectifier feeds it."""
     return np.float32((gain / inputs) ** 0.5) * normal(inputs, outputs, seed=seed)
+
+
+def figures_of(signal: Signal) -> tuple[object, ...]:
+    """Return what a loss compares, in figures, and what the verdicts say of it."""
+    output = signal.output
+    assert output is not None
+    numbers = (output.rms, output.loss, output.chance, output.mean, output.target_mean)
+    said = [(v.cause, re.sub(r"fanwise\.\w+\.init_?", "init", v.fix)) for v in signal.verdicts]
+    rounded = [float(f"{x:.3g}") for x in numbers]
+    return output.kind, output.classes, output.squashed, rounded, said
 
 
 def said_of(signal: Signal, case: Case) -> tuple[str, ...]:
@@ -365,3 +380,167 @@ def a_normalized_kernel() -> Case:
 @case
 def a_plain_kernel_of_that_size() -> Case:
     return second("plain kernel", "wrong_scale")
+
+
+# — what a loss compares: its kind, chance, logits that are squashed twice —
+
+
+def lost(
+    function: str, loss: str, targets: np.ndarray, *kinds: str, bias: float = 0.0, gain: float = 1.0
+) -> Case:
+    """Return a head of 8 units, or of one for each column of the targets, before a loss."""
+    units = 8 if targets.dtype.kind == "i" else targets.shape[1]
+    weights = {
+        "a": kernel(16, 32),
+        "head": gain * kernel(32, units) / 2,
+        "bias": np.full(units, bias, "float32"),
+    }
+    return Case(function, weights, normal(64, 16), kinds, "head" * bool(kinds), loss, targets)
+
+
+CLASSES = np.arange(64).astype("int32") % 8
+LABELS = (np.arange(64) % 2).astype("float32")[:, None]
+RARE = (np.arange(64) % 16 == 0).astype("float32")[:, None]
+NUMBERS = normal(64, 1, seed=7)
+FAR = 1000.0 + 20.0 * NUMBERS
+
+
+@case
+def classes() -> Case:
+    return lost("linear head", "cross-entropy", CLASSES)
+
+
+@case
+def classes_by_a_hot_head() -> Case:
+    return lost("linear head", "cross-entropy", CLASSES, "hot_head", gain=30.0)
+
+
+@case
+def classes_by_a_hot_head_and_a_sum() -> Case:
+    return lost("linear head", "summed cross-entropy", CLASSES, "hot_head", gain=30.0)
+
+
+@case
+def classes_by_a_sum() -> Case:
+    return lost("linear head", "summed cross-entropy", CLASSES)
+
+
+@case
+def some_classes_ignored() -> Case:
+    return lost("linear head", "masked cross-entropy", CLASSES)
+
+
+@case
+def classes_by_shares() -> Case:
+    return lost("softmax head", "cross-entropy of shares", CLASSES)
+
+
+@case
+def classes_by_logarithms_of_shares() -> Case:
+    return lost("log-softmax head", "likelihood", CLASSES)
+
+
+@case
+def a_softmax_before_cross_entropy() -> Case:
+    return lost("softmax head", "cross-entropy", CLASSES, "saturated")
+
+
+@case
+def a_softmax_in_the_loss_before_cross_entropy() -> Case:
+    return lost("linear head", "cross-entropy of a softmax", CLASSES, "saturated")
+
+
+@case
+def a_tanh_before_cross_entropy() -> Case:
+    return lost("tanh of head", "cross-entropy", CLASSES, "saturated")
+
+
+@case
+def a_log_softmax_before_cross_entropy() -> Case:
+    return lost("log-softmax head", "cross-entropy", CLASSES)
+
+
+@case
+def labels() -> Case:
+    return lost("linear head", "binary", LABELS)
+
+
+@case
+def labels_by_hand() -> Case:
+    return lost("linear head", "binary by hand", LABELS)
+
+
+@case
+def labels_and_a_large_prior() -> Case:
+    return lost("linear head", "binary", LABELS, "hot_head", bias=-6.0)
+
+
+@case
+def labels_by_hand_and_a_large_prior() -> Case:
+    return lost("linear head", "binary by hand", LABELS, "hot_head", bias=-6.0)
+
+
+@case
+def rare_labels_and_their_prior() -> Case:
+    return lost("linear head", "binary", RARE, bias=-2.7)
+
+
+@case
+def labels_by_shares() -> Case:
+    return lost("sigmoid head", "binary of shares", LABELS)
+
+
+@case
+def labels_by_shares_and_a_large_prior() -> Case:
+    return lost("sigmoid head", "binary of shares", LABELS, "saturated", bias=-6.0)
+
+
+@case
+def a_sigmoid_before_a_binary_loss() -> Case:
+    return lost("sigmoid head", "binary", LABELS, "saturated")
+
+
+@case
+def a_sigmoid_in_a_binary_loss() -> Case:
+    return lost("linear head", "binary of a sigmoid", LABELS, "saturated")
+
+
+@case
+def numbers() -> Case:
+    return lost("linear head", "squared error", NUMBERS)
+
+
+@case
+def numbers_by_tanh() -> Case:
+    return lost("tanh of head", "squared error", NUMBERS)
+
+
+@case
+def numbers_of_a_thousand() -> Case:
+    return lost("linear head", "squared error", FAR, "hot_head")
+
+
+@case
+def numbers_of_a_thousand_and_their_mean() -> Case:
+    return lost("linear head", "squared error", FAR, bias=1000.0)
+
+
+@case
+def numbers_by_their_distance() -> Case:
+    return lost("linear head", "absolute error", NUMBERS)
+
+
+@case
+def numbers_of_a_thousand_by_their_distance() -> Case:
+    return lost("linear head", "absolute error", FAR, "hot_head")
+
+
+@case
+def numbers_of_a_thousand_by_hubers() -> Case:
+    return lost("linear head", "huber", FAR, "hot_head")
+
+
+@case
+def numbers_beside_labels() -> Case:
+    """Two columns, each by a loss of its own: the one far above chance is told."""
+    return lost("linear head", "both", np.hstack([FAR, LABELS]), "hot_head")

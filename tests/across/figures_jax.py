@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 from across.figures import sines
 from jax.nn import relu, sigmoid
 
@@ -111,7 +112,58 @@ def plain_kernel(w, x):
     return relu(relu(relu(x @ w["a"]) @ w["b"]) @ w["c"]) @ w["head"]
 
 
+def with_head(last):
+    def forward(w, x):
+        return last(relu(x @ w["a"]) @ w["head"] + w["bias"])
+
+    return forward
+
+
+linear_head = with_head(lambda z: z)
+softmax_head = with_head(jax.nn.softmax)
+log_softmax_head = with_head(jax.nn.log_softmax)
+sigmoid_head = with_head(sigmoid)
+tanh_of_head = with_head(jnp.tanh)
+
+
+def by_hand(z, y):
+    p = 1.0 / (1.0 + jnp.exp(-z))
+    return -(y * jnp.log(p) + (1.0 - y) * jnp.log(1.0 - p)).mean()
+
+
+def cross_entropy(z, y):
+    return optax.softmax_cross_entropy_with_integer_labels(z, y).mean()
+
+
+def binary(z, y):
+    return optax.sigmoid_binary_cross_entropy(z, y).mean()
+
+
+def picked(rows, y):
+    return jnp.take_along_axis(rows, y[:, None], -1)
+
+
+LOSSES = {
+    "cross-entropy": cross_entropy,
+    "summed cross-entropy": lambda z, y: -picked(jax.nn.log_softmax(z), y).sum(),
+    "masked cross-entropy": lambda z, y: cross_entropy(z[: len(z) // 2], y[: len(z) // 2]),
+    "cross-entropy of shares": lambda p, y: -jnp.log(picked(p, y)).mean(),
+    "likelihood": lambda logs, y: -picked(logs, y).mean(),
+    "cross-entropy of a softmax": lambda z, y: cross_entropy(jax.nn.softmax(z), y),
+    "binary": binary,
+    "binary by hand": by_hand,
+    "binary of shares": lambda p, y: -(y * jnp.log(p) + (1 - y) * jnp.log1p(-p)).mean(),
+    "binary of a sigmoid": lambda z, y: binary(sigmoid(z), y),
+    "squared error": lambda z, y: jnp.square(z - y).mean(),
+    "absolute error": lambda z, y: jnp.abs(z - y).mean(),
+    "huber": lambda z, y: optax.huber_loss(z, y).mean(),
+    "both": lambda z, y: jnp.square(z[:, 0] - y[:, 0]).mean() + binary(z[:, 1], y[:, 1]),
+}
+
+
 def measured(case):
     """Return the signal of a case."""
-    function = globals()[case.function.replace(" ", "_")]
-    return fwj.measure(function, case.x, params=case.weights)
+    function = globals()[case.function.replace(" ", "_").replace("-", "_")]
+    loss = LOSSES[case.loss] if case.loss else None
+    given = None if loss is None else lambda output: loss(output, case.targets)
+    return fwj.measure(function, case.x, params=case.weights, loss=given)

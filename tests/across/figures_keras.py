@@ -2,7 +2,7 @@
 
 import keras
 from across.figures import sines
-from keras import ops
+from keras import losses, ops
 
 import fanwise.keras as fwk
 
@@ -129,10 +129,70 @@ def plain_kernel(w, x):
     return ops.relu(ops.relu(ops.relu(x @ w["a"]) @ w["b"]) @ w["c"]) @ w["head"]
 
 
+def with_head(last):
+    def forward(w, x):
+        return last(ops.relu(x @ w["a"]) @ w["head"] + w["bias"])
+
+    return forward
+
+
+linear_head = with_head(lambda z: z)
+softmax_head = with_head(ops.softmax)
+log_softmax_head = with_head(ops.log_softmax)
+sigmoid_head = with_head(ops.sigmoid)
+tanh_of_head = with_head(ops.tanh)
+
+
+def by_hand(z, y):
+    p = 1.0 / (1.0 + ops.exp(-z))
+    return -ops.mean(y * ops.log(p) + (1.0 - y) * ops.log(1.0 - p))
+
+
+def picked(rows, y):
+    return ops.take_along_axis(rows, y[:, None], -1)
+
+
+def cross_entropy(z, y):
+    return -ops.mean(picked(ops.log_softmax(z), y))
+
+
+def binary(z, y):
+    return ops.mean(ops.softplus(z) - y * z)
+
+
+LOSSES = {
+    "cross-entropy": cross_entropy,
+    "summed cross-entropy": lambda z, y: -ops.sum(picked(ops.log_softmax(z), y)),
+    "masked cross-entropy": lambda z, y: cross_entropy(z[:32], y[:32]),
+    "cross-entropy of shares": lambda p, y: losses.SparseCategoricalCrossentropy()(y, p),
+    "likelihood": lambda logs, y: -ops.mean(picked(logs, y)),
+    "cross-entropy of a softmax": lambda z, y: cross_entropy(ops.softmax(z), y),
+    "binary": binary,
+    "binary by hand": by_hand,
+    "binary of shares": lambda p, y: losses.BinaryCrossentropy()(y, p),
+    "binary of a sigmoid": lambda z, y: binary(ops.sigmoid(z), y),
+    "squared error": lambda z, y: losses.MeanSquaredError()(y, z),
+    "absolute error": lambda z, y: losses.MeanAbsoluteError()(y, z),
+    "huber": lambda z, y: losses.Huber()(y, z),
+    "both": lambda z, y: (
+        losses.MeanSquaredError()(y[:, :1], z[:, :1])
+        + losses.BinaryCrossentropy(from_logits=True)(y[:, 1:], z[:, 1:])
+    ),
+}
+
+
 def measured(case):
     """Return the signal of a case."""
     if case.function == "lstm":
         model = LSTM(case.weights)
     else:
-        model = Model(globals()[case.function.replace(" ", "_")], case.weights)
-    return fwk.measure(model, case.x)
+        function = globals()[case.function.replace(" ", "_").replace("-", "_")]
+        model = Model(function, case.weights)
+    given = None
+    if case.loss:
+        targets = ops.convert_to_tensor(case.targets)
+
+        def given(output):
+            return LOSSES[case.loss](output, targets)
+
+    return fwk.measure(model, case.x, loss=given)

@@ -126,11 +126,51 @@ def plain_kernel(w, x):
     return F.relu(F.relu(F.relu(x @ w.a) @ w.b) @ w.c) @ w.head
 
 
+def with_head(last):
+    def forward(w, x):
+        return last(F.relu(x @ w.a) @ w.head + w.bias)
+
+    return forward
+
+
+linear_head = with_head(lambda z: z)
+softmax_head = with_head(lambda z: z.softmax(-1))
+log_softmax_head = with_head(lambda z: z.log_softmax(-1))
+sigmoid_head = with_head(torch.sigmoid)
+tanh_of_head = with_head(torch.tanh)
+cross_entropy, binary = F.cross_entropy, F.binary_cross_entropy_with_logits
+LOSSES = {
+    "cross-entropy": cross_entropy,
+    "summed cross-entropy": lambda z, y: cross_entropy(z, y, reduction="sum"),
+    "masked cross-entropy": lambda z, y: cross_entropy(z[: len(z) // 2], y[: len(z) // 2]),
+    "cross-entropy of shares": lambda p, y: F.nll_loss(p.log(), y),
+    "likelihood": F.nll_loss,
+    "cross-entropy of a softmax": lambda z, y: cross_entropy(z.softmax(-1), y),
+    "binary": binary,
+    "binary by hand": lambda z, y: F.binary_cross_entropy(z.sigmoid(), y),
+    "binary of shares": F.binary_cross_entropy,
+    "binary of a sigmoid": lambda z, y: binary(z.sigmoid(), y),
+    "squared error": F.mse_loss,
+    "absolute error": F.l1_loss,
+    "huber": F.huber_loss,
+    "both": lambda z, y: F.mse_loss(z[:, 0], y[:, 0]) + binary(z[:, 1], y[:, 1]),
+}
+
+
 def measured(case):
     """Return the signal of a case."""
     torch.manual_seed(0)
     if case.function == "lstm":
         model = LSTM(case.weights)
     else:
-        model = Model(globals()[case.function.replace(" ", "_")], case.weights)
-    return fwt.measure(model, torch.from_numpy(case.x))
+        function = globals()[case.function.replace(" ", "_").replace("-", "_")]
+        model = Model(function, case.weights)
+    given = None
+    if case.loss:
+        targets = torch.from_numpy(case.targets)
+        targets = targets.long() if targets.dtype == torch.int32 else targets
+
+        def given(output):
+            return LOSSES[case.loss](output, targets)
+
+    return fwt.measure(model, torch.from_numpy(case.x), loss=given)

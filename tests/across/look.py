@@ -133,13 +133,42 @@ def differences(ours: Look, theirs: Look) -> list[str]:
     return found
 
 
-DEFECTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "none": ("fc1.weight", lambda w: w),
-    "a wrong scale": ("fc2.weight", lambda w: 30.0 * w),
-    "dead units": ("fc1.bias", lambda b: 0.0 * b - 50.0),
-    "equal units": ("fc2.weight", lambda w: 0.0 * w + 0.1),
+def kept(w: Any) -> Any:
+    """Leave a parameter as it is."""
+    return w
+
+
+def thirtyfold(w: Any) -> Any:
+    return 30.0 * w
+
+
+Defect = tuple[str, Callable[[Any], Any]]
+"""What is done to one stream, entry by entry, whichever way it is stored."""
+LARGE = {
+    "deep residual mlp": "blocks.3.down.weight",
+    "cnn": "head.weight",
+    "resnet": "head.weight",
+    "vit": "blocks.0.down.weight",
+    "gpt": "blocks.0.down.weight",
+    "post-norm encoder": "head.weight",
+    "llama": "blocks.0.down.weight",
+    "lstm": "head.weight",
+    "gru": "head.weight",
+    "mixture of experts": "experts.down",
+    "unet": "deep.weight",
 }
-"""What is done to one stream of the model "mlp", entry by entry, whichever way it is stored."""
+"""A stream of each model that is drawn too large, once."""
+DEFECTS: dict[str, dict[str, Defect]] = {
+    "mlp": {
+        "none": ("fc1.weight", kept),
+        "a wrong scale": ("fc2.weight", thirtyfold),
+        "dead units": ("fc1.bias", lambda b: 0.0 * b - 50.0),
+        "equal units": ("fc2.weight", lambda w: 0.0 * w + 0.1),
+    }
+} | {
+    model: {"none": (stream, kept), "a wrong scale": (stream, thirtyfold)}
+    for model, stream in LARGE.items()
+}
 
 
 def verdicts_of(signal: Signal, names: NameMap) -> list[tuple[str, str, str]]:

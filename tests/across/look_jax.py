@@ -1,8 +1,12 @@
 """The models of JAX's libraries, initialized."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import equinox as eqx
 import haiku as hk
 import jax
+import jax.numpy as jnp
 import numpy as np
 from across import equinox_models, haiku_models, linen_models, nnx_models
 from across.look import (
@@ -12,6 +16,7 @@ from across.look import (
     Look,
     as_in_torch,
     inputs_of,
+    kept,
     streams_of,
     verdicts_of,
 )
@@ -19,37 +24,74 @@ from flax import nnx
 
 import fanwise.jax as fwj
 from fanwise.jax.tree import leaves_of
-from fanwise.names import JAX, PACKED_ATTENTION, Rename
+from fanwise.names import JAX, PACKED_ATTENTION, NameMap, Rename
 
 
 def names_of(model, *more):
     return JAX.extend(*more, *(PACKED_ATTENTION if model in PACKED else ()))
 
 
-def looked(made, plan, run, names, channels_last=True):
-    """Return a look at what `init` made, planned so, that runs so."""
-    learned = made[0] if isinstance(made, tuple) else made  # Haiku's state comes second
-    leaves = [leaf for leaf in leaves_of(learned) if leaf is not None]
-    floats = [x for x in leaves if jax.numpy.issubdtype(x.value.dtype, jax.numpy.floating)]
-    values = {leaf.name: np.asarray(leaf.value) for leaf in floats}
-    rows = [row for row in plan.rows if row.draws]
-    output = as_in_torch(np.asarray(run(made)), channels_last)
-    return Look(streams_of(rows, values, names), output)
+class Built(NamedTuple):
+    """A model of one of the libraries, initialized.
+
+    Attributes:
+        source: what is measured.
+        before: what was initialized: of drawn weights a plan would keep what looks designed.
+        made: what `init` returned: its weights, or itself.
+        call: how it takes a batch.
+        run: makes its output of what `init` returned.
+        names: its parameters' streams.
+        channels_last: how it stores images.
+    """
+
+    source: Any
+    before: Any
+    made: Any
+    call: Callable[..., Any] | None
+    run: Callable[[Any], Any]
+    names: NameMap
+    channels_last: bool = True
+
+    @property
+    def learned(self):
+        """The parameters; Haiku's state comes second."""
+        return self.made[0] if isinstance(self.made, tuple) else self.made
+
+    def meter(self, x):
+        """Return a meter of it."""
+        params = None if self.source is self.made else self.made
+        return fwj.Meter(self.source, x, params=params, call=self.call)
+
+    def measured(self, meter, changed):
+        """Return the signal with changed weights."""
+        return meter(changed) if self.source is self.made else meter(params=changed)
+
+    def changed(self, stream, change):
+        """Return what `init` made with one stream's parameters changed."""
+        leaves, structure = jax.tree_util.tree_flatten(self.made)
+        named = [leaf and leaf.name for leaf in leaves_of(self.learned)]
+        named += [None] * (len(leaves) - len(named))
+        found = [
+            change(leaf) if name and self.names(name).name == stream else leaf
+            for leaf, name in zip(leaves, named, strict=True)
+        ]
+        assert any(a is not b for a, b in zip(leaves, found, strict=True)) or change is kept
+        return jax.tree_util.tree_unflatten(structure, found)
 
 
-def look_linen(model):
+def build_linen(model):
     module, x = linen_models.MODELS[model](), inputs_of(model, channels_last=True)
     names = names_of(model)
-    variables = fwj.init(module, x, seed=SEED, names=names)
+    made = fwj.init(module, x, seed=SEED, names=names)
     run = jax.jit(lambda variables: module.apply(variables, x, mutable=True)[0])
-    return looked(variables, fwj.plan(module, x), run, names)
+    return Built(module, module, made, None, run, names)
 
 
-def look_nnx(model):
+def build_nnx(model):
     x, names = inputs_of(model, channels_last=True), names_of(model)
     abstract = nnx.eval_shape(lambda: nnx_models.MODELS[model](nnx.Rngs(0)))
     module = fwj.init(abstract, x, seed=SEED, names=names)
-    return looked(module, fwj.plan(module, x), nnx.jit(lambda module: module(x)), names)
+    return Built(module, abstract, module, None, nnx.jit(lambda module: module(x)), names)
 
 
 EQUINOX_NAMES = (
@@ -72,14 +114,13 @@ def equinox_call(model, state):
     return lambda net, x: jax.vmap(net, **axes)(x, state)[0]
 
 
-def look_equinox(model):
+def build_equinox(model):
     x, names = inputs_of(model), names_of(model, *EQUINOX_NAMES)
     build = eqx.nn.make_with_state(equinox_models.MODELS[model])
     module, state = eqx.filter_jit(lambda: build(equinox_models.Keys()))()
     call = equinox_call(model, state)
     made = fwj.init(module, x, seed=SEED, names=names, call=call)
-    run = eqx.filter_jit(lambda net: call(net, x))
-    return looked(made, fwj.plan(module, x, call=call), run, names, channels_last=False)
+    return Built(made, module, made, call, eqx.filter_jit(lambda net: call(net, x)), names, False)
 
 
 HAIKU_NAMES = (
@@ -92,41 +133,39 @@ HAIKU_NAMES = (
 )
 
 
-def look_haiku(model):
+def build_haiku(model):
     x, names = inputs_of(model, channels_last=True), names_of(model, *HAIKU_NAMES)
     net = hk.transform_with_state(haiku_models.MODELS[model])
     made = fwj.init(net, x, seed=SEED, names=names)
-    return looked(made, fwj.plan(net, x), jax.jit(lambda made: net.apply(*made, None, x)[0]), names)
+    run = jax.jit(lambda made: net.apply(*made, None, x)[0])
+    return Built(net, net, made, None, run, names)
 
 
-LOOKS = {"linen": look_linen, "nnx": look_nnx, "equinox": look_equinox, "haiku": look_haiku}
+BUILDS = {
+    "linen": build_linen,
+    "nnx": build_nnx,
+    "equinox": build_equinox,
+    "haiku": build_haiku,
+}
 
 
-def small(kind):
-    """Return the MLP of a library: what is measured, how, and what holds its weights."""
-    x = inputs_of("mlp")
-    if kind == "linen":
-        module = linen_models.MODELS["mlp"]()
-        return module, {}, fwj.init(module, x, seed=SEED)
-    if kind == "nnx":
-        return None, {}, fwj.init(nnx_models.MODELS["mlp"](nnx.Rngs(0)), x, seed=SEED)
-    if kind == "equinox":
-        how = {"call": equinox_call("mlp", None)}
-        module = equinox_models.MODELS["mlp"](equinox_models.Keys())
-        return None, how, fwj.init(module, x, seed=SEED, **how)
-    net = hk.transform_with_state(haiku_models.MODELS["mlp"])
-    return net, {}, fwj.init(net, x, seed=SEED)
+def look(kind, model):
+    """Return a look at a library's model as fanwise initializes it."""
+    built, x = BUILDS[kind](model), inputs_of(model, channels_last=kind != "equinox")
+    plan = fwj.plan(built.before, x, call=built.call)
+    leaves = [leaf for leaf in leaves_of(built.learned) if leaf is not None]
+    floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.value.dtype, jnp.floating)]
+    values = {leaf.name: np.asarray(leaf.value) for leaf in floats}
+    rows = [row for row in plan.rows if row.draws]
+    output = as_in_torch(np.asarray(built.run(built.made)), built.channels_last)
+    return Look(streams_of(rows, values, built.names), output)
 
 
-def verdicts(kind, defect):
-    """Return the verdicts on the MLP with a defect."""
-    model, how, made = small(kind)
-    stream, change = DEFECTS[defect]
-    leaves, structure = jax.tree_util.tree_flatten(made)
-    changed = [
-        change(leaf) if own is not None and JAX(own.name).name == stream else leaf
-        for leaf, own in zip(leaves, leaves_of(made[0] if kind == "haiku" else made), strict=True)
-    ]
-    made = jax.tree_util.tree_unflatten(structure, changed)
-    how |= {} if model is None else {"params": made}
-    return verdicts_of(fwj.measure(made if model is None else model, inputs_of("mlp"), **how), JAX)
+def verdicts(kind, model):
+    """Return the verdicts on a model, by what was done to it: `DEFECTS`."""
+    built, x = BUILDS[kind](model), inputs_of(model, channels_last=kind != "equinox")
+    meter = built.meter(x)
+    return {
+        defect: verdicts_of(built.measured(meter, built.changed(stream, change)), built.names)
+        for defect, (stream, change) in DEFECTS[model].items()
+    }

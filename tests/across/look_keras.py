@@ -27,16 +27,20 @@ def names_of(model):
     )
 
 
-def verdicts(defect):
-    """Return the verdicts on the MLP with a defect."""
-    net, x, names = MODELS["mlp"](), inputs_of("mlp"), names_of("mlp")
+def verdicts(model):
+    """Return the verdicts on a model, by what was done to it: `DEFECTS`."""
+    net, x = MODELS[model](), keras.ops.convert_to_tensor(inputs_of(model, channels_last=True))
+    names = names_of(model)
     fwk.init_(net, x, seed=SEED, names=names)
-    stream, change = DEFECTS[defect]
     prefix = f"{net.name}/"
-    for variable in net.trainable_variables:
-        if names(variable.path.removeprefix(prefix)).name == stream:
-            variable.assign(change(variable.value))
-    return verdicts_of(fwk.measure(net, x), names)
+    variables = {names(v.path.removeprefix(prefix)).name: v for v in net.trainable_variables}
+    found = {}
+    for defect, (stream, change) in DEFECTS[model].items():
+        drawn = to_numpy(variables[stream].value).copy()  # on PyTorch it is the same memory
+        variables[stream].assign(change(drawn))
+        found[defect] = verdicts_of(fwk.measure(net, x), names)
+        variables[stream].assign(drawn)
+    return found
 
 
 def look(model):

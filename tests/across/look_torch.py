@@ -23,11 +23,14 @@ def look(model):
 
 
 @cache
-def verdicts(defect):
-    """Return the verdicts on the MLP with a defect."""
-    net, x = MODELS["mlp"](), torch.from_numpy(inputs_of("mlp"))
+def verdicts(model):
+    """Return the verdicts on a model, by what was done to it: `DEFECTS`."""
+    return {defect: _verdicts(model, *done) for defect, done in DEFECTS[model].items()}
+
+
+def _verdicts(model, stream, change):
+    net, x = MODELS[model](), torch.from_numpy(inputs_of(model))
     fwt.init_(net, x, seed=SEED)
-    stream, change = DEFECTS[defect]
     with torch.no_grad():
         net.get_parameter(stream).copy_(change(net.get_parameter(stream)))
     return verdicts_of(fwt.measure(net, x), TORCH)

@@ -8,34 +8,38 @@ from support.frameworks import require
 
 require("torch", "jax", "flax", "equinox", "haiku")
 from across import look_jax, look_torch  # noqa: E402
-from across.look import DEFECTS, differences  # noqa: E402
-from across.look_jax import LOOKS  # noqa: E402
+from across.look import INPUTS, differences  # noqa: E402
+from across.look_jax import BUILDS  # noqa: E402
 
-EVERYWHERE = ("mlp", "deep residual mlp", "gpt")
-ALL_BUT_NNX = ("vit", "post-norm encoder", "llama", "lstm", "gru")
-CASES = [
-    pytest.param(kind, model, marks=[] if model == "mlp" else [pytest.mark.slow])
-    for kind in LOOKS
-    for model in (*EVERYWHERE, *(() if kind == "nnx" else ALL_BUT_NNX))
-]
+UNSEEN = {"equinox", "mixture of experts"}
+"""A router's softmax under vmap isn't seen: another change is to mend that."""
+
+
+def case(kind, model):
+    slow = [] if model == "mlp" else [pytest.mark.slow]
+    unseen = pytest.mark.xfail(strict=True, reason="a router's softmax under vmap isn't seen")
+    return pytest.param(kind, model, marks=[*slow, *([unseen] if {kind, model} == UNSEEN else [])])
+
+
+CASES = [case(kind, model) for kind in BUILDS for model in INPUTS]
 
 
 @pytest.mark.parametrize(("kind", "model"), CASES)
 def test_one_seed_gives_one_model(kind, model):
-    found = differences(look_torch.look(model), LOOKS[kind](model))
+    found = differences(look_torch.look(model), look_jax.look(kind, model))
     assert not found, "\n".join(found)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("defect", DEFECTS)
-@pytest.mark.parametrize("kind", LOOKS)
-def test_the_same_verdicts(kind, defect):
-    expected = look_torch.verdicts(defect)
-    assert bool(expected) == (defect != "none")
-    assert look_jax.verdicts(kind, defect) == expected
+@pytest.mark.parametrize("model", INPUTS)
+@pytest.mark.parametrize("kind", BUILDS)
+def test_the_same_verdicts(kind, model):
+    expected = look_torch.verdicts(model)
+    assert all(bool(said) == (defect != "none") for defect, said in expected.items())
+    assert look_jax.verdicts(kind, model) == expected
 
 
-@pytest.mark.parametrize("kind", LOOKS)
+@pytest.mark.parametrize("kind", BUILDS)
 def test_a_broken_rule_of_a_library_would_show(kind, monkeypatch):
     """A rectifier that is taken for the identity: He's rule is Xavier's then."""
     from fanwise.jax.tracing.rules.registry import RULES
@@ -45,7 +49,7 @@ def test_a_broken_rule_of_a_library_would_show(kind, monkeypatch):
         uses.builder.signals[equation.output] = uses.builder.signals[data]
 
     monkeypatch.setitem(RULES, "max", forgotten)
-    found = differences(look_torch.look("mlp"), LOOKS[kind]("mlp"))
+    found = differences(look_torch.look("mlp"), look_jax.look(kind, "mlp"))
     assert any(each.startswith("fc2.weight") for each in found), found
 
 
@@ -57,13 +61,13 @@ def test_a_broken_rule_of_pytorchs_would_show(monkeypatch):
         builder.set_provenance(operation.result, own)
 
     monkeypatch.setitem(RULES, "relu", forgotten)
-    found = differences(look_torch.look.__wrapped__("mlp"), LOOKS["linen"]("mlp"))
+    found = differences(look_torch.look.__wrapped__("mlp"), look_jax.look("linen", "mlp"))
     assert any(each.startswith("fc2.weight") for each in found), found
 
 
 def test_another_seed_would_show(monkeypatch):
     monkeypatch.setattr(look_jax, "SEED", 1)
-    assert differences(look_torch.look("mlp"), LOOKS["linen"]("mlp"))
+    assert differences(look_torch.look("mlp"), look_jax.look("linen", "mlp"))
 
 
 def test_axes_in_another_order_would_show(monkeypatch):
@@ -76,4 +80,4 @@ def test_axes_in_another_order_would_show(monkeypatch):
         return real(*args, layout=None, **kwargs)
 
     monkeypatch.setattr(_plan, "draw_array", as_stored)
-    assert differences(look_torch.look("mlp"), LOOKS["linen"]("mlp"))
+    assert differences(look_torch.look("mlp"), look_jax.look("linen", "mlp"))

@@ -15,7 +15,7 @@ from support.tensorboard import scalars, without_tensorflow  # noqa: E402, F401
 
 import fanwise as fw  # noqa: E402
 import fanwise.jax as fwj  # noqa: E402
-from fanwise.jax._measure import classes_of  # noqa: E402
+from fanwise.jax.measuring.losses import classes_of  # noqa: E402
 from fanwise.signal import Kind  # noqa: E402
 from fanwise.testing import assert_healthy  # noqa: E402
 

@@ -21,6 +21,7 @@ from fanwise.jax.measuring.evaluation import inner_jaxpr
 from fanwise.jax.measuring.gradient_path import GradientPath
 from fanwise.jax.measuring.layers import Measured, WaysBack, found_twins
 from fanwise.jax.measuring.learned import Learned
+from fanwise.jax.measuring.losses import KnownLoss
 from fanwise.jax.measuring.recorder import Findings, Recorder
 from fanwise.jax.memory import draw_array
 from fanwise.jax.tracing.models import AdaptedModel, adapt, failed
@@ -66,11 +67,14 @@ class Meter:
         adapted = self._adapt(model, params)
         self.trace: JaxTrace = trace(adapted)
         self.planned: Plan = plan_adapted(adapted, self.trace, policies.get(policy), rules)
-        self.classes = 0
+        self.known_loss: KnownLoss | None = None
         flat_loss = None if loss is None else self._flat(adapted, loss)
         learned = None if optimizer is None else Learned(adapted)
         batch = adapted.inputs.batch
-        self.recorder = Recorder(self.trace, batch, flat_loss, optimizer, learned, histograms)
+        compared = () if self.known_loss is None else tuple(self.known_loss.compared)
+        self.recorder = Recorder(
+            self.trace, batch, flat_loss, compared, optimizer, learned, histograms
+        )
         self.cotangents = [] if loss is not None else self._cotangents()
         if not self.trace.parameters:
             raise ModelError("the model has no parameter that is a number: nothing to measure.")
@@ -98,7 +102,7 @@ class Meter:
             layers,
             weights=tuple(measured.weights()),
             sums=tuple(measured.sums()),
-            output=measured.output(self.classes),
+            output=measured.output(self.known_loss),
             twins=tuple(found_twins(self.planned, values)),
             cuts=ways.cuts,
             norms_of_one=norms_of_one(self.trace.graph, measured.names),
@@ -152,7 +156,7 @@ class Meter:
 
         ends = jax.tree_util.tree_leaves(like)
         try:
-            self.classes = classes_of(jax.make_jaxpr(flat)(ends))
+            self.known_loss = KnownLoss.of(flat, ends)
         except ModelError:
             raise
         except Exception as error:  # a loss may raise anything
@@ -231,33 +235,6 @@ def measure(
     how["histograms"] = histograms
     meter = Meter(model, inputs, params=params, loss=loss, optimizer=optimizer, **how)
     return meter(params=params, trained=trained)
-
-
-def classes_of(closed: Any) -> int:
-    """Return the classes of the cross-entropy that a loss computes; 0 where there is none.
-
-    A softmax's is log Σ exp over the last axis; a sigmoid's has two.
-    """
-    summed = 0
-    logs = False
-    pending = [closed]
-    while pending:
-        inner, _ = closed_parts(pending.pop())
-        made = {variable: eqn for eqn in inner.eqns for variable in eqn.outvars}
-        for eqn in inner.eqns:
-            name = eqn.primitive.name
-            if name == "reduce_sum":
-                term = eqn.invars[0]
-                source = None if isinstance(term, Literal) else made.get(term)
-                if source is not None and source.primitive.name == "exp":
-                    summed = int(term.aval.shape[-1])
-            logs |= name in ("log", "log1p")
-            if name == "log1p" and not summed:
-                summed = 2
-            below = inner_jaxpr(eqn.params)
-            if below is not None:
-                pending.append(below)
-    return summed if logs else 0
 
 
 def _first_not_finite(closed: Any, inputs: Sequence[Any]) -> str | None:

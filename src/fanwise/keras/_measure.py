@@ -16,6 +16,7 @@ from fanwise.keras._plan import KerasModel, look, plan_of
 from fanwise.keras.gradients import Watch, passes, to_array
 from fanwise.keras.measuring.checks import check_inputs, check_runs, on_backend
 from fanwise.keras.measuring.later import FurtherPasses, look_further
+from fanwise.keras.measuring.losses import compared
 from fanwise.keras.measuring.recorder import KerasRecorder, Reading, Run, parameters_met
 from fanwise.keras.measuring.statistics import (
     cosines,
@@ -38,7 +39,7 @@ from fanwise.planning.rules import Rule
 from fanwise.policies import Policy
 from fanwise.report.shown import ShownSignal
 from fanwise.schemes.quadrature import Array
-from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights, judge
+from fanwise.signal import Layer, Moments, Output, ResidualSum, Twins, Weights, judge, losses
 from fanwise.signal.embedding_sums import Terms, measured_terms
 from fanwise.signal.histogram import Histograms, histogram_of
 from fanwise.signal.norms_of_one import norms_of_one
@@ -67,7 +68,8 @@ def measure(
         inputs: a batch: what the model's call takes as its first argument.
         loss: from the model's output to one number, in the backend's operations; by default a unit
             normal gradient is sent back from every output, so that it shows what the weights do,
-            whatever the loss.
+            whatever the loss. One of Keras's is ``lambda output: loss(targets, output)``, that of a
+            compiled model ``lambda output: model.compute_loss(y=targets, y_pred=output)``.
         optimizer: a `keras.optimizers.Optimizer`: `Weights.update_rms` is then what its first step
             would change. It makes no step.
         policy: as for `plan`, which says what each weight's deviation should be.
@@ -88,10 +90,12 @@ def measure(
     assert seen.trace is not None
     recorder, run = KerasRecorder(seen.trace), Run()
     values = on_backend(inputs, seen.trace.inputs)
+    outputs: list[Any] = []
 
     def forward(watch: Watch) -> Any:
         looks = None if run.readings else run
-        return recorder.run(values, watch, looks)
+        outputs.append(recorder.run(values, watch, looks))
+        return outputs[-1]
 
     try:
         _, gradients = passes(forward, loss)
@@ -110,7 +114,7 @@ def measure(
         weights=tuple(_weights(seen, run, gradients, planned, optimizer, later)),
         cuts=cuts,
         sums=tuple(_sums(recorder, run, names)),
-        output=_output(recorder, run, names),
+        output=_output(recorder, run, names, loss, outputs[0]),
         twins=tuple(_twins(seen, planned)),
         not_finite=run.not_finite,
         norms_of_one=norms_of_one(seen.trace.graph, names),
@@ -313,19 +317,47 @@ def _embedding_sums(seen: KerasModel, recorder: KerasRecorder, run: Run) -> Iter
     return measured_terms(trace.graph, trace.contractions, run.terms.get, moments_of)
 
 
-def _output(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Output | None:
-    """Return the logits, where the model's output is some."""
+def _output(
+    recorder: KerasRecorder,
+    run: Run,
+    names: dict[int, str],
+    loss: Callable[[Any], Any] | None,
+    values: Any,
+) -> Output | None:
+    """Return what the loss compares, or without one the logits, where an output is some."""
+    heads = [_head(recorder, leaf, names) for leaf in tree.flatten(recorder.trace.output)]
+    logits = _logits(recorder, run, names, heads)
+    if loss is None:
+        return logits
+    found = compared(loss, values, recorder.squash_of)
+    shown = [replace(made, layer=names.get(heads[i], "")) for i, made in found]
+    worst = max(shown, key=losses.excess, default=None)
+    if worst is None or worst.layer or logits is None:
+        return worst
+    return replace(worst, layer=logits.layer)
+
+
+def _head(recorder: KerasRecorder, leaf: Any, names: dict[int, str]) -> int:
+    """Return the contraction that makes an output, but for a convolution's; -1 for none."""
+    index = recorder.own(leaf)
+    if index is None or index not in names:
+        return -1
+    role = recorder.trace.contractions[index].use.role
+    return -1 if role in CONVOLUTION_ROLES else index
+
+
+def _logits(
+    recorder: KerasRecorder, run: Run, names: dict[int, str], heads: Sequence[int]
+) -> Output | None:
+    """Return the last output that is a kernel's own, read as logits."""
     found = None
-    for leaf in tree.flatten(recorder.trace.output):
-        index = recorder.own(leaf)
-        if index is None or index not in names or len(leaf.shape) not in (2, 3):
-            continue
-        if recorder.trace.contractions[index].use.role in CONVOLUTION_ROLES:
+    for leaf, index in zip(tree.flatten(recorder.trace.output), heads, strict=True):
+        if index < 0 or len(leaf.shape) not in (2, 3):
             continue
         classes, logits = int(leaf.shape[-1]), run.readings[index].output
         if classes > 1 and logits.shape == tuple(leaf.shape):
-            loss = expected_loss(logits)
-            found = Output(rms(logits), names[index], classes, loss, False, math.log(classes))
+            expected = expected_loss(logits)
+            found = Output(rms(logits), names[index], classes, expected, False, math.log(classes))
     return found
 
 

@@ -29,7 +29,8 @@ def to_array(tensor: Any) -> Array:
 def _ends(output: Any, loss: Loss) -> tuple[list[Any], list[Any]]:
     """Return where the gradient starts, and with what: the loss's own, or a unit normal one."""
     if loss is not None:
-        value = loss(output)
+        with keras.StatelessScope():  # a compiled model's counts its means, of a trace's values too
+            value = loss(output)
         if tuple(getattr(value, "shape", (0,))) not in ((), (1,)):
             raise ModelError(
                 "loss must return one number, got "

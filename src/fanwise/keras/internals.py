@@ -166,6 +166,14 @@ def run_operation(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
     return operation(*args, **kwargs)
 
 
+def logits_behind(output: Any) -> Any:
+    """Return what a softmax or a sigmoid made a tensor of, where the tensor says it; else None.
+
+    On TensorFlow it does, and Keras's losses take those logits, ``from_logits=True`` or not.
+    """
+    return getattr(output, "_keras_logits", None)
+
+
 INTEGER_MODES = ("int8", "int4", "gptq", "awq")
 """Quantizations whose kernels are integers, and no variables that train."""
 

@@ -83,22 +83,31 @@ def hot_head(signal: Signal, outliers: Outliers | None, redraw: str) -> Verdict 
 
 
 def squashed_logits(signal: Signal) -> Verdict | None:
-    """Return the verdict on logits that went through a softmax or a sigmoid before the loss's own.
+    """Return the verdict on logits that a softmax, a sigmoid or tanh made before the loss's own.
 
-    They lie in [0, 1]: the loss can't fall below log(1 + (C − 1)/e), or below log(1 + 1/e).
+    Those of the first two lie in [0, 1]: the loss can't fall below log(1 + (C − 1)/e), or below
+    log(1 + 1/e). Tanh's lie in [−1, 1]: of C classes it can't fall below log(1 + (C − 1)/e²).
     """
     output = signal.output
     if output is None or not output.squashed:
         return None
     heads = [x for x in signal.layers if x.is_head] or signal.layers
-    lowest = math.log(1.0 + (output.classes - 1.0) / math.e)
+    is_tanh = output.squashed == "tanh"
+    apart = 2.0 if is_tanh and output.kind == LossKind.CROSS_ENTROPY else 1.0
+    lowest = math.log(1.0 + (output.classes - 1.0) * math.exp(-apart))
     cause = (
-        f"The loss takes a {output.squashed}'s output for logits, and squashes it again: between 0 "
-        f"and 1 there is no loss below {lowest:.3g}, and chance's is {output.chance:.3g}."
+        f"The loss takes {_named(output.squashed)}'s output for logits, and squashes it again: "
+        f"between {-1 if is_tanh else 0} and 1 there is no loss below {lowest:.3g}, and chance's "
+        f"is {output.chance:.3g}."
     )
-    fix = f"Hand the loss what goes into the {output.squashed}."
+    fix = f"Hand the loss what goes into {_named(output.squashed, 'the')}."
     where = heads[-1].name if heads else ""
     return Verdict(Kind.SATURATED, Direction.NONE, where, cause, fix, 1.0)
+
+
+def _named(function: str, article: str = "a") -> str:
+    """Return a function with its article; tanh has none."""
+    return function if function == "tanh" else f"{article} {function}"
 
 
 def _is_hot(output: Output) -> bool:

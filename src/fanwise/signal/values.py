@@ -344,8 +344,8 @@ class Output:
         mean: of the entries.
         target_mean: of the targets, where they are numbers.
         farthest: how far the farthest target lies from their mean; 0 where they are no numbers.
-        squashed: "softmax" or "sigmoid" where the entries that a loss takes for logits went through
-            one already; "" elsewhere.
+        squashed: "softmax", "sigmoid" or "tanh" where the entries that a loss takes for logits went
+            through one already; "" elsewhere.
     """
 
     rms: float
@@ -566,9 +566,9 @@ class Signal:
 
     def bias_of(self, layer: Layer) -> Weights | None:
         """Return the bias that is added to a kernel's output, where it has a module in common."""
-        prefix, _, _ = layer.parameter.rpartition(".")
-        own = f"{prefix}.bias" if prefix else "bias"
-        return next((w for w in self.weights if w.name == own and w.role == Role.BIAS), None)
+        owner = _owner(layer.parameter)
+        own = [w for w in self.weights if w.role == Role.BIAS and _owner(w.name) == owner]
+        return next((w for w in own if _leaf(w.name) in BIAS_NAMES), None)
 
     def where(self, parameter: str) -> str:
         """Return what a verdict on a parameter names: its layer, or where it has none, itself."""
@@ -597,6 +597,20 @@ class Signal:
     def to_json(self, indent: int | None = 2) -> str:
         """Return the signal as JSON; infinities and NaN as strings."""
         return json.dumps(self.to_plain(), indent=indent, allow_nan=False)
+
+
+BIAS_NAMES = ("bias", "b")
+"""What a bias is called beside its kernel: everywhere, and in Haiku."""
+
+
+def _leaf(name: str) -> str:
+    """Return the last part of a parameter's name, which slashes or dots divide."""
+    return name.replace("/", ".").rpartition(".")[2]
+
+
+def _owner(name: str) -> str:
+    """Return a parameter's name but for the last part: its module's."""
+    return name[: -len(_leaf(name))]
 
 
 FAR_FROM_ENDS = 3.0

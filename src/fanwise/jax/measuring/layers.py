@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fanwise.jax.measuring.losses import KnownLoss
 from fanwise.jax.measuring.recorder import Findings, Recorder, Spot
 from fanwise.jax.measuring.statistics import (
     Scalars,
@@ -22,12 +24,13 @@ from fanwise.network.context import Context, classify_curve
 from fanwise.network.graph import Graph
 from fanwise.network.places import Place, ValuesOf, places_of
 from fanwise.network.predictions import Prediction
+from fanwise.network.squashes import squash_of
 from fanwise.network.steps.base import Step
 from fanwise.network.steps.signals import Normalization, Sum, View
 from fanwise.network.steps.weights import Kernel, Scale, Shift
 from fanwise.network.uses import CONVOLUTION_ROLES, KERNEL_ROLES
 from fanwise.planning.plan import Plan
-from fanwise.signal import Cut, Layer, Moments, Output, ResidualSum, Twins, Weights
+from fanwise.signal import Cut, Layer, Moments, Output, ResidualSum, Twins, Weights, losses
 from fanwise.signal.embedding_sums import Terms, measured_terms
 from fanwise.signal.histogram import Histograms
 from fanwise.signal.scale_free import MOST_ENTRIES, is_scale_free
@@ -276,30 +279,52 @@ class Measured:
             node = nodes[node].inputs[0]
         return node
 
-    def output(self, classes: int) -> Output | None:
-        """Return the logits, where an output is a kernel's own; `classes` of a loss, 0 without."""
-        graph = self.trace.graph
+    def output(self, loss: KnownLoss | None) -> Output | None:
+        """Return what the loss compares, or without one the logits, where an output is some."""
+        logits = self._logits()
+        if loss is None:
+            return logits
+        found = []
+        for i, compared in loss.compared.items():
+            end = self.trace.ends[i]
+            last = "" if end is None else squash_of(self.trace.graph, end)
+            each = [made for c in compared if (made := c.output(self.found.rows[i], last))]
+            found += [replace(made, layer=self._head(end)) for made in each]
+        worst = max(found, key=losses.excess, default=None)
+        if worst is None:
+            value = float(self.found.loss)
+            return losses.against_zeros(logits, loss.classes, value, loss.level)
+        return worst if worst.layer or logits is None else replace(worst, layer=logits.layer)
+
+    def _logits(self) -> Output | None:
+        """Return the last output that is a kernel's own, read as logits."""
         made = None
-        for node, held in zip(graph.outputs, self.found.outputs, strict=False):
-            source = node
-            while isinstance(graph.nodes[source].step, View | Shift):
-                source = graph.nodes[source].inputs[0]
-            step = graph.nodes[source].step
-            if not isinstance(step, Kernel) or step.contraction not in self.names:
+        for end, held in zip(self.trace.ends, self.found.outputs, strict=True):
+            index = self._made_by(end)
+            shape = () if index is None else self.trace.sizes[index]
+            if index is None or len(shape) not in (2, 3) or shape[-1] < 2:
                 continue
-            shape = self.trace.sizes[step.contraction]
-            role = self.trace.contractions[step.contraction].use.role
-            if role in CONVOLUTION_ROLES or len(shape) not in (2, 3) or shape[-1] < 2:
-                continue
-            width, rms = shape[-1], float(held["rms"])
-            name, expected = self.names[step.contraction], float(held["expected"])
-            made = Output(rms, name, width, expected, False, math.log(width))
-        if made is None or self.found.loss is None:
-            return made
-        if not classes:
+            width, rms, expected = shape[-1], float(held["rms"]), float(held["expected"])
+            made = Output(rms, self.names[index], width, expected, False, math.log(width))
+        return made
+
+    def _head(self, end: int | None) -> str:
+        """Return the layer that makes an output; "" where it is no kernel's own."""
+        index = self._made_by(end)
+        return "" if index is None else self.names[index]
+
+    def _made_by(self, end: int | None) -> int | None:
+        """Return the contraction that makes an output, but for a convolution's."""
+        if end is None:
             return None
-        loss = float(self.found.loss)
-        return Output(made.rms, made.layer, classes, loss, True, math.log(classes))
+        nodes = self.trace.graph.nodes
+        while isinstance(nodes[end].step, View | Shift):
+            end = nodes[end].inputs[0]
+        step = nodes[end].step
+        if not isinstance(step, Kernel) or step.contraction not in self.names:
+            return None
+        role = self.trace.contractions[step.contraction].use.role
+        return None if role in CONVOLUTION_ROLES else step.contraction
 
 
 def layer_names(trace: JaxTrace, looked_at: Collection[int]) -> dict[int, str]:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from fanwise.jax.internals import closed_parts
 from fanwise.jax.measuring.evaluation import Key, Look, evaluate, inner_jaxpr, loops_to
 from fanwise.jax.measuring.learned import Learned
+from fanwise.jax.measuring.losses import rows_of
 from fanwise.jax.measuring.statistics import (
     GRADIENT,
     Axes,
@@ -66,6 +67,7 @@ class Findings:
         products: of each kernel that may be normalized with its gradient, ⟨w, ∇f(w)⟩; of floats of
             32 bits or more.
         outputs: of each of the model's outputs: rms, and of logits the expected loss.
+        rows: of those that the loss compares with something known, entries: (rows, units).
         updates: rms of an optimizer's first step, by parameter.
         loss: the one that was given.
     """
@@ -76,6 +78,7 @@ class Findings:
     slopes: Mapping[str, Any]
     products: Mapping[str, Any]
     outputs: Sequence[Scalars]
+    rows: Mapping[int, Any]
     updates: Mapping[str, Any]
     loss: Any = None
 
@@ -96,6 +99,7 @@ class Recorder:
         trace: of the model.
         batch: the number of samples of the batch.
         loss, optimizer: as `measure` takes them, the loss of a list of the output's arrays.
+        compared: which of these arrays the loss compares with something known.
         learned: what an optimizer sees of the parameters.
         binned: whether histograms are taken.
         kernels: of each contraction the spot of its output.
@@ -112,6 +116,7 @@ class Recorder:
     trace: JaxTrace
     batch: int
     loss: Callable[[Any], Any] | None = None
+    compared: Collection[int] = ()
     optimizer: Any = None
     learned: Learned | None = None
     binned: bool = False
@@ -381,6 +386,7 @@ class Recorder:
             slopes,
             products,
             [_of_output(x) for x in outputs],
+            {i: rows_of(outputs[i]).astype(jnp.float32) for i in self.compared},
             updates,
             value if self.loss is not None else None,
         )
@@ -398,7 +404,7 @@ class Recorder:
 
 jax.tree_util.register_dataclass(
     Findings,
-    ["looks", "gradients", "inputs", "slopes", "products", "outputs", "updates", "loss"],
+    ["looks", "gradients", "inputs", "slopes", "products", "outputs", "rows", "updates", "loss"],
     [],
 )
 

@@ -74,6 +74,7 @@ class JaxTrace(Trace):
         values: of nodes of the graph what they put out, where the jaxpr has it.
         scores: of softmaxes' nodes what they are given, and the axis that they are over.
         activations: of nodes the pointwise function that their output goes through, and its value.
+        ends: the node of each of the jaxpr's outputs; None where that is no signal.
     """
 
     sees_all: ClassVar[bool] = True
@@ -86,6 +87,7 @@ class JaxTrace(Trace):
     values: Mapping[int, NodeValue] = field(default_factory=dict)
     scores: Mapping[int, tuple[NodeValue, int]] = field(default_factory=dict)
     activations: Mapping[int, tuple[Curve, NodeValue]] = field(default_factory=dict)
+    ends: Sequence[int | None] = ()
 
 
 def trace(model: AdaptedModel) -> JaxTrace:
@@ -181,6 +183,7 @@ def _traced(model: AdaptedModel, closed: Any) -> JaxTrace:
     walk(uses, equations.all)
     uses.finish(equations.outputs)
     _name_cells(uses, named)
+    ends = [builder.node_of(v) if v in builder.signals else None for v in equations.outputs]
     taken = {value for equation in equations.all for value in equation.inputs}
     for value, name in names.items():
         if value in taken and name not in uses.of:
@@ -212,6 +215,7 @@ def _traced(model: AdaptedModel, closed: Any) -> JaxTrace:
             for node, (curve, value) in builder.activation_of_each_node().items()
             if (found := _node_value(builder, value, {})) is not None
         },
+        ends=ends,
     )
 
 

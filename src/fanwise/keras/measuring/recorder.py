@@ -27,6 +27,7 @@ from fanwise.keras.tracing.symbols import Symbol
 from fanwise.keras.tracing.tracer import KerasTrace
 from fanwise.network.context import classify_curve
 from fanwise.network.curves import Curve
+from fanwise.network.squashes import squash_of
 from fanwise.network.steps.attention import AttentionOutput
 from fanwise.network.steps.base import Source
 from fanwise.network.steps.signals import Normalization
@@ -354,6 +355,12 @@ class KerasRecorder:
         origin, curves = self.builder.context.origin(own.node)
         step = self.builder.graph.nodes[origin].step
         return step.contraction if isinstance(step, Kernel) and not curves else None
+
+    def squash_of(self, index: int) -> str:
+        """Return which function one of the output's tensors has been squashed with, or ""."""
+        tensor = tree.flatten(self.trace.output)[index]
+        known = self.builder.find_provenance(tensor) is not None
+        return squash_of(self.builder.graph, self.builder.node_of(tensor)) if known else ""
 
 
 def _is_finite(value: Any) -> bool:

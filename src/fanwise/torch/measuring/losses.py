@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fanwise.signal import LossKind, Output
+from fanwise.signal import LossKind, Output, losses
 from fanwise.torch.internals import TorchDispatchMode, memory_of, tree_map_only, without_modes
 from fanwise.torch.measuring.statistics import moments
 from fanwise.torch.tracing.aten.operation import base_name
 
 SQUARED_ERRORS = frozenset({"mse_loss", "huber_loss", "smooth_l1_loss"})
 """Losses of which the squared error is compared with the targets' variance."""
-SQUASHES = {"SoftmaxBackward": "softmax", "SigmoidBackward": "sigmoid"}
+SQUASHES = {
+    "SoftmaxBackward": "softmax",
+    "SigmoidBackward": "sigmoid",
+    "TanhBackward": "tanh",
+}
 """By the beginning of autograd's name, what bounds logits."""
 MASKED = 1e4
 """How far from the others a logit lies that a mask has taken out."""
@@ -52,6 +55,11 @@ class LossWatch(TorchDispatchMode):
         self.found: list[tuple[Output, Tensor]] = []
         self.classes, self.logits = 0, torch.empty(0)
         self.differences: dict[int, tuple[Tensor, tuple[Any, ...]]] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say that `__torch_dispatch__` is as it stands: PyTorch's wrapper loads its compiler."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -93,11 +101,7 @@ class LossWatch(TorchDispatchMode):
     @property
     def worst(self) -> tuple[Output, Tensor] | None:
         """What lies farthest above chance, and its tensor; None where no loss function ran."""
-
-        def excess(found: tuple[Output, Tensor]) -> tuple[bool, float]:
-            return bool(found[0].squashed), found[0].loss / max(found[0].chance, 0.1)
-
-        return max(self.found, key=excess, default=None)
+        return max(self.found, key=lambda found: losses.excess(found[0]), default=None)
 
 
 def _is_size(name: str, args: tuple[Any, ...]) -> bool:
@@ -122,7 +126,7 @@ def loss_of_nothing(loss: Callable[[Any], Tensor], output: Any) -> float | None:
 
 
 def _squashed(logits: Tensor) -> str:
-    """Return "softmax" or "sigmoid" where logits are one's output; "" elsewhere."""
+    """Return "softmax", "sigmoid" or "tanh" where logits are one's output; "" elsewhere."""
     node = logits.grad_fn
     while node is not None and node.name().startswith(UNCHANGED):
         node = node.next_functions[0][0]
@@ -147,10 +151,7 @@ def _cross_entropy(args: tuple[Any, ...], result: Any) -> Output | None:
     apart = rows.detach() - rows.detach().median(1, keepdim=True).values
     apart = apart[apart.abs() < MASKED]
     spread = moments(apart).spread if apart.numel() else 0.0
-    chance = math.log(classes)
-    return Output(
-        spread, "", classes, loss, True, chance, LossKind.CROSS_ENTROPY, squashed=_squashed(logs)
-    )
+    return losses.cross_entropy(spread, classes, loss, _squashed(logs))
 
 
 def _margin(rows: Tensor, wanted: Tensor) -> float:
@@ -168,23 +169,17 @@ def _margin(rows: Tensor, wanted: Tensor) -> float:
     return float(gaps.mean()) if sure else 0.0
 
 
-def _binary(args: tuple[Any, ...], logits: Tensor) -> Output | None:
+def _binary(args: tuple[Any, ...], logits: Tensor, squashed: str = "") -> Output | None:
     target = args[1]
     if logits.shape != target.shape or not args[0].requires_grad:
         return None
     target = target.to(logits.dtype)
     loss = float(F.binary_cross_entropy_with_logits(logits, target).double())
-    share = min(max(float(target.double().mean()), 0.0), 1.0)
-    parts = [p * math.log(p) for p in (share, 1.0 - share) if p > 0]
-    found = moments(logits)
-    return Output(
-        found.rms, "", 2, loss, True, -sum(parts), LossKind.BINARY, found.mean, share
-    )  # fmt: skip
+    return losses.binary(moments(logits), float(target.double().mean()), loss, squashed)
 
 
 def _binary_of_logits(args: tuple[Any, ...], result: Any) -> Output | None:
-    found = _binary(args, args[0].detach())
-    return None if found is None else replace(found, squashed=_squashed(args[0]))
+    return _binary(args, args[0].detach(), _squashed(args[0]))
 
 
 def _binary_of_shares(args: tuple[Any, ...], result: Any) -> Output | None:
@@ -197,18 +192,11 @@ def _squared_error(args: tuple[Any, ...], result: Any) -> Output | None:
         given, target = target, given
     if not given.requires_grad or target.requires_grad or given.shape != target.shape:
         return None
-    wanted = moments(target.detach().float())
-    farthest = (
-        float((target.detach().float() - wanted.mean).abs().amax()) if target.numel() else 0.0
-    )
-    loss = moments(given.detach().float() - target.float()).rms ** 2
-    if wanted.spread <= 1e-3 * wanted.rms or target.numel() < 8:
-        return None  # one target, which has no variance to compare with
-    found = moments(given)
-    return Output(
-        found.rms, "", 1, loss, True, wanted.spread**2, LossKind.SQUARED_ERROR, found.mean,
-        wanted.mean, farthest,
-    )  # fmt: skip
+    target = target.detach().float()
+    wanted = moments(target)
+    farthest = float((target - wanted.mean).abs().amax()) if target.numel() else 0.0
+    loss = moments(given.detach().float() - target).rms ** 2
+    return losses.squared_error(moments(given), wanted, loss, target.numel(), farthest)
 
 
 Note = Callable[[tuple[Any, ...], Any], Output | None]

@@ -15,7 +15,7 @@ from fanwise.network.places import Place, kernel_shown, places_of
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import CONVOLUTION_ROLES, Role, Use
 from fanwise.schemes.quadrature import Array
-from fanwise.signal import Cut, NotFinite, Output
+from fanwise.signal import Cut, NotFinite, Output, losses
 from fanwise.signal.gradient_path import PLACING
 from fanwise.torch.internals import leaves_of, memory_of
 from fanwise.torch.measuring.backward import backward, expected_output
@@ -257,13 +257,8 @@ def with_loss(
         layer = known.layer if known is not None else ""
         place = memory_of(taken)
         return replace(worst, layer=next((n for t, n in heads if memory_of(t) == place), layer))
-    if known is None or not watch.classes:
-        return None
-    level, chance = nothing(), math.log(watch.classes)
-    if not level or level < 0.0:
-        return None
-    loss = value / level * chance
-    return replace(known, classes=watch.classes, loss=loss, given=True, chance=chance)
+    level = nothing() if watch.classes else None
+    return losses.against_zeros(known, watch.classes, value, level)
 
 
 class FirstNotFinite(TorchTracer):
