@@ -89,9 +89,12 @@ def measure(
     recorder, run = KerasRecorder(seen.trace), Run()
     values = on_backend(inputs, seen.trace.inputs)
 
+    passed = 0
+
     def forward(watch: Watch) -> Any:
-        looks = None if run.readings else run
-        return recorder.run(values, watch, looks)
+        nonlocal passed
+        passed += 1  # JAX runs it again, on tracers, which hold nothing to look at
+        return recorder.run(values, watch, run if passed == 1 else None)
 
     try:
         _, gradients = passes(forward, loss)
@@ -197,7 +200,7 @@ def _layers(
             varying=varying(z),
             saturated=saturated,
             dead=dead,
-            weight_rms=rms(to_array(seen.named[parameter].variable)),
+            weight_rms=rms(_values(seen, parameter)),
             planned_rms=row.std,
             planned_scheme=row.scheme if row.draws else "",
             fans=use.fans,
@@ -218,13 +221,19 @@ def _layers(
             scores=None if not scores else math.sqrt(sum(scores) / len(scores)),
             set_size=place.set_size,
             steps=place.steps,
-            kept=place.kept(recorder.trace.uses, lambda name: to_array(seen.named[name].variable)),
+            kept=place.kept(recorder.trace.uses, lambda name: _values(seen, name)),
             joined=place.joined,
             ends=place.ends,
             into=place.layers_fed(names),
             then_normalized=place.then_normalized,
             state_kernels=place.state_kernels,
         )
+
+
+def _values(seen: KerasModel, name: str) -> Array:
+    """Return a variable's values, as its layer uses them where that is known."""
+    found = seen.values_in_use(name)
+    return to_array(seen.named[name].variable) if found is None else found
 
 
 def _activation(reading: Reading) -> tuple[float | None, float | None, str]:
@@ -259,7 +268,7 @@ def _weights(
             name=row.name,
             shape=row.shape,
             role=row.role,
-            moments=moments(to_array(variable)),
+            moments=moments(_values(seen, row.name)),
             planned_rms=row.std,
             planned_scheme=row.scheme if row.draws else "",
             fans=use.fans if use is not None else None,
@@ -307,7 +316,7 @@ def _sums(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Iterator[
 
 def _embedding_sums(seen: KerasModel, recorder: KerasRecorder, run: Run) -> Iterator[Terms]:
     def moments_of(name: str) -> Moments | None:
-        return moments(to_array(seen.named[name].variable)) if name in seen.named else None
+        return moments(_values(seen, name)) if name in seen.named else None
 
     trace = recorder.trace
     return measured_terms(trace.graph, trace.contractions, run.terms.get, moments_of)
@@ -335,7 +344,7 @@ def _twins(seen: KerasModel, planned: Plan) -> Iterator[Twins]:
     for row in planned.rows:
         if row.fan_in is None or len(row.shape) < 2 or math.prod(row.shape) < 4:
             continue
-        weight = to_array(seen.named[row.name].variable)
+        weight = _values(seen, row.name)
         if not np.isfinite(weight).all() or not weight.any():
             continue
         view = weight.reshape(row.view)

@@ -18,6 +18,7 @@ from fanwise.drawing.streams import check_seed
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.keras.internals import (
     all_layers,
+    quantized_weights,
     shape_of,
     stem_and_number,
     sublayers,
@@ -52,6 +53,7 @@ from fanwise.planning.streams import check_streams
 from fanwise.planning.unit_norms import TOLERANCE, deviations
 from fanwise.policies import Changes, Policy
 from fanwise.report.shown import ShownPlan
+from fanwise.schemes.quadrature import Array
 
 UNSEEN_NOTE = (
     "The model's calls can't be followed on symbolic tensors: what feeds a weight is taken from "
@@ -70,6 +72,8 @@ class Named(NamedTuple):
 def named_variables(model: Any) -> dict[str, Named]:
     """Return a model's variables that were made to train, by path from the model on.
 
+    Weights that were quantized since are among them.
+
     ``encoder/dense_1/kernel``: Keras's own path, but without the model's name, and with the
     numbers of automatic names counted anew within each layer, in the order in which Keras gave
     them. So a model that is built a second time, or in another process, has the same names, and
@@ -84,7 +88,7 @@ def named_variables(model: Any) -> dict[str, Named]:
         seen.add(id(layer))
         # A wrapper keeps its layer's kernel as its own, too.
         inside = {id(v) for x in all_layers(layer)[1:] for v in variables(x).values()}
-        for name, variable in variables(layer).items():
+        for name, variable in {**variables(layer), **quantized_weights(layer)}.items():
             if id(variable) not in seen | inside:
                 seen.add(id(variable))
                 found[f"{prefix}{name}"] = Named(variable, layer)
@@ -338,11 +342,13 @@ class KerasModel(Model):
             for name, (variable, owner) in self.named.items()
         ]
 
+    def values_in_use(self, name: str) -> Array | None:
+        """Return a variable's values as its layer uses them; None where that isn't known."""
+        return present_values(*self.named[name])
+
     def current_weight(self, name: str) -> Weight | None:
         """Return the moments of a variable's present values: of what its layer makes of them."""
-        if name not in self.named:
-            return None
-        values = present_values(*self.named[name])
+        values = None if name not in self.named else self.values_in_use(name)
         if values is None or not values.size:
             return None
         return Weight(float(np.mean(values * values)), float(values.mean()))
@@ -386,6 +392,9 @@ class KerasModel(Model):
 
 def _skipped(variable: Any, owner: Any) -> str:
     """Return why a variable must be left alone; empty where it must not."""
+    if any(variable is v for v in quantized_weights(owner).values()):
+        mode = owner.quantization_mode
+        return f"quantized to {mode}: draw the model first, then quantize({mode!r})"
     try:
         check_keras_dtype(variable.dtype)
     except ArgumentError:

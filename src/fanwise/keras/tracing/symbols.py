@@ -28,10 +28,11 @@ PASSED_ON = frozenset(
 
 
 class Symbol(keras.KerasTensor):
-    """A symbolic tensor that stands for a variable."""
+    """A symbolic tensor that stands for a variable: in another shape, for what is packed in it."""
 
-    def __init__(self, variable: Any, parameter: str) -> None:
-        super().__init__(shape_of(variable), variable.dtype, record_history=False)
+    def __init__(self, variable: Any, parameter: str, shape: tuple[int, ...] | None = None) -> None:
+        own = shape_of(variable) if shape is None else shape
+        super().__init__(own, variable.dtype, record_history=False)
         self.variable, self.parameter = variable, parameter
         self.name = variable.name
 
@@ -128,7 +129,8 @@ class Symbols:
 
     def _stand_in(self, value: Any) -> Any:
         """Return a value with stand-ins in place of the variables in it; itself without any."""
-        if isinstance(value, keras.Variable) and id(value) in self.names:
+        known = isinstance(value, keras.Variable) and id(value) in self.names
+        if known and "int" not in str(value.dtype):  # a quantized one stays: its layer packs it
             return self.of.setdefault(id(value), Symbol(value, self.names[id(value)]))
         if isinstance(value, DynamicBackend):
             return SymbolicBackend(value)
