@@ -64,7 +64,7 @@ def test_a_layer_is_followed_and_predicted(name):
     assert all(0.5 <= ratio <= 2.0 for _, ratio in ratios), ratios
     if name in OTHERWISE:
         return
-    values = on_backend(inputs, seen.trace.inputs)
+    values = on_backend(model, inputs, seen.trace.inputs)
     traced = KerasRecorder(seen.trace).run(values, lambda value: value, None)
     for ours, own in zip(tree.flatten(traced), tree.flatten(model(inputs)), strict=True):
         np.testing.assert_allclose(numpy(ours), numpy(own), rtol=1e-3, atol=1e-4)

@@ -23,7 +23,8 @@ from fanwise.jax.measuring.layers import Measured, WaysBack, found_twins
 from fanwise.jax.measuring.learned import Learned
 from fanwise.jax.measuring.recorder import Findings, Recorder
 from fanwise.jax.memory import draw_array
-from fanwise.jax.tracing.models import AdaptedModel, adapt, failed
+from fanwise.jax.tracing.fits import misfit
+from fanwise.jax.tracing.models import MISFIT, AdaptedModel, adapt, failed
 from fanwise.jax.tracing.run import JaxTrace, trace
 from fanwise.planning.rules import Rule
 from fanwise.policies import Policy
@@ -64,6 +65,7 @@ class Meter:
     ) -> None:
         self.model, self.inputs, self.call = model, inputs, call
         adapted = self._adapt(model, params)
+        self.like = adapted.learned(adapted.variables)
         self.trace: JaxTrace = trace(adapted)
         self.planned: Plan = plan_adapted(adapted, self.trace, policies.get(policy), rules)
         self.classes = 0
@@ -80,6 +82,8 @@ class Meter:
     ) -> ShownSignal:
         """Return the signal of the model, or of another of its kind, with these parameters."""
         adapted = self._adapt(self.model if model is None else model, params)
+        if found := misfit(self.like, adapted.learned(adapted.variables)):
+            raise ModelError(f"{MISFIT}: {found}. Make another Meter for weights of other shapes.")
         leaves = jax.tree_util.tree_leaves(adapted.variables)
         arrays = [jnp.asarray(x) for x in adapted.inputs.arrays]
         try:

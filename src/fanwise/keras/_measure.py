@@ -14,6 +14,7 @@ from keras import tree
 from fanwise.errors import ModelError
 from fanwise.keras._plan import KerasModel, look, plan_of
 from fanwise.keras.gradients import Watch, passes, to_array
+from fanwise.keras.inputs import fails
 from fanwise.keras.measuring.checks import check_inputs, check_runs, on_backend
 from fanwise.keras.measuring.later import FurtherPasses, look_further
 from fanwise.keras.measuring.recorder import KerasRecorder, Reading, Run, parameters_met
@@ -87,7 +88,7 @@ def measure(
     planned = plan_of(seen, by_type, policy, rules)
     assert seen.trace is not None
     recorder, run = KerasRecorder(seen.trace), Run()
-    values = on_backend(inputs, seen.trace.inputs)
+    values = on_backend(model, inputs, seen.trace.inputs)
 
     passed = 0
 
@@ -101,9 +102,7 @@ def measure(
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(
-            f"{model.name!r} fails on these inputs: {type(error).__name__}: {error}"
-        ) from error
+        raise fails(model, inputs, error) from error
     names = _names(recorder, run)
     further = FurtherPasses(recorder, values, loss, run.parameters)
     first = {name: gradients[i] for name, i in run.parameters.items()}

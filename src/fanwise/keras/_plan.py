@@ -15,10 +15,14 @@ from keras import tree
 
 from fanwise import policies
 from fanwise.drawing.streams import check_seed
-from fanwise.errors import ArgumentError, ModelError
+from fanwise.errors import ArgumentError, ModelError, check_instance
+from fanwise.keras.inputs import check_arrays, fails, fitted
 from fanwise.keras.internals import (
     all_layers,
+    declared_inputs,
+    plain_message,
     quantized_weights,
+    says_misfit,
     shape_of,
     stem_and_number,
     sublayers,
@@ -56,8 +60,8 @@ from fanwise.report.shown import ShownPlan
 from fanwise.schemes.quadrature import Array
 
 UNSEEN_NOTE = (
-    "The model's calls can't be followed on symbolic tensors: what feeds a weight is taken from "
-    "the order of the layers."
+    "The model's calls can't be followed on symbolic tensors ({error}): what feeds a weight is "
+    "taken from the order of the layers."
 )
 ALIKE_REMEDY = "name one of the layers, or add a rule, names=fanwise.names.KERAS.extend(Rename(…))."
 
@@ -264,11 +268,16 @@ def _some(variable: Any) -> Values:
     return values
 
 
-def _check_built(model: Any) -> None:
+def _check_layer(model: Any) -> None:
+    check_instance(model)
     if not isinstance(model, keras.layers.Layer):
         raise ModelError(
             f"{type(model).__name__} is no Keras model or layer: pass one that has been built."
         )
+
+
+def _check_built(model: Any) -> None:
+    _check_layer(model)
     if not model.built or not model.variables:
         raise ModelError(
             f"{model.name!r} isn't built, so its variables have no shapes yet: give example "
@@ -300,8 +309,7 @@ def _symbolic(model: Any, inputs: Any) -> tuple[Any, list[Any]]:
     if inputs is not None:
         like = tree.map_structure(lambda x: symbol(x.shape, getattr(x, "dtype", type(x))), inputs)
         return like, tree.flatten(inputs)
-    graph = model._functional if isinstance(model, keras.Sequential) else model
-    own = getattr(graph, "_inputs_struct", None)
+    own = declared_inputs(model)
     if own is not None:
         like = tree.map_structure(lambda t: symbol(t.shape, t.dtype), own)
     else:
@@ -406,14 +414,15 @@ def _skipped(variable: Any, owner: Any) -> str:
 
 def look(model: Any, inputs: Any = None) -> tuple[KerasModel, dict[str, Use]]:
     """Return a model with its trace, if it has one, and the uses that its layers' types tell."""
-    if inputs is not None and isinstance(model, keras.layers.Layer) and not model.built:
+    _check_layer(model)
+    if inputs is not None and not model.built:
+        check_arrays(model, inputs)
         try:
             model(inputs)
         except Exception as error:
-            raise ModelError(
-                f"{model.name!r} fails on the example inputs: {type(error).__name__}: {error}"
-            ) from error
+            raise fails(model, inputs, error) from error
     _check_built(model)
+    inputs = fitted(model, inputs)
     names = {id(named.variable): name for name, named in named_variables(model).items()}
     by_type = {names[key]: use for key, use in uses_by_type(model).items() if key in names}
     found, failed = None, ""
@@ -422,7 +431,9 @@ def look(model: Any, inputs: Any = None) -> tuple[KerasModel, dict[str, Use]]:
         found = trace(model, like, examples, names)
     except Exception as error:  # whatever a user's call raises on tensors without values
         logging.getLogger(__name__).debug("%s can't be traced: %s", model.name, error)
-        failed = f"{type(error).__name__}: {error}".partition("\n")[0]
+        if inputs is not None and says_misfit(error):
+            raise fails(model, inputs, error) from error
+        failed = plain_message(error)
     return KerasModel(model, found, failed), by_type
 
 
@@ -453,7 +464,8 @@ def plan(
             an identity), as the variables' values show; ``"nothing"`` draws every one anew.
 
     Raises:
-        ModelError: a model that isn't built, or a variable whose use is unknown.
+        ModelError: a model that isn't built, inputs that don't fit it, or a variable whose use is
+            unknown.
         ArgumentError: a rule that matches nothing or doesn't fit, an unknown policy, or one that
             is for other models.
 
@@ -475,7 +487,7 @@ def plan_of(
     """Return the plan of a model that has been looked at."""
     chosen = policies.get(policy)
     if seen.trace is None:
-        note = UNSEEN_NOTE
+        note = UNSEEN_NOTE.format(error=seen.error)
         return Plan.of(plan_unseen(seen, by_type, policy=chosen, rules=rules, keep=keep, note=note))
     return Plan.of(plan_traced(seen, seen.trace, by_type, policy=chosen, rules=rules, keep=keep))
 

@@ -5,6 +5,7 @@ The one place that reads them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -255,6 +256,26 @@ def own_call(layer: Any) -> Callable[..., Any]:
     quantized = getattr(layer, "quantization_mode", None) in INTEGER_MODES
     found: Callable[..., Any] = layer.quantized_call if quantized else layer.call
     return found
+
+
+def declared_inputs(model: Any) -> Any:
+    """Return the symbolic inputs of a functional or sequential model; None where there are none."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    return getattr(graph, "_inputs_struct", None)
+
+
+def says_misfit(error: Exception) -> bool:
+    """Return whether Keras says that a shape isn't the one that a layer was built on."""
+    return isinstance(error, ValueError) and "incompatible" in str(error)
+
+
+def plain_message(error: Exception) -> str:
+    """Return what an error says, without the colours and the call that Keras lays round it."""
+    text = re.sub(r"\x1b\[[0-9;]*m| with name 'None'", "", str(error))
+    if text.startswith("Exception encountered when calling"):
+        text = text.partition("\n\n")[2]
+    said = text.strip().partition("\n")[0][:300].rstrip(".")
+    return f"{type(error).__name__}: {said}"
 
 
 def snake_case(name: str) -> str:

@@ -10,20 +10,31 @@ from keras import tree
 
 from fanwise.errors import ModelError
 from fanwise.keras._plan import KerasModel
+from fanwise.keras.inputs import fails, fitted
+from fanwise.keras.internals import plain_message
 from fanwise.keras.memory import to_numpy
 from fanwise.signal.batches import check_values
 
 
-def on_backend(inputs: Any, symbols: Sequence[Any]) -> list[Any]:
-    """Return the leaves of the inputs as tensors of the backend, in the types of a trace's.
+def on_backend(model: Any, inputs: Any, symbols: Sequence[Any]) -> list[Any]:
+    """Return the leaves of a model's inputs as tensors of the backend, in the types of a trace's.
 
     Integers of 64 bits get the width that the backend gives them: 32 on JAX, unless it is told.
+
+    Raises:
+        ModelError: an input that the backend has no tensors for.
     """
-    dtypes = [keras.backend.standardize_dtype(s.dtype) for s in symbols]
-    return [
-        keras.ops.convert_to_tensor(x, dtype=None if dtype == "int64" else dtype)
-        for x, dtype in zip(tree.flatten(inputs), dtypes, strict=True)
-    ]
+    found = []
+    for i, (x, symbol) in enumerate(zip(tree.flatten(fitted(model, inputs)), symbols, strict=True)):
+        dtype = keras.backend.standardize_dtype(symbol.dtype)
+        try:
+            found.append(keras.ops.convert_to_tensor(x, None if dtype == "int64" else dtype))
+        except Exception as error:  # text, on a backend that has numbers alone
+            raise ModelError(
+                f"input {i} of dtype {dtype} can't be a tensor of {keras.config.backend()}: "
+                f"{plain_message(error)}. Pass what a model is given there, as token ids for text."
+            ) from error
+    return found
 
 
 def check_inputs(inputs: Any) -> None:
@@ -33,6 +44,11 @@ def check_inputs(inputs: Any) -> None:
         ModelError: NaN or infinity in it, or no sample.
     """
     for i, leaf in enumerate(tree.flatten(inputs)):
+        if leaf is None or isinstance(leaf, keras.KerasTensor):
+            what = "None" if leaf is None else "symbolic"
+            raise ModelError(f"input {i} is {what}, and has no values to measure: pass an array.")
+        if not hasattr(leaf, "shape"):
+            return  # named, with its remedy, where the model is looked at
         values = to_numpy(leaf)
         check_values(i, values, "measure", floats=values.dtype.kind == "f")
 
@@ -48,9 +64,7 @@ def check_runs(model: Any, inputs: Any, seen: KerasModel) -> None:
     try:
         model(inputs)
     except Exception as error:
-        raise ModelError(
-            f"{model.name!r} fails on these inputs: {type(error).__name__}: {error}"
-        ) from error
+        raise fails(model, inputs, error) from error
     raise ModelError(
         f"the call of {model.name!r} can't be followed on symbolic tensors ({seen.error}): use "
         "keras.ops in it, and keras.ops.cond or keras.ops.where in place of a branch on values."
