@@ -117,7 +117,7 @@ def test_what_has_no_values_is_not_measured(inputs, message):
 
 
 def test_keyword_arguments_are_no_inputs():
-    """Of a model of one's own, whose call takes what it is given; the plan goes by its layers."""
+    """Of a model of one's own, whose call takes what it is given; a plan may find nothing there."""
     inputs = {"x": ones(2, 8)}
     with pytest.raises(fw.ModelError) as error:
         fwk.measure(built(), inputs)
@@ -125,7 +125,9 @@ def test_keyword_arguments_are_no_inputs():
         "`inputs` are what its call takes as its first argument: an array, or the list, tuple or "
         "dict of arrays that it takes apart."
     )
-    assert "can't be followed on symbolic tensors" in fwk.plan(built(), inputs).note
+    plan = fwk.plan(built(), inputs)
+    unseen = "can't be followed on symbolic tensors" in plan.note
+    assert unseen or "the example inputs don't reach fc/kernel" in plan.findings[0]
 
 
 @pytest.mark.skipif(keras.config.backend() == "tensorflow", reason="TensorFlow has strings")
