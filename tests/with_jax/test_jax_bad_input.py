@@ -5,7 +5,9 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+import torch
 from flax import linen as nn
 from flax import nnx
 
@@ -160,6 +162,35 @@ CASES = {
     "weights of other sizes, measured again": (
         lambda: Meter(dense, X, params={"w": W})(params={"w": W[:, :1]}),
         "the parameters aren't this model's: 'w' has shape (8, 1) instead of (8, 2). Make another",
+    ),
+    "a tensor of PyTorch's": (
+        lambda: fwj.plan(dense, torch.ones(4, 8), params={"w": W}),
+        "input 0 is a Tensor of dtype torch.float32, which JAX has no arrays of: pass one of JAX's",
+    ),
+    "text": (
+        lambda: fwj.plan(dense, np.full((4, 8), "a"), params={"w": W}),
+        "input 0 is a ndarray of dtype <U1, which JAX has no arrays of: pass one of JAX's or NumPy",
+    ),
+    "a call that is none": (
+        lambda: fwj.plan(dense, X, params={"w": W}, call="apply"),
+        "call must be a function, got a str: lambda model, variables, x: …, or of NNX and Equinox",
+    ),
+    "a loss that is none": (
+        lambda: fwj.measure(dense, X, params={"w": W}, loss="mse"),
+        "loss must be a function from the model's output to one number, got a str: pass one, such",
+    ),
+    "a loss of two arguments": (
+        lambda: fwj.measure(dense, X, params={"w": W}, loss=lambda y, target: (y - target).sum()),
+        "missing 1 required positional argument: 'target'. It is given that alone: let it bring "
+        "the targets, lambda y: loss(y, targets).",
+    ),
+    "an optimizer that isn't made": (
+        lambda: fwj.measure(dense, X, params={"w": W}, optimizer=optax.adam),
+        "optimizer must be one that optax makes, such as optax.adam(1e-3), got a function.",
+    ),
+    "an output that isn't one": (
+        lambda: fwj.measure(lambda params, x: (x @ params["w"]).argmax(-1), X, params={"w": W}),
+        "the model returns no array of floats, so that no gradient can start: return one, or give",
     ),
     "a class of Linen's": (
         lambda: fwj.plan(Normed, X),

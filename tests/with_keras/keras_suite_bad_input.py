@@ -11,6 +11,8 @@ from keras import layers
 import fanwise as fw
 import fanwise.keras as fwk
 
+BACKEND = keras.config.backend()
+
 
 def ones(*shape, dtype="float32"):
     return np.ones(shape, dtype)
@@ -130,7 +132,102 @@ def test_keyword_arguments_are_no_inputs():
     assert unseen or "the example inputs don't reach fc/kernel" in plan.findings[0]
 
 
-@pytest.mark.skipif(keras.config.backend() == "tensorflow", reason="TensorFlow has strings")
+def within(function):
+    """Return a call of a function of a tensor without values, on each backend its own kind."""
+    if BACKEND == "jax":
+        import jax
+
+        return lambda: jax.jit(function)(ones(2, 32))
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return lambda: tf.function(function)(tf.constant(ones(2, 32)))
+    import torch
+
+    return lambda: function(torch.ones(2, 32, device="meta"))
+
+
+WITHOUT_VALUES = {
+    "jax": "is a tracer, whose values aren't known: call this outside of jit, grad, vmap and scan",
+    "tensorflow": "is symbolic, as within a tf.function: call this outside of it.",
+    "torch": "is on the meta device, which holds no values: put it, or the model, on another.",
+}
+
+
+def test_tensors_without_values():
+    model = one_input()
+    with pytest.raises(Exception, match=f"input 0 {WITHOUT_VALUES[BACKEND]}"):
+        within(lambda x: fwk.measure(model, x).layers[0].rms)()
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX alone has tracers as weights, and donates")
+def test_weights_without_values():
+    import jax
+
+    with pytest.raises(fw.ModelError, match="the weight 'fc/kernel' is a tracer, whose values"):
+        jax.jit(lambda x: fwk.init_(one_input(), x, seed=0) and x)(ones(2, 32))
+    keras.backend.clear_session()
+    model = one_input()
+    jax.jit(lambda w: w * 2.0, donate_argnums=0)(model.layers[0].kernel.value)
+    for verb in (fwk.plan, fwk.measure):
+        with pytest.raises(fw.ModelError, match="the weight 'fc/kernel' was donated to a comp"):
+            verb(model, ones(2, 32))
+
+
+class Keeps(keras.Model):
+    """Its call has side effects."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.last, self.calls = layers.Dense(3), None, 0
+
+    def call(self, x):
+        self.last, self.calls = x, self.calls + 1
+        self.between = {"h": self.fc(x)}
+        return self.between["h"]
+
+
+def test_what_a_call_keeps_is_none_of_ours():
+    model = Keeps()
+    model(ones(2, 8))
+    last, between = model.last, model.between
+    fwk.measure(fwk.init_(model, ones(4, 8), seed=0), ones(4, 8))
+    assert model.last is last
+    assert model.between is between
+    assert not isinstance(model.between["h"], keras.KerasTensor)
+
+
+class Chooses(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.fc = layers.Dense(3)
+
+    def call(self, x):
+        return keras.ops.argmax(self.fc(x), -1)
+
+
+@pytest.mark.parametrize(
+    ("make", "how", "message"),
+    [
+        (one_input, {"loss": "mse"},
+         "loss must be a function from the model's output to one number, got a str: pass one"),
+        (one_input, {"loss": keras.losses.MeanSquaredError()},
+         "missing 1 required positional argument: 'y_pred'. It is given that alone: let it bring "
+         "the targets, lambda y: loss(y, targets)."),
+        (one_input, {"optimizer": "adam"},
+         "optimizer must be an instance of one of keras.optimizers, such as "
+         "keras.optimizers.Adam(1e-3), got a str."),
+        (Chooses, {},
+         "the model returns no tensor of floats, so that no gradient can start: return one, or"),
+    ],
+)  # fmt: skip
+def test_losses_optimizers_and_outputs(make, how, message):
+    with pytest.raises((fw.ModelError, fw.ArgumentError)) as error:
+        fwk.measure(make(), ones(2, 32), **how)
+    assert message in str(error.value)
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow has strings")
 def test_text_is_no_tensor():
     with pytest.raises(
         fw.ModelError, match="input 0 of dtype string can't be a tensor of"

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fanwise import policies
-from fanwise.errors import ModelError
+from fanwise.errors import ArgumentError, FanwiseError, ModelError, with_article
 from fanwise.jax._plan import Plan, plan_adapted
 from fanwise.jax.internals import Literal, bind, closed_parts
 from fanwise.jax.measuring.checks import check_inputs, check_weights
@@ -32,6 +32,7 @@ from fanwise.report.shown import ShownSignal
 from fanwise.schemes.distributions import Normal
 from fanwise.signal import NotFinite, judge
 from fanwise.signal.gradient_path import PLACING
+from fanwise.signal.loss_value import loss_value, no_output
 from fanwise.signal.norms_of_one import norms_of_one
 
 Loss = Callable[[Any], Any]
@@ -63,6 +64,12 @@ class Meter:
         call: Callable[..., Any] | None = None,
         histograms: bool = False,
     ) -> None:
+        made = [callable(getattr(optimizer, verb, None)) for verb in ("init", "update")]
+        if optimizer is not None and not all(made):
+            raise ArgumentError(
+                "optimizer must be one that optax makes, such as optax.adam(1e-3), got "
+                f"{with_article(type(optimizer).__name__)}."
+            )
         self.model, self.inputs, self.call = model, inputs, call
         adapted = self._adapt(model, params)
         self.like = adapted.learned(adapted.variables)
@@ -75,23 +82,25 @@ class Meter:
         self.recorder = Recorder(self.trace, batch, flat_loss, optimizer, learned, histograms)
         self.cotangents = [] if loss is not None else self._cotangents()
         if not self.trace.parameters:
-            raise ModelError("the model has no parameter that is a number: nothing to measure.")
+            raise ModelError("the model has no parameter of floats: nothing to measure.")
+        if loss is None and not self.cotangents:
+            raise no_output("array of floats")
 
     def __call__(
         self, model: Any = None, *, params: Any = None, trained: bool | None = None
     ) -> ShownSignal:
         """Return the signal of the model, or of another of its kind, with these parameters."""
         adapted = self._adapt(self.model if model is None else model, params)
-        if found := misfit(self.like, adapted.learned(adapted.variables)):
-            raise ModelError(f"{MISFIT}: {found}. Make another Meter for weights of other shapes.")
+        if others := misfit(self.like, adapted.learned(adapted.variables)):
+            raise ModelError(f"{MISFIT}: {others}. Make another Meter for weights of other shapes.")
         leaves = jax.tree_util.tree_leaves(adapted.variables)
         arrays = [jnp.asarray(x) for x in adapted.inputs.arrays]
         try:
             raw = self.recorder.run(leaves, arrays, self.cotangents)
-        except ModelError:
+        except FanwiseError:
             raise
-        except Exception as error:  # a loss may raise anything
-            raise failed("the loss", error) from error
+        except Exception as error:  # as what has no derivative
+            raise failed("the model, differentiated,", error) from error
         found: Findings = jax.tree_util.tree_map(np.asarray, jax.device_get(raw))
         ways = self._look_further(leaves, arrays, found)
         measured = Measured(self.recorder, found, self.planned, leaves, ways)
@@ -147,11 +156,7 @@ class Meter:
         structure = jax.tree_util.tree_structure(like)
 
         def flat(outputs: Sequence[Any]) -> Any:
-            value = loss(jax.tree_util.tree_unflatten(structure, outputs))
-            if math.prod(getattr(value, "shape", (0,))) != 1:
-                shape = tuple(getattr(value, "shape", ())) or type(value).__name__
-                raise ModelError(f"loss must return one number, got {shape}: take its mean.")
-            return value
+            return loss_value(loss, jax.tree_util.tree_unflatten(structure, outputs))
 
         ends = jax.tree_util.tree_leaves(like)
         self.classes = classes_of(jax.make_jaxpr(flat)(ends))
@@ -223,6 +228,7 @@ def measure(
     Raises:
         ModelError: NaN in the input, an empty batch, a model that fails, weights without values, or
             a loss that isn't one number.
+        ArgumentError: a loss or an optimizer that is none; or as `plan`.
     """
     how: dict[str, Any] = {"policy": policy, "rules": rules, "call": call}
     how["histograms"] = histograms

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from fanwise.errors import ModelError
+from fanwise.errors import ArgumentError, FanwiseError, with_article
 from fanwise.keras._plan import KerasModel, look, plan_of
 from fanwise.keras.gradients import Watch, passes, to_array
 from fanwise.keras.inputs import fails
@@ -81,8 +81,14 @@ def measure(
     Raises:
         ModelError: NaN in the input, an empty batch, a forward that fails, a call that can't be
             followed on symbolic tensors, or a loss that isn't one number.
+        ArgumentError: a loss or an optimizer that is none; or as `plan`.
     """
     check_inputs(inputs)
+    if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ArgumentError(
+            "optimizer must be an instance of one of keras.optimizers, such as "
+            f"keras.optimizers.Adam(1e-3), got {with_article(type(optimizer).__name__)}."
+        )
     seen, by_type = look(model, inputs)
     check_runs(model, inputs, seen)
     planned = plan_of(seen, by_type, policy, rules)
@@ -99,7 +105,7 @@ def measure(
 
     try:
         _, gradients = passes(forward, loss)
-    except ModelError:
+    except FanwiseError:
         raise
     except Exception as error:
         raise fails(model, inputs, error) from error

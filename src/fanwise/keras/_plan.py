@@ -28,7 +28,7 @@ from fanwise.keras.internals import (
     sublayers,
     variables,
 )
-from fanwise.keras.memory import check_keras_dtype, fill_tensor, to_numpy
+from fanwise.keras.memory import check_has_values, check_keras_dtype, fill_tensor, to_numpy
 from fanwise.keras.optimizers import scaled_optimizer
 from fanwise.keras.tracing.layer_types import TRANSFORM_LAYERS
 from fanwise.keras.tracing.tracer import KerasTrace, trace
@@ -423,7 +423,10 @@ def look(model: Any, inputs: Any = None) -> tuple[KerasModel, dict[str, Use]]:
             raise fails(model, inputs, error) from error
     _check_built(model)
     inputs = fitted(model, inputs)
-    names = {id(named.variable): name for name, named in named_variables(model).items()}
+    named = named_variables(model)
+    for name, (variable, _) in named.items():
+        check_has_values(f"the weight {name!r}", variable)
+    names = {id(each.variable): name for name, each in named.items()}
     by_type = {names[key]: use for key, use in uses_by_type(model).items() if key in names}
     found, failed = None, ""
     try:

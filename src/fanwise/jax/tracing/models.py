@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fanwise.errors import ArgumentError, ModelError, check_instance
+from fanwise.errors import ArgumentError, ModelError, check_instance, with_article
 from fanwise.jax.tracing.fits import in_words, misfit
 from fanwise.jax.tracing.initial import Initial
 
@@ -35,6 +35,8 @@ class Inputs:
             if hasattr(leaf, "shape") and hasattr(leaf, "dtype")
         ]
         self.arrays = [self._leaves[i] for i in self._places]
+        for i, array in enumerate(self.arrays):
+            _check_kind(i, array)
         self.batch = _batch(self.arrays)
 
     def call(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
@@ -44,6 +46,19 @@ class Inputs:
             leaves[i] = array
         args, kwargs = jax.tree_util.tree_unflatten(self._structure, leaves)
         return function(*args, **kwargs)
+
+
+def _check_kind(index: int, array: Any) -> None:
+    """Check that JAX has arrays like an input: no text, no objects, nobody else's tensors."""
+    try:
+        known = is_key(array) or jax.numpy.issubdtype(array.dtype, np.number) or array.dtype == bool
+    except TypeError:
+        known = False
+    if not known:
+        raise ModelError(
+            f"input {index} is {with_article(type(array).__name__)} of dtype {array.dtype}, which "
+            "JAX has no arrays of: pass one of JAX's or NumPy's, of numbers."
+        )
 
 
 def _batch(arrays: Sequence[Any]) -> int:
@@ -188,6 +203,11 @@ def adapt(
         ArgumentError: a function without `params`.
     """
     check_model(model)
+    if call is not None and not callable(call):
+        raise ArgumentError(
+            f"call must be a function, got {with_article(type(call).__name__)}: lambda model, "
+            "variables, x: …, or of NNX and Equinox lambda model, x: …"
+        )
     given = Inputs(inputs)
     adapters: dict[str, Callable[..., AdaptedModel]] = {
         "linen": _linen,

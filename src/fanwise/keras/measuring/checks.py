@@ -12,7 +12,7 @@ from fanwise.errors import ModelError
 from fanwise.keras._plan import KerasModel
 from fanwise.keras.inputs import fails, fitted
 from fanwise.keras.internals import plain_message
-from fanwise.keras.memory import to_numpy
+from fanwise.keras.memory import check_has_values, to_numpy
 from fanwise.signal.batches import check_values
 
 
@@ -41,7 +41,7 @@ def check_inputs(inputs: Any) -> None:
     """Check the values of a batch.
 
     Raises:
-        ModelError: NaN or infinity in it, or no sample.
+        ModelError: NaN or infinity in it, no sample, or no values.
     """
     for i, leaf in enumerate(tree.flatten(inputs)):
         if leaf is None or isinstance(leaf, keras.KerasTensor):
@@ -49,6 +49,7 @@ def check_inputs(inputs: Any) -> None:
             raise ModelError(f"input {i} is {what}, and has no values to measure: pass an array.")
         if not hasattr(leaf, "shape"):
             return  # named, with its remedy, where the model is looked at
+        check_has_values(f"input {i}", leaf)
         values = to_numpy(leaf)
         check_values(i, values, "measure", floats=values.dtype.kind == "f")
 

@@ -150,12 +150,18 @@ class Symbols:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let the layers hold the stand-ins meanwhile."""
+        """Let the layers hold the stand-ins meanwhile.
+
+        What else their calls keep of what they were given goes again: it is symbolic.
+        """
+        before = [(own, dict(own)) for own, _ in self._held]
         self._put(1)
         try:
             yield
         finally:
             self._put(0)
+            for own, held in before:
+                _forget_symbols(own, held)
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
@@ -165,6 +171,18 @@ class Symbols:
             yield
         finally:
             self._put(1)
+
+
+def _forget_symbols(own: dict[str, Any], held: Mapping[str, Any]) -> None:
+    """Put attributes that have become symbolic tensors, or hold some, back to what they were."""
+    for key, value in list(own.items()):
+        if value is held.get(key) or key.startswith("_"):
+            continue
+        if any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(value)):
+            if key in held:
+                own[key] = held[key]
+            else:
+                del own[key]
 
 
 @dataclass(frozen=True)
