@@ -79,9 +79,9 @@ def measure(
             batch: `Signal.histograms`, which the page draws.
 
     Raises:
-        ModelError: NaN in the input, an empty batch or none, a forward that fails, a loss that
-            isn't one number, no gradient, or a parameter without memory; on every rank, where it
-            happens on one, or where their models differ.
+        ModelError: NaN in the input, an empty batch or none, a forward or a loss that fails, a
+            loss that isn't one number, no gradient, or a parameter without memory; on every rank,
+            where it happens on one, or where their models differ.
     """
     check_module(model, "measure")
     ranks = ranks_of(model)
