@@ -91,9 +91,8 @@ def test_another_front_end_is_not_imported():
          "layer, a module of Flax or Equinox, what haiku.transform returns, a function of JAX's "
          "with params=, or a tree of JAX's arrays."),
         (lambda: fw.plan(torch.nn.Linear),
-         "the class Linear is no model of PyTorch, Keras or JAX: pass a torch.nn.Module, a Keras "
-         "model or layer, a module of Flax or Equinox, what haiku.transform returns, a function of "
-         "JAX's with params=, or a tree of JAX's arrays."),
+         "Linear is a class, and a model is an instance of one: pass Linear(…), with the arguments "
+         "that its __init__ takes."),
         (lambda: fw.init({"fc": "kernel"}, seed=0),
          "dict is no model of PyTorch, Keras or JAX: pass a torch.nn.Module, a Keras model or "
          "layer, a module of Flax or Equinox, what haiku.transform returns, a function of JAX's "

@@ -53,6 +53,16 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in tuple('aeiou') else 'a'} {noun}"
 
 
+def check_instance(model: object) -> None:
+    """Raise `ModelError` for a class where an instance of one is expected."""
+    if isinstance(model, type):
+        name = model.__name__
+        raise ModelError(
+            f"{name} is a class, and a model is an instance of one: pass {name}(…), with the "
+            "arguments that its __init__ takes."
+        )
+
+
 def need_framework(package: str) -> None:
     """Import a framework.
 

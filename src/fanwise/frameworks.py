@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
-from fanwise.errors import ModelError
+from fanwise.errors import ModelError, check_instance
 
 if TYPE_CHECKING:
     import torch
@@ -48,13 +48,14 @@ def framework_of(model: Any) -> str:
         if any(isinstance(leaf, arrays) for leaf in jax.tree_util.tree_leaves(model)):
             return "jax"
         models = import_module("fanwise.jax.tracing.models")
-        if not isinstance(model, type) and models.library_of(model) != "tree":
+        models.check_model(model)
+        if models.library_of(model) != "tree":
             return "jax"
-    given = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+    check_instance(model)
     raise ModelError(
-        f"{given} is no model of PyTorch, Keras or JAX: pass a torch.nn.Module, a Keras model or "
-        "layer, a module of Flax or Equinox, what haiku.transform returns, a function of JAX's "
-        "with params=, or a tree of JAX's arrays."
+        f"{type(model).__name__} is no model of PyTorch, Keras or JAX: pass a torch.nn.Module, a "
+        "Keras model or layer, a module of Flax or Equinox, what haiku.transform returns, a "
+        "function of JAX's with params=, or a tree of JAX's arrays."
     )
 
 

@@ -6,7 +6,8 @@ ContribInitializer(factor=1.0, mode='FAN_AVG', uniform=True, seed=0, dtype='floa
 
 in place of ``from tensorflow.contrib.layers import xavier_initializer, …``. What they return works
 as ``tf.Variable(init(shape))``, as the initializer of `tf.compat.v1.get_variable`, and in any Keras
-layer, on any of Keras's backends. `fanwise migrate` rewrites the calls.
+layer, on any of Keras's backends. `fanwise migrate` rewrites the calls. A saved Keras model loads
+after ``import keras, fanwise.tf1``; without it Keras's error shows the module.
 
 Distributions are contrib's exactly: uniform on ±√(3·factor/n), or normal truncated at 2σ with
 σ = √(1.3·factor/n), whose standard deviation is 1.00293·√(factor/n). So are the fans: of a shape
@@ -205,3 +206,5 @@ def xavier_initializer(
 
 xavier_initializer_conv2d = xavier_initializer
 """The very same function, as in contrib."""
+
+_register()

@@ -115,7 +115,7 @@ def compared(
     The model is run forward alone, in training as to its batch norms; second moments are averaged
     over draws.
     """
-    recorder, values = KerasRecorder(trace), on_backend(inputs, trace.inputs)
+    recorder, values = KerasRecorder(trace), on_backend(model, inputs, trace.inputs)
     found: dict[int, list[float]] = {}
     for seed in range(draws):
         plan.apply(model, seed=seed)

@@ -1,15 +1,20 @@
 """What a user may hand over by mistake: each is named, with its remedy, and nothing is left."""
 
+import equinox as eqx
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 from flax import linen as nn
 from flax import nnx
 
+import fanwise as fw
 import fanwise.jax as fwj
-from fanwise.errors import ModelError
+from fanwise.errors import ArgumentError, ModelError
+from fanwise.jax._measure import Meter
 
 X = np.ones((4, 8), "float32")
 W = np.ones((8, 2), "float32")
@@ -62,6 +67,30 @@ def squares_until_small(y):
 SQUARE = 0.1 * np.eye(8, dtype="float32")
 NO_END = "JAX has no reverse-mode derivative of a loop whose number of turns it doesn't know"
 
+
+class Dense(nnx.Module):
+    def __init__(self, units):
+        self.layer = nnx.Linear(8, units, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        return self.layer(x)
+
+
+class Linear(eqx.Module):
+    layer: eqx.nn.Linear
+
+    def __init__(self, units):
+        self.layer = eqx.nn.Linear(8, units, key=jax.random.key(0))
+
+    def __call__(self, x):
+        return self.layer(x)
+
+
+def each(model, x):
+    return jax.vmap(model)(x)
+
+
+HAIKU = hk.transform(lambda x: hk.Linear(2)(x))
 kept = []
 
 
@@ -97,15 +126,117 @@ CASES = {
     ),
     "parameters of other sizes": (
         lambda: fwj.measure(nn.Dense(3), X, params={"params": {"kernel": W, "bias": W[0]}}),
-        "The parameters aren't this model's: pass what model.init or fanwise.jax.init made",
+        "the parameters aren't this model's on inputs of shape (4, 8): 'bias' has shape (2,) "
+        "instead of (3,), 'kernel' has shape (8, 2) instead of (8, 3). Pass what model.init",
     ),
     "parameters of other names": (
         lambda: fwj.plan(nn.Dense(2), X, params={"params": {"w": W}}),
-        "The parameters aren't this model's",
+        "'bias' is missing, 'kernel' is missing, 'w' isn't the model's. Pass what model.init",
+    ),
+    "parameters in a list": (
+        lambda: fwj.plan(nn.Dense(2), X, params=[W, W[0]]),
+        "'bias' is missing, 'kernel' is missing, '0' isn't the model's, '1' isn't the model's.",
+    ),
+    "no parameters": (
+        lambda: fwj.plan(nn.Dense(2), X, params={}),
+        "the parameters aren't this model's on inputs of shape (4, 8): 'bias' is missing",
+    ),
+    "one parameter too many": (
+        lambda: fwj.measure(nn.Dense(2, use_bias=False), X, params={"kernel": W, "bias": W[0]}),
+        "the parameters aren't this model's on inputs of shape (4, 8): 'bias' isn't the model's.",
+    ),
+    "Haiku's parameters of other sizes": (
+        lambda: fwj.plan(HAIKU, X, params={"linear": {"w": W[:3], "b": W[0]}}),
+        "'linear/w' has shape (3, 2) instead of (8, 2). Pass what model.init",
+    ),
+    "Haiku's parameters in another module": (
+        lambda: fwj.measure(HAIKU, X, params={"other": {"w": W, "b": W[0]}}),
+        "'linear/b' is missing, 'linear/w' is missing, 'other/b' isn't the model's, 'other/w'",
+    ),
+    "one of Haiku's parameters too many": (
+        lambda: fwj.plan(HAIKU, X, params={"linear": {"w": W, "b": W[0], "v": W}}),
+        "the parameters aren't this model's on inputs of shape (4, 8): 'linear/v' isn't the",
+    ),
+    "another module's state": (
+        lambda: fwj.plan(Dense(4), X, params=nnx.state(Dense(5), nnx.Param)),
+        "'layer/bias' has shape (5,) instead of (4,), 'layer/kernel' has shape (8, 5) instead of",
+    ),
+    "another module's fields": (
+        lambda: fwj.plan(Linear(4), X, params=Linear(5), call=each),
+        "'layer/weight' has shape (5, 8) instead of (4, 8), 'layer/bias' has shape (5,) instead of",
     ),
     "a function's parameters of other sizes": (
         lambda: fwj.plan(dense, X, params={"w": W[:3]}),
-        "the model fails on these inputs: TypeError: dot_general requires contracting dimensions",
+        "dot_general requires contracting dimensions to have the same shape, got (8,) and (3,). It "
+        "is called as function(params, *inputs): params= hold 'w' (3, 2); the inputs are of shape "
+        "(4, 8).",
+    ),
+    "a function's parameters of other names": (
+        lambda: fwj.plan(dense, X, params={"kernel": W}),
+        "it asks params= for 'w', and they hold 'kernel' (8, 2); the inputs are of shape (4, 8).",
+    ),
+    "a function's parameters in a tuple": (
+        lambda: fwj.measure(dense, X, params=(W,)),
+        "It is called as function(params, *inputs): params= hold '0' (8, 2);",
+    ),
+    "weights of other sizes, measured again": (
+        lambda: Meter(dense, X, params={"w": W})(params={"w": W[:, :1]}),
+        "the parameters aren't this model's: 'w' has shape (8, 1) instead of (8, 2). Make another",
+    ),
+    "a tensor of PyTorch's": (
+        lambda: fwj.plan(dense, torch.ones(4, 8), params={"w": W}),
+        "input 0 is a Tensor of dtype torch.float32, which JAX has no arrays of: pass one of JAX's",
+    ),
+    "text": (
+        lambda: fwj.plan(dense, np.full((4, 8), "a"), params={"w": W}),
+        "input 0 is a ndarray of dtype <U1, which JAX has no arrays of: pass one of JAX's or NumPy",
+    ),
+    "a call that is none": (
+        lambda: fwj.plan(dense, X, params={"w": W}, call="apply"),
+        "call must be a function, got a str: lambda model, variables, x: …, or of NNX and Equinox",
+    ),
+    "a loss that is none": (
+        lambda: fwj.measure(dense, X, params={"w": W}, loss="mse"),
+        "loss must be a function from the model's output to one number, got a str: pass one, such",
+    ),
+    "a loss of two arguments": (
+        lambda: fwj.measure(dense, X, params={"w": W}, loss=lambda y, target: (y - target).sum()),
+        "missing 1 required positional argument: 'target'. It is given that alone: let it bring "
+        "the targets, lambda y: loss(y, targets).",
+    ),
+    "an optimizer that isn't made": (
+        lambda: fwj.measure(dense, X, params={"w": W}, optimizer=optax.adam),
+        "optimizer must be one that optax makes, such as optax.adam(1e-3), got a function.",
+    ),
+    "an output that isn't one": (
+        lambda: fwj.measure(lambda params, x: (x @ params["w"]).argmax(-1), X, params={"w": W}),
+        "the model returns no array of floats, so that no gradient can start: return one, or give",
+    ),
+    "a class of Linen's": (
+        lambda: fwj.plan(Normed, X),
+        "Normed is a class, and a model is an instance of one: pass Normed(…), with the arguments",
+    ),
+    "a class of NNX's": (
+        lambda: fwj.measure(Dense, X),
+        "Dense is a class, and a model is an instance of one: pass Dense(…)",
+    ),
+    "a class of Equinox's, as a tree": (
+        lambda: fwj.plan(Linear),
+        "Linear is a class, and a model is an instance of one: pass Linear(…)",
+    ),
+    "a class of Haiku's": (
+        lambda: fw.plan(hk.Linear, X),
+        "pass hk.transform(lambda x: Linear(…)(x)).",
+    ),
+    "a function that isn't transformed": (
+        lambda: fwj.plan(lambda x: hk.Linear(2)(x), X),
+        "as function(params, *inputs). A function that makes Haiku's modules is no model yet: pass "
+        "hk.transform(function), or of one with state hk.transform_with_state(function).",
+    ),
+    "a function that isn't transformed, with parameters": (
+        lambda: fwj.plan(lambda params, x: hk.Linear(2)(x), X, params={"w": W}),
+        "inside an `hk.transform`. A function that makes Haiku's modules is no model yet: pass "
+        "hk.transform(function)",
     ),
     "a dropout without random numbers": (
         lambda: fwj.plan(Dropped(), X),
@@ -166,7 +297,7 @@ CASES = {
 def test_it_is_named_with_its_remedy(case):
     run, message = CASES[case]
     kept.clear()
-    with pytest.raises(ModelError) as error:
+    with pytest.raises((ModelError, ArgumentError)) as error:
         run()
     assert message in str(error.value)
     assert outside_of_traces()
@@ -178,6 +309,34 @@ def test_loops_that_have_a_derivative_are_measured():
 
     assert fwj.measure(fori(3), (X, np.int32(0)), params={"w": SQUARE}).layers
     assert fwj.measure(stopped, X, params={"w": SQUARE}).layers
+
+
+class Two(nn.Module):
+    def setup(self):
+        self.one, self.other = nn.Dense(2), nn.Dense(3)
+
+    def __call__(self, x):
+        return self.one(x)
+
+    def both(self, x):
+        return self.one(x), self.other(x)
+
+
+def test_parameters_that_fit_are_taken():
+    """In a list or a tuple of a function's, with those of another method, whole or filtered."""
+
+    def matrices(params, x):
+        return x @ params[0] @ params[1]
+
+    for weights in ([W, np.eye(2)], (W, np.eye(2))):
+        assert [r.name for r in fwj.plan(matrices, X, params=weights).rows] == ["0", "1"]
+    both = Two().init(jax.random.key(0), X, method="both")
+    how = {"params": both, "call": lambda model, v, x: model.apply(v, x, method="both")}
+    assert len(fwj.plan(Two(), X, **how).rows) == 4
+    assert len(fwj.plan(Two(), X, **{**how, "call": lambda m, v, x: m.apply(v, x)}).rows) == 4
+    arrays = eqx.filter(Linear(4), eqx.is_array)
+    assert fwj.measure(Linear(4), X, params=arrays, call=each).layers[0].name == "layer"
+    assert fwj.plan(Dense(4), X, params=nnx.state(Dense(4), nnx.Param)).rows
 
 
 def test_a_plan_needs_no_values():

@@ -3,6 +3,9 @@
 import json
 import math
 import random
+import subprocess
+import sys
+import warnings
 
 import keras
 import numpy as np
@@ -16,6 +19,7 @@ import fanwise as fw
 from fanwise.drawing import handover
 from fanwise.keras import draw, initializers
 from fanwise.schemes.fans import Fans
+from fanwise.tf1 import xavier_initializer
 
 # NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
@@ -387,6 +391,58 @@ def test_a_model_is_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(numpy(copy.weights[0]), numpy(model.weights[0]))
 
 
+@pytest.mark.parametrize("name", CLASSES)
+def test_keras_own_class_refuses_a_configuration_by_the_import(name):
+    """It is the class that Keras finds where nobody has imported us."""
+    config = getattr(initializers, name)().get_config()
+    own = getattr(keras.initializers, name)
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'import fanwise\.keras'"):
+        own(**config)
+
+
+LOADS = """
+import sys, keras
+
+names = sys.argv[1:]
+
+def attempt(name):
+    try:
+        return keras.saving.load_model(name).layers[-1].kernel_initializer
+    except (TypeError, ValueError) as error:
+        return str(error)
+
+without = [attempt(name) for name in names]
+assert "fanwise" not in sys.modules
+for name, said in zip(names, without):
+    missing = "'fanwise.tf1'" if "contrib" in name else "argument 'import fanwise.keras'"
+    assert missing in str(said), (name, said)
+import fanwise.tf1
+import fanwise.keras
+for name in names:
+    module = "fanwise.tf1" if "contrib" in name else "fanwise.keras.initializers"
+    assert type(attempt(name)).__module__ == module, name
+"""
+
+
+@pytest.mark.slow
+def test_loading_without_the_import_names_it(tmp_path):
+    """Of each class, in a process that hasn't imported us; with the import it loads."""
+    made = {name: getattr(initializers, name)() for name in CLASSES}
+    made["contrib"] = xavier_initializer()
+    names = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # HDF5 is the old format
+        for name, init in made.items():
+            dense = layers.Dense(3, kernel_initializer=init)
+            for suffix in ("keras", "h5"):
+                names.append(f"{name}.{suffix}")
+                keras.Sequential([keras.Input((3,)), dense]).save(tmp_path / names[-1])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOADS, *names],
+        cwd=tmp_path, capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_identity_keeps_its_gain():
     config = initializers.Identity(3.0).get_config()
     assert (numpy(initializers.Identity.from_config(config)((2, 2))) == 3 * np.eye(2)).all()
@@ -519,13 +575,13 @@ def test_in_a_compiled_function_a_seed_generator_is_an_error():
         (lambda: initializers.HeNormal()((3, 3), "complex64"),
          "dtype 'complex64' can't be drawn: pass one of float32, float64, float16, bfloat16. Draw "
          "a complex tensor as its real and imaginary part."),
-        (lambda: initializers.HeNormal.from_config({"fanwise": 2}),
+        (lambda: initializers.HeNormal.from_config({initializers.NEEDED: 2}),
          "the configuration of fanwise>HeNormal has version 2, and this fanwise reads 1: update "
          "fanwise."),
-        (lambda: initializers.get({"class_name": "HeNormal", "config": {"fanwise": 2}}),
+        (lambda: initializers.get({"class_name": "HeNormal", "config": {initializers.NEEDED: 2}}),
          "the configuration of fanwise>HeNormal has version 2, and this fanwise reads 1: update "
          "fanwise."),
-        (lambda: initializers.get({"class_name": "Identity", "config": {"fanwise": 7}}),
+        (lambda: initializers.get({"class_name": "Identity", "config": {initializers.NEEDED: 7}}),
          "the configuration of fanwise>Identity has version 7, and this fanwise reads 1: update "
          "fanwise."),
         (lambda: initializers.HeNormal.from_config({"sead": 2}),
@@ -542,7 +598,7 @@ def test_errors(attempt, message):
 
 def test_a_newer_version_is_refused_by_keras_too():
     config = initializers.serialize(initializers.HeNormal())
-    config["config"]["fanwise"] = 2
+    config["config"][initializers.NEEDED] = 2
     with pytest.raises(fw.ArgumentError, match="has version 2, and this fanwise reads 1"):
         keras.initializers.get(config)
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from applications.harness import compared
-from keras import layers, tree
+from keras import layers, ops, tree
 from with_keras.keras_models import MODELS, WIDTH, normal
 
 import fanwise as fw
@@ -19,6 +19,7 @@ import fanwise.keras as fwk
 from fanwise.keras._measure import on_backend
 from fanwise.keras._plan import look, named_variables
 from fanwise.keras.measuring.recorder import KerasRecorder
+from fanwise.keras.weights import present_values
 
 # NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
@@ -27,7 +28,9 @@ QUICK = {"zeros in rounds", "a cell of operators", "not adapted", "raw kernels"}
 """What runs in the default suite, too."""
 OTHERWISE = {"mixed_float16", "mixed_bfloat16", "norms", "nested", "augmented", "quantized float8"}
 """What a call without training gives otherwise, or rounded."""
-LONG = {"lora", "quantized int8", "quantized int4", "cells of one's own and Keras's"} | {
+LONG = {
+    "lora",
+    "cells of one's own and Keras's",
     "cells of two kinds",
     "two directions",
     "convolutional recurrence",
@@ -61,7 +64,7 @@ def test_a_layer_is_followed_and_predicted(name):
     assert all(0.5 <= ratio <= 2.0 for _, ratio in ratios), ratios
     if name in OTHERWISE:
         return
-    values = on_backend(inputs, seen.trace.inputs)
+    values = on_backend(model, inputs, seen.trace.inputs)
     traced = KerasRecorder(seen.trace).run(values, lambda value: value, None)
     for ours, own in zip(tree.flatten(traced), tree.flatten(model(inputs)), strict=True):
         np.testing.assert_allclose(numpy(ours), numpy(own), rtol=1e-3, atol=1e-4)
@@ -121,6 +124,93 @@ def test_float8_has_no_scales_to_draw():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(4)])
     model.layers[0].quantize("float8")
     assert [row.name for row in fwk.plan(model).rows] == ["dense/kernel", "dense/bias"]
+
+
+def two_layers(width=64):
+    first = layers.Dense(width, activation="relu")
+    return keras.Sequential([keras.Input((width,)), first, layers.Dense(8)])
+
+
+@pytest.mark.parametrize(("mode", "error"), [("int8", 0.02), ("int4", 0.15)])
+def test_a_quantized_kernel_is_contracted_and_cannot_be_drawn(mode, error):
+    """So its bias is one, and what is measured is what the numbers before were, but for rounding.
+
+    The gradients of an activation's first bias go back through the second kernel.
+    """
+    model, x = two_layers(), normal(32, 64)
+    fwk.init_(model, seed=0)
+    before, kernel = fwk.measure(model, x), numpy(model.layers[0].kernel)
+    for layer in model.layers:
+        layer.quantize(mode)
+    held = numpy(model.layers[0]._kernel)
+    rows = {row.name: row for row in fwk.plan(model, x).rows}
+    for name in ("dense", "dense_1"):
+        assert (rows[f"{name}/bias"].role, rows[f"{name}/bias"].scheme) == ("bias", "zeros")
+        remedy = f"quantized to {mode}: draw the model first, then quantize('{mode}')"
+        assert (rows[f"{name}/kernel"].scheme, rows[f"{name}/kernel"].reason) == (
+            "skipped", remedy)  # fmt: skip
+    fwk.init_(model, x, seed=1)
+    np.testing.assert_array_equal(numpy(model.layers[0]._kernel), held)
+    assert not numpy(model.layers[0].bias).any()
+    stood_for = present_values(*named_variables(model)["dense/kernel"])
+    assert stood_for.shape == kernel.shape
+    assert np.linalg.norm(stood_for - kernel) < error * np.linalg.norm(kernel)
+    after = fwk.measure(model, x)
+    assert [layer.name for layer in after.layers] == ["dense", "dense_1"]
+    for old, new in zip(before.layers, after.layers, strict=True):
+        for pair in ((old.rms, new.rms), (old.weight_rms, new.weight_rms),
+                     (old.gradient.rms, new.gradient.rms)):  # fmt: skip
+            np.testing.assert_allclose(*pair, rtol=error)
+        np.testing.assert_allclose(new.predicted_rms, old.predicted_rms, rtol=0.1)
+    gradients = [
+        next(w.gradient_rms for w in signal.weights if w.name == "dense/bias")
+        for signal in (before, after)
+    ]
+    np.testing.assert_allclose(*gradients, rtol=3 * error)
+
+
+def test_a_quantized_embedding_cannot_be_drawn():
+    model = keras.Sequential([
+        keras.Input((4,), dtype="int32"), layers.Embedding(16, 8), layers.Dense(2)])  # fmt: skip
+    model.layers[0].quantize("int8")
+    plan = fwk.plan(model)
+    assert plan["embedding/embeddings"].reason.startswith("quantized to int8: draw the model first")
+    assert plan["dense/kernel"].draws
+
+
+class Rounded(layers.Layer):
+    """Straight through (Bengio et al. 2013), sorted, and scaled and shifted by what is learned."""
+
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(shape[-1],), initializer="ones", name="gain")
+        self.shift = self.add_weight(shape=(shape[-1],), initializer="zeros", name="shift")
+
+    def call(self, x):
+        @ops.custom_gradient
+        def straight(x):
+            def back(*args, upstream=None):
+                return args[0] if upstream is None else upstream
+
+            return ops.cast(ops.cast(4.0 * x, "int32"), "float32") / 4.0, back
+
+        return ops.sort(straight(x), axis=-1) * self.gain + self.shift
+
+
+def test_a_gradient_of_ones_own_goes_back():
+    """Data through integers stays data, and what scales and shifts data without an equation too."""
+    model = keras.Sequential([keras.Input((32,)), layers.Dense(32), Rounded(), layers.Dense(8)])
+    x = normal(64, 32)
+    plan = fwk.plan(model, x)
+    assert plan.note == ""
+    found = {row.name: (row.role, row.scheme) for row in plan.rows}
+    assert found["rounded/gain"] == ("scale", "ones")
+    assert found["rounded/shift"] == ("bias", "zeros")
+    plan.apply(model, seed=0)
+    signal = fwk.measure(model, x)
+    first, last = signal.layers
+    assert signal.healthy
+    np.testing.assert_allclose(last.predicted_rms, last.rms, rtol=0.2)
+    assert first.gradient.rms > 0.1 * last.gradient.rms
 
 
 @pytest.mark.skipif(keras.config.backend() == "jax", reason="strings aren't JAX's")

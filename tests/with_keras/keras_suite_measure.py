@@ -172,6 +172,14 @@ def test_a_model_of_ones_own_is_built_and_measured():
     assert names == ["dense", "dense_1", "dense#2", "dense_1#2"]
 
 
+def test_a_model_without_kernels_is_run():
+    """There is no layer to read in the first pass, and JAX's second one is on tracers."""
+    signal = fwk.measure(keras.Sequential([keras.Input((32,)), layers.LayerNormalization()]), X)
+    assert signal.layers == ()
+    assert {w.name for w in signal.weights if w.gradient_rms} == {
+        "layer_normalization/gamma", "layer_normalization/beta"}  # fmt: skip
+
+
 def test_a_frozen_layer_is_measured_too():
     model = fwk.init_(keras.Sequential([
         keras.Input((32,)), layers.Dense(8), layers.Dense(4)]), seed=0)  # fmt: skip

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fanwise import policies
-from fanwise.errors import ModelError
+from fanwise.errors import ArgumentError, FanwiseError, ModelError, with_article
 from fanwise.jax._plan import Plan, plan_adapted
 from fanwise.jax.internals import Literal, bind, closed_parts
 from fanwise.jax.measuring.checks import check_inputs, check_weights, no_derivative
@@ -24,7 +24,8 @@ from fanwise.jax.measuring.learned import Learned
 from fanwise.jax.measuring.losses import KnownLoss
 from fanwise.jax.measuring.recorder import Findings, Recorder
 from fanwise.jax.memory import draw_array
-from fanwise.jax.tracing.models import AdaptedModel, adapt, failed
+from fanwise.jax.tracing.fits import misfit
+from fanwise.jax.tracing.models import MISFIT, AdaptedModel, adapt, failed
 from fanwise.jax.tracing.run import JaxTrace, trace
 from fanwise.planning.rules import Rule
 from fanwise.policies import Policy
@@ -32,6 +33,7 @@ from fanwise.report.shown import ShownSignal
 from fanwise.schemes.distributions import Normal
 from fanwise.signal import NotFinite, judge
 from fanwise.signal.gradient_path import PLACING
+from fanwise.signal.loss_value import loss_value, no_output
 from fanwise.signal.norms_of_one import norms_of_one
 
 Loss = Callable[[Any], Any]
@@ -63,8 +65,15 @@ class Meter:
         call: Callable[..., Any] | None = None,
         histograms: bool = False,
     ) -> None:
+        made = [callable(getattr(optimizer, verb, None)) for verb in ("init", "update")]
+        if optimizer is not None and not all(made):
+            raise ArgumentError(
+                "optimizer must be one that optax makes, such as optax.adam(1e-3), got "
+                f"{with_article(type(optimizer).__name__)}."
+            )
         self.model, self.inputs, self.call = model, inputs, call
         adapted = self._adapt(model, params)
+        self.like = adapted.learned(adapted.variables)
         self.trace: JaxTrace = trace(adapted)
         self.planned: Plan = plan_adapted(adapted, self.trace, policies.get(policy), rules)
         self.known_loss: KnownLoss | None = None
@@ -77,18 +86,22 @@ class Meter:
         )
         self.cotangents = [] if loss is not None else self._cotangents()
         if not self.trace.parameters:
-            raise ModelError("the model has no parameter that is a number: nothing to measure.")
+            raise ModelError("the model has no parameter of floats: nothing to measure.")
+        if loss is None and not self.cotangents:
+            raise no_output("array of floats")
 
     def __call__(
         self, model: Any = None, *, params: Any = None, trained: bool | None = None
     ) -> ShownSignal:
         """Return the signal of the model, or of another of its kind, with these parameters."""
         adapted = self._adapt(self.model if model is None else model, params)
+        if others := misfit(self.like, adapted.learned(adapted.variables)):
+            raise ModelError(f"{MISFIT}: {others}. Make another Meter for weights of other shapes.")
         leaves = jax.tree_util.tree_leaves(adapted.variables)
         arrays = [jnp.asarray(x) for x in adapted.inputs.arrays]
         try:
             raw = self.recorder.run(leaves, arrays, self.cotangents)
-        except ModelError:
+        except FanwiseError:
             raise
         except Exception as error:  # a model's or a loss's own derivative may raise anything
             what = "the loss" if self.recorder.loss else "the model's derivative"
@@ -148,16 +161,12 @@ class Meter:
         structure = jax.tree_util.tree_structure(like)
 
         def flat(outputs: Sequence[Any]) -> Any:
-            value = loss(jax.tree_util.tree_unflatten(structure, outputs))
-            if math.prod(getattr(value, "shape", (0,))) != 1:
-                shape = tuple(getattr(value, "shape", ())) or type(value).__name__
-                raise ModelError(f"loss must return one number, got {shape}: take its mean.")
-            return value
+            return loss_value(loss, jax.tree_util.tree_unflatten(structure, outputs))
 
         ends = jax.tree_util.tree_leaves(like)
         try:
             self.known_loss = KnownLoss.of(flat, ends)
-        except ModelError:
+        except FanwiseError:
             raise
         except Exception as error:  # a loss may raise anything
             raise failed("the loss", error) from error
@@ -230,6 +239,7 @@ def measure(
         ModelError: NaN in the input, an empty batch, a model that fails, or that has no derivative
             as one with a `jax.lax.while_loop`, weights without values, or a loss that isn't one
             number.
+        ArgumentError: a loss or an optimizer that is none; or as `plan`.
     """
     how: dict[str, Any] = {"policy": policy, "rules": rules, "call": call}
     how["histograms"] = histograms

@@ -18,7 +18,7 @@ from fanwise.errors import ArgumentError, ModelError
 from fanwise.jax.memory import check_width, draw_array, reshard
 from fanwise.jax.optimizers import scaled_optimizer
 from fanwise.jax.seen import JaxModel, with_state
-from fanwise.jax.tracing.models import AdaptedModel, adapt, library_of
+from fanwise.jax.tracing.models import AdaptedModel, adapt, check_model, library_of
 from fanwise.jax.tracing.run import JaxTrace, trace
 from fanwise.jax.tree import Leaf, leaves_of
 from fanwise.jax.uses_by_name import ambiguity, use_of
@@ -281,6 +281,7 @@ def plan_adapted(
 
 
 def _plan_of_tree(model: Any, policy: Policy | str, rules: Sequence[Rule]) -> Plan:
+    check_model(model)
     library = library_of(model)
     if library in ("linen", "haiku", "function"):
         raise ModelError(

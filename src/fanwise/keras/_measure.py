@@ -11,9 +11,10 @@ import keras
 import numpy as np
 from keras import tree
 
-from fanwise.errors import ModelError
+from fanwise.errors import ArgumentError, FanwiseError, with_article
 from fanwise.keras._plan import KerasModel, look, plan_of
 from fanwise.keras.gradients import Watch, passes, to_array
+from fanwise.keras.inputs import fails
 from fanwise.keras.measuring.checks import check_inputs, check_runs, on_backend
 from fanwise.keras.measuring.later import FurtherPasses, look_further
 from fanwise.keras.measuring.losses import compared
@@ -82,29 +83,35 @@ def measure(
     Raises:
         ModelError: NaN in the input, an empty batch, a forward that fails, a call that can't be
             followed on symbolic tensors, or a loss that isn't one number.
+        ArgumentError: a loss or an optimizer that is none; or as `plan`.
     """
     check_inputs(inputs)
+    if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ArgumentError(
+            "optimizer must be an instance of one of keras.optimizers, such as "
+            f"keras.optimizers.Adam(1e-3), got {with_article(type(optimizer).__name__)}."
+        )
     seen, by_type = look(model, inputs)
     check_runs(model, inputs, seen)
     planned = plan_of(seen, by_type, policy, rules)
     assert seen.trace is not None
     recorder, run = KerasRecorder(seen.trace), Run()
-    values = on_backend(inputs, seen.trace.inputs)
+    values = on_backend(model, inputs, seen.trace.inputs)
     outputs: list[Any] = []
+    passed = 0
 
     def forward(watch: Watch) -> Any:
-        looks = None if run.readings else run
-        outputs.append(recorder.run(values, watch, looks))
+        nonlocal passed
+        passed += 1  # JAX runs it again, on tracers, which hold nothing to look at
+        outputs.append(recorder.run(values, watch, run if passed == 1 else None))
         return outputs[-1]
 
     try:
         _, gradients = passes(forward, loss)
-    except ModelError:
+    except FanwiseError:
         raise
     except Exception as error:
-        raise ModelError(
-            f"{model.name!r} fails on these inputs: {type(error).__name__}: {error}"
-        ) from error
+        raise fails(model, inputs, error) from error
     names = _names(recorder, run)
     further = FurtherPasses(recorder, values, loss, run.parameters)
     first = {name: gradients[i] for name, i in run.parameters.items()}
@@ -201,7 +208,7 @@ def _layers(
             varying=varying(z),
             saturated=saturated,
             dead=dead,
-            weight_rms=rms(to_array(seen.named[parameter].variable)),
+            weight_rms=rms(_values(seen, parameter)),
             planned_rms=row.std,
             planned_scheme=row.scheme if row.draws else "",
             fans=use.fans,
@@ -222,13 +229,19 @@ def _layers(
             scores=None if not scores else math.sqrt(sum(scores) / len(scores)),
             set_size=place.set_size,
             steps=place.steps,
-            kept=place.kept(recorder.trace.uses, lambda name: to_array(seen.named[name].variable)),
+            kept=place.kept(recorder.trace.uses, lambda name: _values(seen, name)),
             joined=place.joined,
             ends=place.ends,
             into=place.layers_fed(names),
             then_normalized=place.then_normalized,
             state_kernels=place.state_kernels,
         )
+
+
+def _values(seen: KerasModel, name: str) -> Array:
+    """Return a variable's values, as its layer uses them where that is known."""
+    found = seen.values_in_use(name)
+    return to_array(seen.named[name].variable) if found is None else found
 
 
 def _activation(reading: Reading) -> tuple[float | None, float | None, str]:
@@ -263,7 +276,7 @@ def _weights(
             name=row.name,
             shape=row.shape,
             role=row.role,
-            moments=moments(to_array(variable)),
+            moments=moments(_values(seen, row.name)),
             planned_rms=row.std,
             planned_scheme=row.scheme if row.draws else "",
             fans=use.fans if use is not None else None,
@@ -311,7 +324,7 @@ def _sums(recorder: KerasRecorder, run: Run, names: dict[int, str]) -> Iterator[
 
 def _embedding_sums(seen: KerasModel, recorder: KerasRecorder, run: Run) -> Iterator[Terms]:
     def moments_of(name: str) -> Moments | None:
-        return moments(to_array(seen.named[name].variable)) if name in seen.named else None
+        return moments(_values(seen, name)) if name in seen.named else None
 
     trace = recorder.trace
     return measured_terms(trace.graph, trace.contractions, run.terms.get, moments_of)
@@ -367,7 +380,7 @@ def _twins(seen: KerasModel, planned: Plan) -> Iterator[Twins]:
     for row in planned.rows:
         if row.fan_in is None or len(row.shape) < 2 or math.prod(row.shape) < 4:
             continue
-        weight = to_array(seen.named[row.name].variable)
+        weight = _values(seen, row.name)
         if not np.isfinite(weight).all() or not weight.any():
             continue
         view = weight.reshape(row.view)

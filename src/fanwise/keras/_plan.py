@@ -15,15 +15,20 @@ from keras import tree
 
 from fanwise import policies
 from fanwise.drawing.streams import check_seed
-from fanwise.errors import ArgumentError, ModelError
+from fanwise.errors import ArgumentError, ModelError, check_instance
+from fanwise.keras.inputs import check_arrays, fails, fitted
 from fanwise.keras.internals import (
     all_layers,
+    declared_inputs,
+    plain_message,
+    quantized_weights,
+    says_misfit,
     shape_of,
     stem_and_number,
     sublayers,
     variables,
 )
-from fanwise.keras.memory import check_keras_dtype, fill_tensor, to_numpy
+from fanwise.keras.memory import check_has_values, check_keras_dtype, fill_tensor, to_numpy
 from fanwise.keras.optimizers import scaled_optimizer
 from fanwise.keras.tracing.layer_types import TRANSFORM_LAYERS
 from fanwise.keras.tracing.tracer import KerasTrace, trace
@@ -52,10 +57,11 @@ from fanwise.planning.streams import check_streams
 from fanwise.planning.unit_norms import TOLERANCE, deviations
 from fanwise.policies import Changes, Policy
 from fanwise.report.shown import ShownPlan
+from fanwise.schemes.quadrature import Array
 
 UNSEEN_NOTE = (
-    "The model's calls can't be followed on symbolic tensors: what feeds a weight is taken from "
-    "the order of the layers."
+    "The model's calls can't be followed on symbolic tensors ({error}): what feeds a weight is "
+    "taken from the order of the layers."
 )
 ALIKE_REMEDY = "name one of the layers, or add a rule, names=fanwise.names.KERAS.extend(Rename(…))."
 
@@ -69,6 +75,8 @@ class Named(NamedTuple):
 
 def named_variables(model: Any) -> dict[str, Named]:
     """Return a model's variables that were made to train, by path from the model on.
+
+    Weights that were quantized since are among them.
 
     ``encoder/dense_1/kernel``: Keras's own path, but without the model's name, and with the
     numbers of automatic names counted anew within each layer, in the order in which Keras gave
@@ -84,7 +92,7 @@ def named_variables(model: Any) -> dict[str, Named]:
         seen.add(id(layer))
         # A wrapper keeps its layer's kernel as its own, too.
         inside = {id(v) for x in all_layers(layer)[1:] for v in variables(x).values()}
-        for name, variable in variables(layer).items():
+        for name, variable in {**variables(layer), **quantized_weights(layer)}.items():
             if id(variable) not in seen | inside:
                 seen.add(id(variable))
                 found[f"{prefix}{name}"] = Named(variable, layer)
@@ -260,11 +268,16 @@ def _some(variable: Any) -> Values:
     return values
 
 
-def _check_built(model: Any) -> None:
+def _check_layer(model: Any) -> None:
+    check_instance(model)
     if not isinstance(model, keras.layers.Layer):
         raise ModelError(
             f"{type(model).__name__} is no Keras model or layer: pass one that has been built."
         )
+
+
+def _check_built(model: Any) -> None:
+    _check_layer(model)
     if not model.built or not model.variables:
         raise ModelError(
             f"{model.name!r} isn't built, so its variables have no shapes yet: give example "
@@ -296,8 +309,7 @@ def _symbolic(model: Any, inputs: Any) -> tuple[Any, list[Any]]:
     if inputs is not None:
         like = tree.map_structure(lambda x: symbol(x.shape, getattr(x, "dtype", type(x))), inputs)
         return like, tree.flatten(inputs)
-    graph = model._functional if isinstance(model, keras.Sequential) else model
-    own = getattr(graph, "_inputs_struct", None)
+    own = declared_inputs(model)
     if own is not None:
         like = tree.map_structure(lambda t: symbol(t.shape, t.dtype), own)
     else:
@@ -338,11 +350,13 @@ class KerasModel(Model):
             for name, (variable, owner) in self.named.items()
         ]
 
+    def values_in_use(self, name: str) -> Array | None:
+        """Return a variable's values as its layer uses them; None where that isn't known."""
+        return present_values(*self.named[name])
+
     def current_weight(self, name: str) -> Weight | None:
         """Return the moments of a variable's present values: of what its layer makes of them."""
-        if name not in self.named:
-            return None
-        values = present_values(*self.named[name])
+        values = None if name not in self.named else self.values_in_use(name)
         if values is None or not values.size:
             return None
         return Weight(float(np.mean(values * values)), float(values.mean()))
@@ -386,6 +400,9 @@ class KerasModel(Model):
 
 def _skipped(variable: Any, owner: Any) -> str:
     """Return why a variable must be left alone; empty where it must not."""
+    if any(variable is v for v in quantized_weights(owner).values()):
+        mode = owner.quantization_mode
+        return f"quantized to {mode}: draw the model first, then quantize({mode!r})"
     try:
         check_keras_dtype(variable.dtype)
     except ArgumentError:
@@ -397,15 +414,19 @@ def _skipped(variable: Any, owner: Any) -> str:
 
 def look(model: Any, inputs: Any = None) -> tuple[KerasModel, dict[str, Use]]:
     """Return a model with its trace, if it has one, and the uses that its layers' types tell."""
-    if inputs is not None and isinstance(model, keras.layers.Layer) and not model.built:
+    _check_layer(model)
+    if inputs is not None and not model.built:
+        check_arrays(model, inputs)
         try:
             model(inputs)
         except Exception as error:
-            raise ModelError(
-                f"{model.name!r} fails on the example inputs: {type(error).__name__}: {error}"
-            ) from error
+            raise fails(model, inputs, error) from error
     _check_built(model)
-    names = {id(named.variable): name for name, named in named_variables(model).items()}
+    inputs = fitted(model, inputs)
+    named = named_variables(model)
+    for name, (variable, _) in named.items():
+        check_has_values(f"the weight {name!r}", variable)
+    names = {id(each.variable): name for name, each in named.items()}
     by_type = {names[key]: use for key, use in uses_by_type(model).items() if key in names}
     found, failed = None, ""
     try:
@@ -413,7 +434,9 @@ def look(model: Any, inputs: Any = None) -> tuple[KerasModel, dict[str, Use]]:
         found = trace(model, like, examples, names)
     except Exception as error:  # whatever a user's call raises on tensors without values
         logging.getLogger(__name__).debug("%s can't be traced: %s", model.name, error)
-        failed = f"{type(error).__name__}: {error}".partition("\n")[0]
+        if inputs is not None and says_misfit(error):
+            raise fails(model, inputs, error) from error
+        failed = plain_message(error)
     return KerasModel(model, found, failed), by_type
 
 
@@ -444,7 +467,8 @@ def plan(
             an identity), as the variables' values show; ``"nothing"`` draws every one anew.
 
     Raises:
-        ModelError: a model that isn't built, or a variable whose use is unknown.
+        ModelError: a model that isn't built, inputs that don't fit it, or a variable whose use is
+            unknown.
         ArgumentError: a rule that matches nothing or doesn't fit, an unknown policy, or one that
             is for other models.
 
@@ -466,7 +490,7 @@ def plan_of(
     """Return the plan of a model that has been looked at."""
     chosen = policies.get(policy)
     if seen.trace is None:
-        note = UNSEEN_NOTE
+        note = UNSEEN_NOTE.format(error=seen.error)
         return Plan.of(plan_unseen(seen, by_type, policy=chosen, rules=rules, keep=keep, note=note))
     return Plan.of(plan_traced(seen, seen.trace, by_type, policy=chosen, rules=rules, keep=keep))
 

@@ -13,6 +13,7 @@ from fanwise.errors import ModelError
 from fanwise.keras.memory import check_keras_dtype, fill_tensor, to_numpy
 from fanwise.schemes.distributions import Normal
 from fanwise.schemes.quadrature import Array
+from fanwise.signal.loss_value import loss_value, no_output
 
 Watch = Callable[[Any], Any]
 """Takes a value on its way, and gives back the value to go on with."""
@@ -30,18 +31,15 @@ def _ends(output: Any, loss: Loss) -> tuple[list[Any], list[Any]]:
     """Return where the gradient starts, and with what: the loss's own, or a unit normal one."""
     if loss is not None:
         with keras.StatelessScope():  # a compiled model's counts its means, of a trace's values too
-            value = loss(output)
-        if tuple(getattr(value, "shape", (0,))) not in ((), (1,)):
-            raise ModelError(
-                "loss must return one number, got "
-                f"{tuple(getattr(value, 'shape', ())) or type(value).__name__}: take its mean."
-            )
+            value = loss_value(loss, output)
         return [value], [keras.ops.ones_like(value)]
     ends = [
         leaf
         for leaf in tree.flatten(output)
-        if "float" in keras.backend.standardize_dtype(leaf.dtype)
+        if leaf is not None and "float" in keras.backend.standardize_dtype(leaf.dtype)
     ]
+    if not ends:
+        raise no_output("tensor of floats")
     cotangents = [
         fill_tensor(
             tuple(end.shape),
@@ -114,7 +112,8 @@ def passes(forward: Forward, loss: Loss) -> tuple[list[Array], list[Array | None
     A gradient is None where the output doesn't depend on the value.
 
     Raises:
-        ModelError: a loss that isn't one number, or a backend that has no gradients.
+        ModelError: a loss that fails or isn't one number, a model without an output, or a backend
+            that has no gradients.
     """
     backends = {"tensorflow": _tensorflow, "torch": _torch, "jax": _jax}
     backend = keras.config.backend()

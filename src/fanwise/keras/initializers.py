@@ -7,7 +7,7 @@ Kept from Keras, so that swapping the import changes no distribution: its defini
 them), ``"normal"`` for the truncated normal, `ValueError` for what it calls one, its strings and
 configurations. Each class is a subclass of Keras's own of that name, and any layer takes it: as an
 instance; by string as ``"fanwise>glorot_uniform"``; by `get` here. Loading a model that was saved
-with it takes an ``import fanwise.keras`` first.
+with it takes an ``import fanwise.keras`` first, which Keras's error names where it is missing.
 
 Seeds are Keras's, except that one unseeded instance never gives two kernels the same values:
 
@@ -47,7 +47,13 @@ from fanwise.schemes import distributions as draws
 from fanwise.schemes.fans import Fans
 
 VERSION = 1
-"""Of the configurations written here; under the key ``"fanwise"``."""
+"""Of the configurations written here; under the key `NEEDED`."""
+NEEDED = "import fanwise.keras"
+"""The first key of each configuration, which says what loading it takes.
+
+Without that import Keras finds its own class of the same name (`keras.initializers.get` looks
+there, whatever the registered name), and says which argument it doesn't take: this one.
+"""
 PACKAGE = "fanwise"
 
 KerasSeed = int | None | Any
@@ -126,7 +132,7 @@ class _Configured:
             ArgumentError: a configuration of a newer version, or with an unknown argument.
         """
         given = dict(config)
-        version = given.pop(PACKAGE, VERSION)
+        version = given.pop(NEEDED, VERSION)
         if version > VERSION:
             raise ArgumentError(
                 f"the configuration of {PACKAGE}>{cls.__name__} has version {version}, and this "
@@ -174,7 +180,7 @@ class _Drawn(_Configured):
         )
 
     def _base_config(self) -> dict[str, Any]:
-        return {"seed": keras.saving.serialize_keras_object(self.seed), PACKAGE: VERSION}
+        return {NEEDED: VERSION, "seed": keras.saving.serialize_keras_object(self.seed)}
 
 
 @_named("random_normal", "normal")
@@ -198,7 +204,7 @@ class RandomNormal(_Drawn, keras.initializers.RandomNormal):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this initializer."""
-        return {"mean": self.mean, "stddev": self.stddev, **self._base_config()}
+        return {**self._base_config(), "mean": self.mean, "stddev": self.stddev}
 
 
 @_named("truncated_normal")
@@ -221,7 +227,7 @@ class TruncatedNormal(_Drawn, keras.initializers.TruncatedNormal):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this initializer."""
-        return {"mean": self.mean, "stddev": self.stddev, **self._base_config()}
+        return {**self._base_config(), "mean": self.mean, "stddev": self.stddev}
 
 
 @_named("random_uniform", "uniform")
@@ -242,7 +248,7 @@ class RandomUniform(_Drawn, keras.initializers.RandomUniform):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this initializer."""
-        return {"minval": self.minval, "maxval": self.maxval, **self._base_config()}
+        return {**self._base_config(), "minval": self.minval, "maxval": self.maxval}
 
 
 KerasAxes = Sequence[int] | int | None
@@ -355,12 +361,12 @@ class VarianceScaling(_Drawn, keras.initializers.VarianceScaling):
     def _base_config(self) -> dict[str, Any]:
         axes = {"input_axes": self.input_axes, "output_axes": self.output_axes}
         lists = {key: None if value is None else list(value) for key, value in axes.items()}
-        return {**lists, "gain": self.gain, **super()._base_config()}
+        return {**super()._base_config(), **lists, "gain": self.gain}
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this initializer."""
         own = {"scale": self.scale, "mode": self.mode, "distribution": self.distribution}
-        return {**own, **self._base_config()}
+        return {**self._base_config(), **own}
 
 
 class _Family(VarianceScaling):
@@ -470,7 +476,7 @@ class Orthogonal(_Drawn, keras.initializers.Orthogonal):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this initializer."""
-        return {"gain": self.gain, **self._base_config()}
+        return {**self._base_config(), "gain": self.gain}
 
 
 @_named("identity", "IdentityInitializer")
@@ -492,7 +498,7 @@ class Identity(_Configured, keras.initializers.Identity):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this initializer."""
-        return {"gain": self.gain, PACKAGE: VERSION}
+        return {NEEDED: VERSION, "gain": self.gain}
 
 
 OWN_NAMES = set(CLASSES)

@@ -5,6 +5,7 @@ The one place that reads them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -12,10 +13,12 @@ from threading import RLock, get_ident
 from typing import Any, TypeAlias
 
 import keras
-from keras import Operation, layers
+from keras import Operation, layers, tree
+from keras.src import backend
 from keras.src.backend.common import get_autocast_scope, global_state, symbolic_scope
 from keras.src.initializers.random_initializers import compute_fans as compute_fans
 from keras.src.ops.function import Function
+from keras.src.quantizers import quantizers
 from keras.src.utils.backend_utils import DynamicBackend as DynamicBackend
 from keras.src.utils.naming import to_snake_case
 
@@ -132,15 +135,50 @@ def symbolic_calls(handle: SymbolicCall) -> Iterator[None]:
 
         return symbolic_call
 
+    def with_own_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
+        operation = OwnGradient(function, custom_gradient(function))
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = tree.flatten((args, kwargs))
+            symbolic = any(isinstance(x, keras.KerasTensor) for x in given)
+            return (operation if symbolic else operation.call)(*args, **kwargs)
+
+        return call
+
     with _ONE_AT_A_TIME:
         before = {kind: kind.symbolic_call for kind in (Operation, layers.Layer)}
+        custom_gradient = backend.core.custom_gradient
         try:
             for kind, original in before.items():
                 kind.symbolic_call = handed(original)
+            backend.core.custom_gradient = with_own_gradient
             yield
         finally:
             for kind, original in before.items():
                 kind.symbolic_call = original
+            backend.core.custom_gradient = custom_gradient
+
+
+class OwnGradient(Operation):
+    """A function with a gradient of its own, as `keras.ops.custom_gradient` makes it.
+
+    The backends' own take no symbolic tensor, or (PyTorch's) let it pass without the gradient.
+
+    Attributes:
+        function: returns the value, and the function that gives its gradient.
+    """
+
+    def __init__(self, function: Callable[..., Any], own: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function, self._own = function, own
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the value, from which a gradient goes back as the function says."""
+        return self._own(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Return symbolic tensors of the value."""
+        return self.function(*args, **kwargs)[0]
 
 
 def is_functional(layer: Any) -> bool:
@@ -178,6 +216,46 @@ INTEGER_MODES = ("int8", "int4", "gptq", "awq")
 """Quantizations whose kernels are integers, and no variables that train."""
 
 
+def quantized_weights(layer: Any) -> dict[str, Any]:
+    """Return the variables of a layer's weights that are integers, by their names.
+
+    Empty for a layer that isn't quantized. What belongs to them, scales and zero points, isn't
+    among them.
+    """
+    if getattr(layer, "quantization_mode", None) not in INTEGER_MODES:
+        return {}
+    held = ("_kernel", "quantized_kernel", "_embeddings", "reverse_embeddings")
+    found = [variable for name in held if (variable := vars(layer).get(name)) is not None]
+    return {variable.name: variable for variable in found if "int" in str(variable.dtype)}
+
+
+def dequantized(layer: Any, name: str) -> Any:
+    """Return the numbers that a layer's integers stand for, as a tensor in the weight's own shape.
+
+    Args:
+        layer: quantized to int8 or int4.
+        name: of its weight: ``"kernel"`` or ``"embeddings"``.
+
+    Raises:
+        AttributeError: a layer that keeps them in another form.
+    """
+    integers, scale = getattr(layer, f"_{name}"), getattr(layer, f"{name}_scale")
+    zero, shape = getattr(layer, f"{name}_zero", None), shape_of(integers)
+    if layer.quantization_mode == "int4":  # two in a byte, the rest of the shape may be flat
+        columns = vars(layer).get("_int4_unpacked_column_size") or layer._orig_output_dim
+        integers = keras.quantizers.unpack_int4(integers, columns, axis=-1)
+        shape = tuple(vars(layer).get("original_kernel_shape") or (*shape[:-1], columns))
+    if zero is not None:
+        axis = -1 if name == "embeddings" else 0
+        found = quantizers.dequantize_with_sz_map(integers, scale, zero, layer.g_idx, axis)
+        return keras.ops.reshape(found, shape)
+    if name == "embeddings":
+        scale = keras.ops.expand_dims(scale, -1)
+    elif layer.quantization_mode == "int8" and isinstance(layer, layers.EinsumDense):
+        scale = layer._adjust_scale_for_dequant(scale)
+    return keras.ops.reshape(keras.ops.divide(keras.ops.cast(integers, "float32"), scale), shape)
+
+
 def own_call(layer: Any) -> Callable[..., Any]:
     """Return what a layer computes: of integer weights, another function than of its variables.
 
@@ -186,6 +264,26 @@ def own_call(layer: Any) -> Callable[..., Any]:
     quantized = getattr(layer, "quantization_mode", None) in INTEGER_MODES
     found: Callable[..., Any] = layer.quantized_call if quantized else layer.call
     return found
+
+
+def declared_inputs(model: Any) -> Any:
+    """Return the symbolic inputs of a functional or sequential model; None where there are none."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    return getattr(graph, "_inputs_struct", None)
+
+
+def says_misfit(error: Exception) -> bool:
+    """Return whether Keras says that a shape isn't the one that a layer was built on."""
+    return isinstance(error, ValueError) and "incompatible" in str(error)
+
+
+def plain_message(error: Exception) -> str:
+    """Return what an error says, without the colours and the call that Keras lays round it."""
+    text = re.sub(r"\x1b\[[0-9;]*m| with name 'None'", "", str(error))
+    if text.startswith("Exception encountered when calling"):
+        text = text.partition("\n\n")[2]
+    said = text.strip().partition("\n")[0][:300].rstrip(".")
+    return f"{type(error).__name__}: {said}"
 
 
 def snake_case(name: str) -> str:

@@ -14,8 +14,41 @@ import numpy as np
 from fanwise.drawing.dtypes import DType, check_dtype
 from fanwise.drawing.fill import Region, fill
 from fanwise.drawing.handover import CONVERTERS, empty_aligned
-from fanwise.errors import ArgumentError
+from fanwise.errors import ArgumentError, ModelError
 from fanwise.schemes.distributions import Draw
+
+
+def check_has_values(what: str, tensor: Any) -> None:
+    """Check that a tensor or a variable of the backend holds values that can be read now.
+
+    Raises:
+        ModelError: a tracer or a donated buffer of JAX's, a symbolic tensor of TensorFlow's, one of
+            PyTorch's on the meta device.
+    """
+    value = tensor.value if isinstance(tensor, keras.Variable) else tensor
+    backend, hidden = keras.config.backend(), ""
+    if backend == "jax":
+        import jax
+
+        if isinstance(value, jax.core.Tracer):
+            hidden = (
+                "is a tracer, whose values aren't known: call this outside of jit, grad, vmap and "
+                "scan, with a model that was built there"
+            )
+        elif isinstance(value, jax.Array) and value.is_deleted():
+            hidden = (
+                "was donated to a compiled function (donate_argnums), which has taken its memory: "
+                "use, or assign to the model's variables, what that function returned"
+            )
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        if tf.is_tensor(value) and tf.is_symbolic_tensor(value):
+            hidden = "is symbolic, as within a tf.function: call this outside of it"
+    elif backend == "torch" and getattr(value, "is_meta", False):
+        hidden = "is on the meta device, which holds no values: put it, or the model, on another"
+    if hidden:
+        raise ModelError(f"{what} {hidden}.")
 
 
 def check_shape(shape: Iterable[Any], name: str) -> tuple[int, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from inspect import signature
 from typing import Any
 
 import keras
 import numpy as np
 
-from fanwise.keras.internals import compute_fans
+from fanwise.keras.internals import compute_fans, dequantized, quantized_weights
 from fanwise.keras.memory import to_numpy
 from fanwise.schemes.quadrature import Array
 
@@ -26,26 +25,19 @@ def keras_fans(shape: tuple[int, ...]) -> tuple[float, float]:
 
 
 def present_values(variable: Any, owner: Any) -> Array | None:
-    """Return a variable's values as its layer uses them: a quantized kernel's divided by its scale.
+    """Return a variable's values as its layer uses them: of integers what they stand for.
 
-    None where they can't be had.
+    None where that isn't known.
     """
     values = np.asarray(to_numpy(variable))
-    if values.dtype.kind in "iu":
-        return dequantized(variable, owner, values)
-    return values.astype(np.float64)
-
-
-def dequantized(variable: Any, owner: Any, values: Array) -> Array | None:
-    """Return the numbers that a layer's integers stand for."""
-    held = {key.lstrip("_"): value for key, value in vars(owner).items() if value is variable}
-    name = next(iter(held), "")
-    scale = getattr(owner, f"{name}_scale", None)
-    if scale is None:
+    if values.dtype.kind not in "iu":
+        return values.astype(np.float64)
+    held = quantized_weights(owner)
+    name = next((name for name, own in held.items() if own is variable), "")
+    try:
+        return np.asarray(to_numpy(dequantized(owner, name)), dtype=np.float64)
+    except AttributeError:
         return None
-    factor = np.asarray(to_numpy(scale), dtype=np.float64)
-    square = float(np.mean(np.square(values.astype(np.float64))) * np.mean(1.0 / factor**2))
-    return np.array([math.sqrt(square), -math.sqrt(square)])
 
 
 def is_default(variable: Any, owner: Any, values: Array) -> bool:

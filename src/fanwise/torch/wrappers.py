@@ -5,10 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
-from fanwise.errors import ModelError
+from fanwise.errors import ModelError, check_instance, with_article
+
+
+def check_module(model: Any, verb: str) -> None:
+    """Raise `ModelError` where a verb is given no module: a class of one, or what calls one."""
+    check_instance(model)
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"{verb} needs a torch.nn.Module, whose parameters it looks at, and got "
+            f"{with_article(type(model).__name__)}: pass the module itself"
+            + (", and what is done to its output as loss=." if verb == "measure" else ".")
+        )
 
 
 def inner_of(module: nn.Module) -> nn.Module:

@@ -107,7 +107,17 @@ def test_sparse_gradients_are_measured() -> None:
     assert table.update_rms
 
 
-@pytest.mark.parametrize("what", [lambda x: x, "model"])
-def test_what_is_no_module_is_named(what: Any) -> None:
-    with pytest.raises(ModelError, match=r"measure needs a torch.nn.Module.*got a (function|str)"):
-        fwt.measure(what, X)
+@pytest.mark.parametrize("verb", [fwt.measure, fwt.plan, fwt.init_, fwt.calibrate])
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (lambda x: x, "needs a torch.nn.Module, whose parameters it looks at, and got a function"),
+        ("model", "needs a torch.nn.Module, whose parameters it looks at, and got a str"),
+        (nn.Linear, "Linear is a class, and a model is an instance of one: pass Linear(…), with"),
+    ],
+)
+def test_what_is_no_module_is_named(verb: Any, what: Any, message: str) -> None:
+    how = {"seed": 0} if verb is fwt.init_ else {}
+    with pytest.raises(ModelError) as error:
+        verb(what, X, **how)
+    assert message in str(error.value)

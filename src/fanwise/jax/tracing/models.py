@@ -8,13 +8,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from fanwise.errors import ArgumentError, ModelError
+from fanwise.errors import ArgumentError, ModelError, check_instance, with_article
+from fanwise.jax.tracing.fits import in_words, misfit
 from fanwise.jax.tracing.initial import Initial
 
 
@@ -34,6 +35,8 @@ class Inputs:
             if hasattr(leaf, "shape") and hasattr(leaf, "dtype")
         ]
         self.arrays = [self._leaves[i] for i in self._places]
+        for i, array in enumerate(self.arrays):
+            _check_kind(i, array)
         self.batch = _batch(self.arrays)
 
     def call(self, function: Callable[..., Any], arrays: Sequence[Any]) -> Any:
@@ -43,6 +46,19 @@ class Inputs:
             leaves[i] = array
         args, kwargs = jax.tree_util.tree_unflatten(self._structure, leaves)
         return function(*args, **kwargs)
+
+
+def _check_kind(index: int, array: Any) -> None:
+    """Check that JAX has arrays like an input: no text, no objects, nobody else's tensors."""
+    try:
+        known = is_key(array) or jax.numpy.issubdtype(array.dtype, np.number) or array.dtype == bool
+    except TypeError:
+        known = False
+    if not known:
+        raise ModelError(
+            f"input {index} is {with_article(type(array).__name__)} of dtype {array.dtype}, which "
+            "JAX has no arrays of: pass one of JAX's or NumPy's, of numbers."
+        )
 
 
 def _batch(arrays: Sequence[Any]) -> int:
@@ -84,6 +100,9 @@ class AdaptedModel:
         init: the function whose outputs `variables` are, of a key and the inputs' arrays; None
             where there is none.
         initial: what it makes without random numbers, where it was looked at.
+        own: returns the parameters that the model's `init` makes, abstract, where others were
+            given; None where nothing tells.
+        given: the `params` of a function, which nothing but its failure shows to be others'.
     """
 
     function: Callable[..., Any]
@@ -93,6 +112,53 @@ class AdaptedModel:
     make: Callable[[Any], Any]
     init: Callable[[Any, Sequence[Any]], Any] | None = None
     initial: Initial | None = None
+    own: Callable[[], Any] | None = None
+    given: Any = None
+
+    def failed(self, error: Exception) -> ModelError:
+        """Return the error of a model that can't be run, or whose parameters are another's."""
+        if self.misfit:
+            return self._others()
+        if self.given is None:
+            return failed("the model", error)
+        lacks = type(error) is KeyError and len(error.args) == 1
+        asked = f"it asks params= for {error.args[0]!r}, and they" if lacks else "params="
+        return failed(
+            "the model",
+            error,
+            f"It is called as function(params, *inputs): {asked} hold {in_words(self.given)}; the "
+            f"inputs are of {self._sizes()}.",
+        )
+
+    def check_used(self) -> None:
+        """Check that parameters, some of which the model doesn't use, are the model's own.
+
+        Raises:
+            ModelError: one is none that the model has.
+        """
+        if self.misfit:
+            raise self._others()
+
+    def _others(self) -> ModelError:
+        return ModelError(f"{MISFIT} on inputs of {self._sizes()}: {self.misfit}. {AS_MADE}")
+
+    def _sizes(self) -> str:
+        shapes = [str(tuple(array.shape)) for array in self.inputs.arrays]
+        return f"shape {', '.join(shapes)}" if shapes else "no array"
+
+    @cached_property
+    def misfit(self) -> str:
+        """How the parameters that were given differ from the model's own.
+
+        Empty if they don't, or where the model doesn't say what its own are.
+        """
+        if self.own is None:
+            return ""
+        try:
+            own = self.own()
+        except ModelError:  # its `init` can't be run on these inputs
+            return ""
+        return misfit(own, self.learned(self.variables))
 
     def present(self, index: int) -> Any:
         """Return a leaf of the variables as it is, or as `init` might make it; None for neither."""
@@ -136,6 +202,12 @@ def adapt(
         ModelError: no model of JAX's, or one that can't be run on these inputs.
         ArgumentError: a function without `params`.
     """
+    check_model(model)
+    if call is not None and not callable(call):
+        raise ArgumentError(
+            f"call must be a function, got {with_article(type(call).__name__)}: lambda model, "
+            "variables, x: …, or of NNX and Equinox lambda model, x: …"
+        )
     given = Inputs(inputs)
     adapters: dict[str, Callable[..., AdaptedModel]] = {
         "linen": _linen,
@@ -172,9 +244,19 @@ OTHERWISE = (
     "x: …, or of NNX and Equinox, whose models hold their weights, lambda model, x: "
     "jax.vmap(model)(x)"
 )
-MISFIT = (
-    "The parameters aren't this model's: pass what model.init or fanwise.jax.init made of a model "
-    "of the same sizes and names."
+MISFIT = "the parameters aren't this model's"
+AS_MADE = (
+    "Pass what model.init or fanwise.jax.init made of a model of the same sizes and names. If they "
+    "are those of another method: call=lambda model, variables, x: model.apply(variables, x, "
+    "method=…)."
+)
+MISFIT_OF_CALL = (
+    "The parameters aren't those of what call= does: pass what model.init(key, x, method=…) made "
+    "for the same method."
+)
+UNTRANSFORMED = (
+    "A function that makes Haiku's modules is no model yet: pass hk.transform(function), or of one "
+    "with state hk.transform_with_state(function)."
 )
 BY_VALUES = (
     "What it does depends on an array's values, which nothing that JAX compiles may: use "
@@ -183,8 +265,8 @@ BY_VALUES = (
 REMEDIES = {
     "ScopeCollectionNotFound": "Its variables lack a collection: pass all that model.init or "
     "fanwise.jax.init returned, {'params': …, 'batch_stats': …}, as params=.",
-    "ScopeParamShapeError": MISFIT,
-    "ScopeParamNotFoundError": MISFIT,
+    "ScopeParamShapeError": MISFIT_OF_CALL,
+    "ScopeParamNotFoundError": MISFIT_OF_CALL,
     "InvalidRngError": "Say where its random numbers come from: call=lambda model, variables, x: "
     "model.apply(variables, x, rngs={'noise': jax.random.key(0)}).",
     "TracerBoolConversionError": BY_VALUES,
@@ -198,12 +280,23 @@ REMEDIES = {
 """By the error's name, as Flax and JAX raise it."""
 
 
-def failed(what: str, error: Exception) -> ModelError:
+def failed(what: str, error: Exception, otherwise: str = OTHERWISE) -> ModelError:
     """Return the error of a model that can't be run on its inputs."""
     name, said = type(error).__name__, str(error).strip().split("\n")[0][:300].rstrip(".")
-    return ModelError(
-        f"{what} fails on these inputs: {name}: {said}. " + REMEDIES.get(name, OTHERWISE)
-    )
+    remedy = UNTRANSFORMED if "hk.transform" in said else REMEDIES.get(name, otherwise)
+    return ModelError(f"{what} fails on these inputs: {name}: {said}. {remedy}")
+
+
+def check_model(model: Any) -> None:
+    """Raise `ModelError` for a class where an instance of one is expected."""
+    haiku = sys.modules.get("haiku")
+    if haiku is not None and isinstance(model, type) and issubclass(model, haiku.Module):
+        name = model.__name__
+        raise ModelError(
+            f"{name} is a class of Haiku's modules, which live in a transformed function: pass "
+            f"hk.transform(lambda x: {name}(…)(x))."
+        )
+    check_instance(model)
 
 
 def _linen(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
@@ -215,9 +308,11 @@ def _linen(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
         # A module that asks for any other random numbers is given those of "params" by Flax.
         return inputs.call(partial(model.init, {"params": key, "dropout": key}), arrays)
 
-    variables, initial = given, None
+    variables, initial, own = given, None, None
     if params is None:
         variables, initial = _abstract_init(initialize, inputs)
+    elif call is None:
+        own = lambda: _abstract_init(initialize, inputs)[0].get("params", {})  # noqa: E731
     if "params" not in variables:
         raise ModelError(f"{type(model).__name__} has no parameters: there is nothing to draw.")
     mutable = [name for name in variables if name != "params"]
@@ -239,6 +334,7 @@ def _linen(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
         lambda tree: tree,
         initialize,
         initial,
+        own,
     )
 
 
@@ -249,10 +345,12 @@ def _haiku(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
         found = inputs.call(partial(model.init, key), arrays)
         return found if has_state else (found,)
 
-    variables, initial = params if has_state else (params,), None
+    variables, initial, own = params if has_state else (params,), None, None
     if params is None:
         variables, initial = _abstract_init(initialize, inputs)
-    elif has_state and not (isinstance(variables, tuple) and len(variables) == 2):
+    elif call is None:
+        own = lambda: _abstract_init(initialize, inputs)[0][0]  # noqa: E731
+    if has_state and not (isinstance(variables, tuple) and len(variables) == 2):
         raise ArgumentError(
             "this model has state beside its parameters: pass params=(params, state), as "
             "model.init returns them."
@@ -276,6 +374,7 @@ def _haiku(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
         (lambda tree: tree) if has_state else (lambda tree: tree[0]),
         initialize,
         initial,
+        own,
     )
 
 
@@ -284,6 +383,8 @@ def _nnx(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
 
     parts: Any = nnx.split(model, nnx.Param, ...)
     graph, learned, rest = parts
+    if params is not None and (found := misfit(learned, params)):
+        raise ModelError(f"{MISFIT}: {found}. Pass nnx.state(model, nnx.Param) of a model like it.")
     learned = learned if params is None else params
 
     def function(variables: Any, *args: Any, **kwargs: Any) -> Any:
@@ -305,7 +406,13 @@ def _equinox(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel
     def is_array(leaf: Any) -> bool:
         return eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct | np.ndarray)
 
-    arrays, static = eqx.partition(model if params is None else params, is_array)
+    arrays, static = eqx.partition(model, is_array)
+    if params is not None:
+        given = eqx.filter(params, is_array)
+        if found := misfit(arrays, given):
+            raise ModelError(f"{MISFIT}: {found}. Pass a module of the same sizes and fields.")
+        leaves = jax.tree_util.tree_leaves(given)
+        arrays = jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(arrays), leaves)
 
     def function(variables: Any, *args: Any, **kwargs: Any) -> Any:
         whole = eqx.combine(variables, static)
@@ -322,9 +429,10 @@ def _equinox(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel
 
 def _function(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedModel:
     if params is None:
+        haiku = f" {UNTRANSFORMED}" if "haiku" in sys.modules else ""
         raise ArgumentError(
             "a function's parameters can't be seen: pass them, real or abstract, as params=; it is "
-            "called as function(params, *inputs)."
+            f"called as function(params, *inputs).{haiku}"
         )
 
     def function(variables: Any, *args: Any, **kwargs: Any) -> Any:
@@ -332,7 +440,9 @@ def _function(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedMode
             return call(model, variables, *args, **kwargs)
         return model(variables, *args, **kwargs)
 
-    return AdaptedModel(function, params, lambda tree: tree, inputs, lambda tree: tree)
+    return AdaptedModel(
+        function, params, lambda tree: tree, inputs, lambda tree: tree, given=params
+    )
 
 
 def own_variables(adapted: AdaptedModel, seed: int) -> Any:

@@ -15,7 +15,7 @@ from fanwise.jax.tracing.equations import Place, Value, value_of
 from fanwise.jax.tracing.flattening import flatten
 from fanwise.jax.tracing.generated import GeneratedWeight
 from fanwise.jax.tracing.graph_builder import GraphBuilder
-from fanwise.jax.tracing.models import AdaptedModel, failed, has_values
+from fanwise.jax.tracing.models import AdaptedModel, has_values
 from fanwise.jax.tracing.patterns import recognize
 from fanwise.jax.tracing.records import Made
 from fanwise.jax.tracing.uses import Uses
@@ -119,13 +119,17 @@ def trace(model: AdaptedModel) -> JaxTrace:
     except ModelError:
         raise
     except Exception as error:  # a model's own code may raise anything
-        raise failed("the model", error) from error
+        raise model.failed(error) from error
     if any(isinstance(const, jax.core.Tracer) for const in closed.consts):
         raise ModelError(
             "the model uses an array of another run of JAX's: one that it has kept, in a list, a "
             "global or an attribute (return it, or keep it in a collection), or one of a jit that "
             "this is called in (call it outside)."
         )
+    inner = closed.jaxpr
+    used = {id(v) for v in inner.outvars} | {id(v) for eqn in inner.eqns for v in eqn.invars}
+    if any(id(inner.invars[i]) not in used for i in _learned_leaves(model)):
+        model.check_used()
     return _traced(model, closed)
 
 

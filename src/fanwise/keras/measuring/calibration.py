@@ -78,7 +78,7 @@ def calibrate(
     check_runs(model, inputs, seen)
     assert seen.trace is not None
     recorder = KerasRecorder(seen.trace)
-    values = on_backend(inputs, seen.trace.inputs)
+    values = on_backend(model, inputs, seen.trace.inputs)
     calls: dict[str, list[int]] = {}
     for index in recorder.kernels.values():
         made = seen.trace.contractions[index]

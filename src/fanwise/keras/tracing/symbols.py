@@ -28,10 +28,11 @@ PASSED_ON = frozenset(
 
 
 class Symbol(keras.KerasTensor):
-    """A symbolic tensor that stands for a variable."""
+    """A symbolic tensor that stands for a variable: in another shape, for what is packed in it."""
 
-    def __init__(self, variable: Any, parameter: str) -> None:
-        super().__init__(shape_of(variable), variable.dtype, record_history=False)
+    def __init__(self, variable: Any, parameter: str, shape: tuple[int, ...] | None = None) -> None:
+        own = shape_of(variable) if shape is None else shape
+        super().__init__(own, variable.dtype, record_history=False)
         self.variable, self.parameter = variable, parameter
         self.name = variable.name
 
@@ -128,7 +129,8 @@ class Symbols:
 
     def _stand_in(self, value: Any) -> Any:
         """Return a value with stand-ins in place of the variables in it; itself without any."""
-        if isinstance(value, keras.Variable) and id(value) in self.names:
+        known = isinstance(value, keras.Variable) and id(value) in self.names
+        if known and "int" not in str(value.dtype):  # a quantized one stays: its layer packs it
             return self.of.setdefault(id(value), Symbol(value, self.names[id(value)]))
         if isinstance(value, DynamicBackend):
             return SymbolicBackend(value)
@@ -148,12 +150,18 @@ class Symbols:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let the layers hold the stand-ins meanwhile."""
+        """Let the layers hold the stand-ins meanwhile.
+
+        What else their calls keep of what they were given goes again: it is symbolic.
+        """
+        before = [(own, dict(own)) for own, _ in self._held]
         self._put(1)
         try:
             yield
         finally:
             self._put(0)
+            for own, held in before:
+                _forget_symbols(own, held)
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
@@ -163,6 +171,18 @@ class Symbols:
             yield
         finally:
             self._put(1)
+
+
+def _forget_symbols(own: dict[str, Any], held: Mapping[str, Any]) -> None:
+    """Put attributes that have become symbolic tensors, or hold some, back to what they were."""
+    for key, value in list(own.items()):
+        if value is held.get(key) or key.startswith("_"):
+            continue
+        if any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(value)):
+            if key in held:
+                own[key] = held[key]
+            else:
+                del own[key]
 
 
 @dataclass(frozen=True)

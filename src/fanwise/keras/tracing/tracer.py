@@ -12,7 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ import keras
 from keras import layers, tree
 
 from fanwise.keras.internals import (
+    OwnGradient,
     all_layers,
     autocast_dtype,
     is_functional,
@@ -32,8 +33,8 @@ from fanwise.keras.tracing.call import Call
 from fanwise.keras.tracing.generated import GeneratedWeight
 from fanwise.keras.tracing.graph_builder import GraphBuilder
 from fanwise.keras.tracing.layer_rules import layer_rule_of
-from fanwise.keras.tracing.rules.apply import record_call, record_unseen
-from fanwise.keras.tracing.rules.contractions import output_spec
+from fanwise.keras.tracing.rules.apply import record_call, record_one_call, record_unseen
+from fanwise.keras.tracing.rules.contractions import output_spec, record_quantized, stand_in
 from fanwise.keras.tracing.symbols import Symbol, Symbols
 from fanwise.network.trace import Trace
 
@@ -67,9 +68,33 @@ class KerasTracer:
             result = output_spec(operation, args, kwargs)
         finally:
             self._inferring -= 1
-        layer = self.builder.running[-1].name if self.builder.running else ""
-        record_call(self.builder, Call(operation, args, kwargs, result, layer))
+        running = self.builder.running[-1] if self.builder.running else None
+        call = Call(operation, args, kwargs, result, running.name if running else "")
+        if isinstance(operation, OwnGradient):
+            return self.with_own_gradient(call, running)
+        record_call(self.builder, call)
         return result
+
+    def with_own_gradient(self, call: Call, layer: Any) -> Any:
+        """Follow a function into its operations, which are one call where the model is run.
+
+        So a gradient goes back through it as the function says. The product of a quantized kernel
+        is no sum of its operations on integers, but a contraction; where data is lost in others,
+        the function has no equation.
+        """
+        weight = stand_in(self.builder.symbols, layer)
+        if weight is not None and self.builder.signals(call.leaves):
+            self.builder.regions.append(call)
+            record_quantized(self.builder, call, layer, weight)
+            return call.result
+        mark = self.builder.mark()
+        try:
+            result = call.operation.function(*call.args, **call.kwargs)[0]
+        except Exception as error:  # whatever a user's function raises on tensors without values
+            logging.getLogger(__name__).debug("a function can't be followed: %s", error)
+            self.builder.reset(mark)
+            result = call.result
+        return record_one_call(self.builder, replace(call, result=result), mark)
 
     def _cast(self, value: Any) -> Any:
         """Return a variable's stand-in in the dtype in which the layer uses it; others as they are.

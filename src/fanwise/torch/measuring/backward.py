@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fanwise.errors import ModelError
+from fanwise.errors import ModelError, with_article
 from fanwise.schemes.distributions import Normal
 from fanwise.signal import Output
+from fanwise.signal.loss_value import loss_value, no_output
 from fanwise.torch.measuring.losses import LossWatch
 from fanwise.torch.measuring.statistics import moments
 from fanwise.torch.memory import fill_
@@ -37,21 +38,18 @@ def backward(
     value = None
     if loss is not None:
         with watch:
-            ends = [loss(output)]
-        if not isinstance(ends[0], Tensor) or ends[0].numel() != 1:
+            ends = [loss_value(loss, output)]
+        if not isinstance(ends[0], Tensor):
             raise ModelError(
-                "loss must return one number, got "
-                f"{tuple(getattr(ends[0], 'shape', ())) or type(ends[0]).__name__}: take its mean."
+                f"loss must return a tensor, got {with_article(type(ends[0]).__name__)}: compute "
+                "it in torch, so that a gradient goes back."
             )
         value = float(ends[0].detach())
         totals = [ends[0].reshape(())]
     else:
         found = {id(t): t for t in tensors_of(output)}  # an output object may name one twice
         if not found:
-            raise ModelError(
-                f"the model returns no tensor but {type(output).__name__!r}, so that no gradient "
-                "can start: return one, or give a loss that makes one of what it returns."
-            )
+            raise no_output(f"tensor but {type(output).__name__!r}")
         ends = [t for t in found.values() if t.is_floating_point() and t.requires_grad]
         cotangents = [
             fill_(torch.empty_like(end), Normal(), seed=0, name=f"fanwise.cotangent.{i}")

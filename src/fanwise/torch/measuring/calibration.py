@@ -37,6 +37,7 @@ from fanwise.torch.undisturbed import (
     forward_error,
     undisturbed,
 )
+from fanwise.torch.wrappers import check_module
 
 
 class _Far(Exception):
@@ -179,6 +180,7 @@ def calibrate(
         ModelError: no batch, or whatever `plan` and `measure` raise.
     """
     check_calibration(target, tolerance, base, tries, seed)
+    check_module(model, "calibrate")
     check_materialized(model)
     kept = list(batches_of(inputs))
     if not kept:

@@ -30,7 +30,7 @@ from fanwise.torch.measuring.plain_values import (
 from fanwise.torch.measuring.ranks import ranks_of
 from fanwise.torch.planning.plan import Plan, plan
 from fanwise.torch.undisturbed import Inputs, undisturbed
-from fanwise.torch.wrappers import without_wrappers
+from fanwise.torch.wrappers import check_module, without_wrappers
 
 OVERWRITTEN = "modified by an inplace operation"
 """What autograd says of a tensor that it needs and that has been written into."""
@@ -79,11 +79,11 @@ def measure(
             batch: `Signal.histograms`, which the page draws.
 
     Raises:
-        ModelError: NaN in the input, an empty batch or none, a forward that fails, a loss that
-            isn't one number, no gradient, or a parameter without memory; on every rank, where it
-            happens on one, or where their models differ.
+        ModelError: NaN in the input, an empty batch or none, a forward or a loss that fails, a
+            loss that isn't one number, no gradient, or a parameter without memory; on every rank,
+            where it happens on one, or where their models differ.
     """
-    check_model(model)
+    check_module(model, "measure")
     ranks = ranks_of(model)
     with without_wrappers(model) as plain, ranks.whole(plain, optimizer):
         nothing: dict[str, Histograms] = {}
@@ -178,12 +178,3 @@ def _plan_what_is_used(
     except UnknownUseError as error:
         unused = (Rule(escape(name), None) for name in error.names)
         return plan(model, batch, policy=policy, rules=(*rules, *unused))
-
-
-def check_model(model: Any) -> None:
-    """Raise `ModelError` where `measure` is given no module."""
-    if not isinstance(model, nn.Module):
-        raise ModelError(
-            f"measure needs a torch.nn.Module, whose parameters it looks at, and got a "
-            f"{type(model).__name__}: pass the module, and what is done to its output as loss=."
-        )

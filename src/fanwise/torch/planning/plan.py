@@ -42,7 +42,7 @@ from fanwise.torch.tracing.run import TorchTrace
 from fanwise.torch.tracing.run import trace as traced
 from fanwise.torch.undisturbed import Inputs
 from fanwise.torch.uses_by_type import uses_by_type
-from fanwise.torch.wrappers import class_of, without_wrappers
+from fanwise.torch.wrappers import check_module, class_of, without_wrappers
 
 UNSEEN_NOTE = (
     "No example inputs: what feeds a weight is taken from the order of the modules. "
@@ -297,6 +297,7 @@ def plan(
             is for other models.
     """
     chosen = policies.get(policy)
+    check_module(model, "plan")
     with without_wrappers(model) as plain:
         check_materialized(plain)
         uses = uses_by_type(plain)
@@ -331,6 +332,7 @@ def init_(
     >>> net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> _ = init_(net, torch.zeros(1, 8), seed=0)
     """
+    check_module(model, "init_")
 
     def prepare() -> Prepared:
         planned = plan(model, inputs, policy=policy, rules=rules, keep=keep)

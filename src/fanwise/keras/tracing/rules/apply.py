@@ -6,6 +6,7 @@ input has none; else the operation's own rule.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -200,6 +201,33 @@ def _record_low_rank(builder: GraphBuilder, call: Call, made: list[Derived]) -> 
         shape = builder.shape_of(first)
         if len(shape) > 1:
             builder.record_use(first, Use(Role.DENSE, shape, "I" * (len(shape) - 1) + "O"))
+
+
+def record_one_call(builder: GraphBuilder, call: Call, mark: Any) -> Any:
+    """Note that what came since a mark is one call where the model is run; return its result.
+
+    A result that is an argument as it is gets a tensor of its own. What its operations lose of the
+    data, in integers, has no equation.
+    """
+    given = {id(leaf) for leaf in call.leaves}
+
+    def own(x: Any) -> Any:
+        if id(x) not in given:
+            return x
+        copy, record = keras.KerasTensor(x.shape, x.dtype), builder.record_of(x)
+        now = builder.record_of(copy)
+        now.provenance, now.derived = record.provenance, record.derived
+        now.given, now.value = record.given, record.value
+        return copy
+
+    call = replace(call, result=tree.map_structure(own, call.result))
+    builder.regions.truncate(mark[0][2], len(builder.graph.nodes))
+    builder.regions.append(call)
+    signals = builder.signals(call.leaves)
+    lost = [x for x in call.outputs if is_float(x) and builder.find_provenance(x) is None]
+    if signals and lost:
+        defer(builder, call, signals)
+    return call.result
 
 
 def record_unseen(builder: GraphBuilder, call: Call) -> None:

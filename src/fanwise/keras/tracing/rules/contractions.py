@@ -8,8 +8,9 @@ from math import prod
 from typing import Any
 
 import keras
-from keras import tree
+from keras import layers, tree
 
+from fanwise.keras.internals import dequantized, quantized_weights, shape_of
 from fanwise.keras.tracing.call import Call, size_of
 from fanwise.keras.tracing.constants import repeat_probability
 from fanwise.keras.tracing.expressions import IDENTITY
@@ -19,7 +20,7 @@ from fanwise.keras.tracing.rules.deferral import defer
 from fanwise.keras.tracing.rules.padding import same_padding
 from fanwise.keras.tracing.rules.registry import rule
 from fanwise.keras.tracing.strided import Strided
-from fanwise.keras.tracing.symbols import Derived
+from fanwise.keras.tracing.symbols import Derived, Symbol, Symbols
 from fanwise.network.layouts import ParameterMemory, roles_as_read
 from fanwise.network.neighbours import LINEAR, RECURRENT_STATE
 from fanwise.network.steps.attention import AttentionOutput, Scores
@@ -152,6 +153,27 @@ def _record_kernel(
         part=part,
         generated=builder.name_weight(weight),
     )
+
+
+def stand_in(symbols: Symbols, layer: Any) -> Symbol | None:
+    """Return what stands for a layer's quantized kernel, in its own shape; None without one."""
+    if not isinstance(layer, layers.Dense | layers.EinsumDense):
+        return None
+    variable = quantized_weights(layer).get("kernel")
+    name = symbols.names.get(id(variable))
+    if variable is None or name is None or layer.quantization_mode not in ("int8", "int4"):
+        return None
+    if id(variable) not in symbols.of:
+        symbols.of[id(variable)] = Symbol(variable, name, shape_of(dequantized(layer, "kernel")))
+    return symbols.of[id(variable)]
+
+
+def record_quantized(builder: GraphBuilder, call: Call, layer: Any, weight: Symbol) -> None:
+    """Note data with a quantized kernel, by its layer's equation: the call is on integers."""
+    data = builder.signals(call.leaves)[0]
+    equation = getattr(layer, "equation", "...a,ab->...b")
+    letters = _einsum_letters(equation, [len(data.shape), len(weight.shape)])
+    _record_kernel(builder, call, [data, weight], letters, 1)
 
 
 def _view_of(derived: Derived, layout: str) -> tuple[tuple[int, ...], str]:

@@ -28,13 +28,16 @@ HAVE_EQUATIONS = frozenset(
 def must_defer(builder: GraphBuilder, call: Call, signals: Sequence[Any]) -> bool:
     """Return whether a call has no equation since a signal that it is given has none.
 
-    The sum of a residual stream with what is independent of it has one.
+    The sum of a residual stream with what is independent of it has one, and so has a learned shift
+    or factor of one signal.
     """
     given = [builder.provenance(t) for t in signals]
     if not any(p.deferred and not p.statistic for p in given) or call.name in HAVE_EQUATIONS:
         return False
     if call.name in SUMS and len(given) == 2:
         return builder.regions.are_dependent(*given) or all(p.deferred for p in given)
+    if call.name in (*SUMS, *MULTIPLIES) and len(given) == 1:
+        return all(builder.derived(t) is None for t in call.leaves)
     return True
 
 
