@@ -278,7 +278,7 @@ CASES = {
     ),
     "a loss that fails": (
         lambda: fwj.measure(dense, X, params={"w": W}, loss=lambda y: y["logits"].mean()),
-        "the loss fails on these inputs: ",
+        "the loss fails on the model's output: ",
     ),
     "a model without a derivative": (
         lambda: fwj.measure(
