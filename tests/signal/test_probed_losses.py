@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fanwise.signal import losses
+from fanwise.signal.layers import Moments
 from fanwise.signal.probed_losses import comparisons, sigmoid, softmax
-from fanwise.signal.values import Moments
 
 RANDOM = np.random.default_rng(0)
 N, C = 24, 5

@@ -6,6 +6,7 @@ Pure: front ends measure, this judges. Each kind of verdict has its own module, 
 
 from fanwise.signal._judge import judge
 from fanwise.signal._trend import Trend, trend
+from fanwise.signal.layers import Layer, Moments, Outside, Weights
 from fanwise.signal.prediction import predicted_backward, predicted_forward
 from fanwise.signal.values import (
     Cut,
@@ -13,17 +14,13 @@ from fanwise.signal.values import (
     Direction,
     EmbeddingTerm,
     Kind,
-    Layer,
     LossKind,
-    Moments,
     NotFinite,
     Output,
-    Outside,
     ResidualSum,
     Signal,
     Twins,
     Verdict,
-    Weights,
 )
 
 __all__ = [

@@ -14,6 +14,7 @@ from fanwise.signal.dead_units import dead
 from fanwise.signal.drowned import drowned
 from fanwise.signal.hot_head import LARGE_WEIGHTS, hot_head, squashed_logits
 from fanwise.signal.identical import identical
+from fanwise.signal.layers import Layer, Weights
 from fanwise.signal.norms_of_one import norm_of_one
 from fanwise.signal.not_finite import not_finite as first_not_finite
 from fanwise.signal.outliers import Outliers, outliers_of
@@ -30,14 +31,12 @@ from fanwise.signal.values import (
     Direction,
     EmbeddingTerm,
     Kind,
-    Layer,
     NotFinite,
     Output,
     ResidualSum,
     Signal,
     Twins,
     Verdict,
-    Weights,
 )
 from fanwise.signal.vanishing_exploding import vanishing_exploding
 from fanwise.signal.wrong_scale import wrong_scale

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fanwise.network.uses import NeighbourKind, StepName
-from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict
+from fanwise.signal.layers import Layer
+from fanwise.signal.values import Direction, Kind, Signal, Verdict
 
 HOT_SCORES = 3.0
 """Deviation of a query's scores over its keys from which the softmax picks one, where the kernels

@@ -6,9 +6,10 @@ import math
 from typing import NamedTuple
 
 from fanwise.network.uses import NeighbourKind, Role, StepName
+from fanwise.signal.layers import Layer, Weights
 from fanwise.signal.phrases import how_many, redraw_all
 from fanwise.signal.saturated import starts_as_gate
-from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict, Weights
+from fanwise.signal.values import Direction, Kind, Signal, Verdict
 
 LARGE_MEAN = 2.5
 """|mean| over spread of a kernel's output, over all units and samples, from which it is biased:

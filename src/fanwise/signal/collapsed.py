@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fanwise.signal.layers import Layer
 from fanwise.signal.phrases import BIAS_DROWNS, is_off_plan, redraw_all
-from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict
+from fanwise.signal.values import Direction, Kind, Signal, Verdict
 from fanwise.signal.vanishing_exploding import loses_variation_at
 
 COLLAPSED = 0.005

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from fanwise.network.uses import Role
+from fanwise.signal.layers import Weights
 from fanwise.signal.phrases import all_but_one
-from fanwise.signal.values import Cut, CutReason, Direction, Kind, Signal, Verdict, Weights
+from fanwise.signal.values import Cut, CutReason, Direction, Kind, Signal, Verdict
 
 ROUNDED = frozenset(
     {"round", "floor", "ceil", "trunc", "sign", "argmax", "argmin", "gt", "ge", "lt", "le", "topk"}

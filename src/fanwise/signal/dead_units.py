@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fanwise.signal.layers import Layer
 from fanwise.signal.phrases import how_many, redraw_all
-from fanwise.signal.values import Direction, Kind, Layer, Verdict
+from fanwise.signal.values import Direction, Kind, Verdict
 
 DEAD_SLOPE = 1e-3
 """A unit is dead where its slope is below this share of the activation's steepest, on every sample.

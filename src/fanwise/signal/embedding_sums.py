@@ -14,7 +14,8 @@ from fanwise.network.steps.signals import Sum
 from fanwise.network.steps.weights import Kernel, Lookup, Shift
 from fanwise.network.trace import Contraction
 from fanwise.network.uses import StepName
-from fanwise.signal.values import EmbeddingTerm, Moments
+from fanwise.signal.layers import Moments
+from fanwise.signal.values import EmbeddingTerm
 
 Terms = tuple[EmbeddingTerm, EmbeddingTerm]
 

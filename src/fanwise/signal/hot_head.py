@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 
 from fanwise.network.uses import Role
+from fanwise.signal.layers import Layer
 from fanwise.signal.outliers import Outliers
 from fanwise.signal.phrases import is_off_plan, redraw_all
-from fanwise.signal.values import Direction, Kind, Layer, LossKind, Output, Signal, Verdict
+from fanwise.signal.values import Direction, Kind, LossKind, Output, Signal, Verdict
 
 HOT_WITH_LOSS = 4.0
 """Nats above chance from which the head is too hot: logits with a deviation of 3 to 4."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from fanwise.signal.values import LossKind, Moments, Output
+from fanwise.signal.layers import Moments
+from fanwise.signal.values import LossKind, Output
 
 FEWEST_TARGETS, LEAST_SPREAD = 8, 1e-3
 """Fewest targets of a squared error, and their least deviation over their rms: below, they are one

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from fanwise.signal.dead_units import dead
+from fanwise.signal.layers import Layer
 from fanwise.signal.saturated import saturated
-from fanwise.signal.values import Direction, Kind, Layer, NotFinite, Verdict
+from fanwise.signal.values import Direction, Kind, NotFinite, Verdict
 
 
 def not_finite(

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from fanwise.network.uses import NeighbourKind, StepName
+from fanwise.signal.layers import Layer, Weights
 from fanwise.signal.phrases import ROUNDING
-from fanwise.signal.values import Layer, Signal, Weights
+from fanwise.signal.values import Signal
 
 TOO_LARGE = 2.5
 """From this factor above the common rule on a kernel is an outlier."""

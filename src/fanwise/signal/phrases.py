@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fanwise.signal.values import Weights
+from fanwise.signal.layers import Weights
 
 OFF_PLAN = 1.15
 """Factor between a weight's deviation and the planned one from which it is named as the cause."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from fanwise.network.uses import NeighbourKind
-from fanwise.signal.values import Layer
+from fanwise.signal.layers import Layer
 
 
 def predicted_forward(layers: Sequence[Layer]) -> list[float]:

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from fanwise.schemes.quadrature import Array
 from fanwise.signal import losses
-from fanwise.signal.values import LossKind, Moments, Output
+from fanwise.signal.layers import Moments
+from fanwise.signal.values import LossKind, Output
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Gradient = Callable[[Array], Array]

@@ -8,8 +8,9 @@ from itertools import groupby, pairwise
 from statistics import median
 
 from fanwise.network.uses import Role
+from fanwise.signal.layers import Layer, Weights
 from fanwise.signal.phrases import redraw_all
-from fanwise.signal.values import Direction, Kind, Layer, ResidualSum, Signal, Verdict, Weights
+from fanwise.signal.values import Direction, Kind, ResidualSum, Signal, Verdict
 
 FEWEST_STEPS = 20
 """Steps from which a recurrence's factor a step counts."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fanwise.signal.dead_units import DEAD_SHARE
+from fanwise.signal.layers import Layer
 from fanwise.signal.phrases import is_off_plan
-from fanwise.signal.values import Direction, Kind, Layer, Verdict
+from fanwise.signal.values import Direction, Kind, Verdict
 
 SATURATED_SLOPE = 0.05
 """An entry is saturated where the slope is below this share of the activation's steepest."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from fanwise.signal.values import Direction, Kind, Signal, Verdict, Weights
+from fanwise.signal.layers import Weights
+from fanwise.signal.values import Direction, Kind, Signal, Verdict
 
 SAME_RULE = 1.06
 """Factor within which kernels follow one rule."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fanwise.network.uses import NeighbourKind, StepName
-from fanwise.signal.values import Direction, Kind, Layer, Signal, Verdict
+from fanwise.signal.layers import Layer
+from fanwise.signal.values import Direction, Kind, Signal, Verdict
 
 LARGE_INPUT = 20.0
 """The rms of the model's input from which it isn't normalized: standardized features have 1, logs

@@ -10,12 +10,13 @@ from statistics import median
 
 from fanwise.network.uses import NeighbourKind, StepName
 from fanwise.signal._trend import Trend, onset, trend
+from fanwise.signal.layers import Layer
 from fanwise.signal.outliers import Outliers
 from fanwise.signal.phrases import BIAS_DROWNS, ROUNDING, is_off_plan
 from fanwise.signal.prediction import predicted_backward, predicted_forward
 from fanwise.signal.recurrences import FEWEST_STEPS, carries
 from fanwise.signal.saturated import SATURATED_SHARE
-from fanwise.signal.values import Direction, Kind, Layer, Verdict
+from fanwise.signal.values import Direction, Kind, Verdict
 
 LARGEST_DRIFT = 1e3
 """How far the rms may drift from the first layer to the last before it is a defect."""

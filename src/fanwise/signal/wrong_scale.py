@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from fanwise.signal.layers import Weights
 from fanwise.signal.outliers import Outliers
 from fanwise.signal.phrases import how_many
-from fanwise.signal.values import Direction, Kind, Signal, Verdict, Weights
+from fanwise.signal.values import Direction, Kind, Signal, Verdict
 
 SAME = 0.03
 """Relative difference up to which a deviation is a known rule's."""
