@@ -11,14 +11,10 @@ from across import look_jax, look_torch  # noqa: E402
 from across.look import INPUTS, differences  # noqa: E402
 from across.look_jax import BUILDS  # noqa: E402
 
-UNSEEN = {"equinox", "mixture of experts"}
-"""A router's softmax under vmap isn't seen: another change is to mend that."""
-
 
 def case(kind, model):
     slow = [] if model == "mlp" else [pytest.mark.slow]
-    unseen = pytest.mark.xfail(strict=True, reason="a router's softmax under vmap isn't seen")
-    return pytest.param(kind, model, marks=[*slow, *([unseen] if {kind, model} == UNSEEN else [])])
+    return pytest.param(kind, model, marks=slow)
 
 
 CASES = [case(kind, model) for kind in BUILDS for model in INPUTS]
