@@ -41,10 +41,7 @@ def hot_head(signal: Signal, outliers: Outliers | None, redraw: str) -> Verdict 
     output = signal.output
     if output is None or not math.isfinite(output.loss) or not _is_hot(output):
         return None
-    layer = next((x for x in signal.layers if x.name == output.layer), None)
-    if output.given and layer is None:
-        behind = [x for x in signal.layers if x.gradient_rms] or signal.layers
-        layer = behind[-1] if behind else None
+    layer = _head_of(signal, output)
     if not output.given:
         if layer is None:
             return None
@@ -81,6 +78,22 @@ def hot_head(signal: Signal, outliers: Outliers | None, redraw: str) -> Verdict 
     excess = output.loss - output.chance
     confidence = round(min(1.0, 0.5 + 0.1 * max(excess - HOT_WITH_LOSS, 1.0)), 2)
     return Verdict(Kind.HOT_HEAD, Direction.NONE, where, cause, fix, confidence, after)
+
+
+def _head_of(signal: Signal, output: Output) -> Layer | None:
+    """Return the layer that makes an output; of a loss that takes a function of one, the likeliest.
+
+    Logits of so many classes are those of a kernel with as many units.
+    """
+    layer = next((x for x in signal.layers if x.name == output.layer), None)
+    if not output.given:
+        return layer
+    behind = [x for x in signal.layers if x.gradient_rms] or list(signal.layers)
+    if output.kind == LossKind.CROSS_ENTROPY:
+        of_classes = [x for x in behind if x.fans and x.fans.fan_out == output.classes]
+        if of_classes and layer not in of_classes:
+            return of_classes[-1]
+    return layer or (behind[-1] if behind else None)
 
 
 def squashed_logits(signal: Signal) -> Verdict | None:

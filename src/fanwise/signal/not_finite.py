@@ -46,10 +46,16 @@ def not_finite(
             )
             fix = f"{redraw} draws them."
             return Verdict(Kind.VANISHING, Direction.FORWARD, layer.name, cause, fix, 1.0)
-    for layer in reversed(layers):
-        if layer.gradient_rms is not None and not math.isfinite(layer.gradient_rms):
+    reached = [layer for layer in layers if layer.gradient_rms is not None]
+    for i, layer in reversed(list(enumerate(reached))):
+        if not math.isfinite(layer.gradient_rms or 0.0):
             cause = f"The gradient at {layer.name} isn't finite."
             fix = f"{redraw} draws weights that keep it."
+            if i == len(reached) - 1:
+                cause += (
+                    " No kernel comes after it: the loss, or what the output passes, makes it so."
+                )
+                fix = "Look there for a logarithm, a root or a quotient at zero."
             return Verdict(Kind.EXPLODING, Direction.BACKWARD, layer.name, cause, fix, 1.0)
     return None
 

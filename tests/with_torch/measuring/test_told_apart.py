@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -279,3 +280,32 @@ def test_inputs_in_small_units_are_the_cause() -> None:
     verdict = fwt.measure(net(32, 64, 64, 4), 1e-9 * X).verdicts[0]
     assert verdict.where == "0"
     assert "The model's input isn't normalized: its rms is 1.02e-09" in verdict.cause
+
+
+@pytest.mark.parametrize("values", [1, 2])
+def test_logits_that_a_factor_makes_hot_are_those_of_the_head_of_as_many_classes(values) -> None:
+    def forward(m: Any, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        h = torch.relu(m.body(x))
+        return {"classes": 20.0 * m.classes(h), "value": m.value(h)}
+
+    parts = {"classes": nn.Linear(64, 5), "value": nn.Linear(64, values)}
+    model = Function(forward, body=nn.Linear(16, 64), **parts)
+    labels, target = torch.arange(64) % 5, torch.randn(64, values)
+
+    def loss(out: dict[str, torch.Tensor]) -> torch.Tensor:
+        classes = nn.functional.cross_entropy(out["classes"], labels)
+        return classes + 0.5 * (out["value"] - target).square().mean()
+
+    (found,) = fwt.measure(model, torch.randn(64, 16), loss=loss).verdicts
+    assert (found.kind, found.where) == ("hot_head", "classes")
+
+
+@pytest.mark.parametrize(
+    "loss", [lambda y: y.square().mean() * math.nan, lambda y: (0.0 * y).log().mean()]
+)
+def test_a_loss_that_is_not_finite_is_no_matter_of_weights(loss) -> None:
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+    (found,) = fwt.measure(model, torch.randn(8, 16), loss=loss).verdicts
+    assert (found.kind, found.where) == ("exploding", "2")
+    assert "the loss" in found.cause
+    assert "init_" not in found.fix
