@@ -8,9 +8,10 @@ from dataclasses import replace
 from fanwise.signal.layers import Moments
 from fanwise.signal.values import LossKind, Output
 
-FEWEST_TARGETS, LEAST_SPREAD = 8, 1e-3
+FEWEST_TARGETS, LEAST_SPREAD, LABEL = 8, 1e-3, 10.0
 """Fewest targets of a squared error, and their least deviation over their rms: below, they are one
-target, which has no variance to compare with."""
+target, as an adversary's label is, which has no variance to compare with. A larger one is no label,
+but targets in units that put them far from zero."""
 
 
 def cross_entropy(spread: float, classes: int, loss: float, squashed: str = "") -> Output:
@@ -55,7 +56,8 @@ def squared_error(
         count: of targets.
         farthest: how far the farthest target lies from their mean.
     """
-    if wanted.spread <= LEAST_SPREAD * wanted.rms or count < FEWEST_TARGETS:
+    is_label = wanted.spread <= LEAST_SPREAD * wanted.rms and wanted.rms < LABEL
+    if is_label or count < FEWEST_TARGETS:
         return None
     return Output(
         given.rms, "", 1, loss, True, wanted.spread**2, LossKind.SQUARED_ERROR, given.mean,

@@ -290,6 +290,9 @@ def test_logits_that_a_factor_makes_hot_are_those_of_the_head_of_as_many_classes
 
     parts = {"classes": nn.Linear(64, 5), "value": nn.Linear(64, values)}
     model = Function(forward, body=nn.Linear(16, 64), **parts)
+    torch.manual_seed(0)
+    for module in (model.body, model.classes, model.value):
+        nn.init.xavier_normal_(module.weight)
     labels, target = torch.arange(64) % 5, torch.randn(64, values)
 
     def loss(out: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -309,3 +312,15 @@ def test_a_loss_that_is_not_finite_is_no_matter_of_weights(loss) -> None:
     assert (found.kind, found.where) == ("exploding", "2")
     assert "the loss" in found.cause
     assert "init_" not in found.fix
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "far"), [(1e3, 1.0, True), (1e5, 0.0, True), (1.0, 0.0, False)]
+)
+def test_targets_far_from_zero_are_the_cause_however_alike_they_are(mean, spread, far) -> None:
+    """A label that is the same for all, as an adversary's, isn't."""
+    model = drawn(net(16, 32, 3), torch.randn(64, 16))
+    target = mean + spread * torch.randn(64, 3)
+    found = fwt.measure(model, torch.randn(64, 16), loss=lambda y: (y - target).square().mean())
+    assert [v.kind for v in found.verdicts] == ["hot_head"] * far
+    assert all("Standardize the targets" in v.fix for v in found.verdicts)
