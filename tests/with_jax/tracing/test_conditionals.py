@@ -47,6 +47,15 @@ def test_the_second_moment_of_a_choice_is_that_of_its_branches_on_average():
     assert plan.predicted[-1].rms ** 2 == pytest.approx(np.mean(squares), rel=0.1)
 
 
+def test_a_branch_that_gives_zeros_scales_nothing():
+    def guarded(p, x):
+        h = jax.nn.relu(x @ p["a"])
+        return jax.lax.cond(jnp.isnan(h).any(), jnp.zeros_like, lambda h: h, h) @ p["b"]
+
+    plan = fwj.plan(guarded, X, params={"a": KERNEL, "b": KERNEL})
+    assert plan["b"].std == pytest.approx(0.25)  # He's, as without the guard
+
+
 def test_linen_s_conditional():
     class Model(nn.Module):
         def setup(self):

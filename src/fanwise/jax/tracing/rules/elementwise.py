@@ -92,9 +92,11 @@ def record_pointwise(uses: Uses, equation: Equation) -> None:
 def _record_choice(builder: GraphBuilder, equation: Equation) -> None:
     """Note what one of a conditional's branches gives, each as often as the others.
 
-    It is one for all entries, so that they have in common what they have in each branch.
+    It is one for all entries, so that they have in common what they have in each branch. One that
+    gives a constant, such as the zeros of a guard, hands nothing on that a kernel is scaled for.
     """
-    cases, result = equation.inputs[1:], equation.output
+    result = equation.output
+    cases = [v for v in equation.inputs[1:] if v in builder.signals or v in builder.made]
     signals = builder.known(cases)
     if not signals or not result.is_floating:  # the index alone is made of data
         builder.chosen.add(result)
