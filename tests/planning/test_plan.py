@@ -85,7 +85,7 @@ def test_rows_are_frozen():
         ({"times": 3}, "makes up for it; used 3 times in a forward pass"),
         (
             {"seen": "not reached"},
-            "makes up for it; not reached by the example inputs, so judged by its module",
+            "makes up for it; not reached by the forward pass, so judged by its module",
         ),
         ({"seen": "module order"}, "makes up for it"),
     ],

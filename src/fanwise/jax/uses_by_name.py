@@ -45,6 +45,7 @@ TRANSPOSED_MODULE = re.compile(r"(?i)conv.*transpose|transpose.*conv|deconv")
 CONVOLUTION_MODULE = re.compile(r"(?i)conv")
 STACKING_AXES = frozenset({"layer", "layers", "stack", "stage", "stages", "expert", "experts"})
 """Names that Flax's metadata (`nn.PARTITION_NAME`) has for axes along which layers are stacked."""
+NORM_MODULE = re.compile(r"(?i)norm|(^|_)(ln|bn|gn|rms)(_|\d|$)")
 DEPTHWISE_MODULE = re.compile(r"(?i)depth_?wise")
 
 
@@ -240,6 +241,25 @@ def as_in_cell(leaf: Leaf, seen: Use) -> Use:
     return replace(known, feeds=feeds, times=seen.times)
 
 
+def _is_of_layer(leaf: Leaf) -> bool:
+    """Return whether a parameter that is named like a bias or a scale is a layer's, beside others.
+
+    One of several axes may be a matrix, whatever its name: but for that of a stack or of heads, in
+    a module beside a kernel of more axes, or of a norm.
+    """
+    if not leaf.module:
+        return False
+    beside = {
+        name: s for name in (*KERNEL_NAMES, *BIAS_NAMES, *SCALE_NAMES) if (s := leaf.sibling(name))
+    }
+    kernels = [s for name, s in beside.items() if name in KERNEL_NAMES]
+    norm = NORM_MODULE.search(leaf.module) or NORM_MODULE.search(type(leaf.owner).__name__)
+    if kernels:
+        return any(len(s) > len(leaf.shape) and s[-1] == leaf.shape[-1] for s in kernels)
+    pair = [s for s in beside.values() if s == leaf.shape]
+    return norm is not None or (len(pair) > 1 and not BIAS_NAMES.issuperset(beside))
+
+
 def use_of(leaf: Leaf) -> Use | None:
     """Return how a parameter is used; None where neither name nor module tells."""
     last, shape = leaf.path[-1] if leaf.path else "", leaf.shape
@@ -255,9 +275,10 @@ def use_of(leaf: Leaf) -> Use | None:
         return _haiku_cell(leaf)
     if last in KERNEL_NAMES:
         return _kernel(leaf)
-    if last in BIAS_NAMES or (last == "mean" and leaf.sibling("var") is not None):
+    named = len(shape) < 2 or _is_of_layer(leaf)
+    if (named and last in BIAS_NAMES) or (last == "mean" and leaf.sibling("var") is not None):
         return Use(Role.BIAS, shape)
-    if last in SCALE_NAMES or (last == "var" and leaf.sibling("mean") is not None):
+    if (named and last in SCALE_NAMES) or (last == "var" and leaf.sibling("mean") is not None):
         return Use(Role.SCALE, shape)
     if last in EMBEDDING_NAMES and len(shape) == 2:
         return Use(Role.EMBEDDING, shape, "BO", follows=UNTRACED)

@@ -58,9 +58,12 @@ class Trace:
             isn't a product of these steps' derivatives, so none is predicted.
         sees_all: whether the front end sees every operation, so that a parameter which is neither
             among the uses nor unrecognized is used by none.
+        abstract: whether the front end traces shapes alone: no values of the inputs, so that others
+            of the same shapes use no other parameters.
     """
 
     sees_all: ClassVar[bool] = False
+    abstract: ClassVar[bool] = False
 
     uses: Mapping[str, Use]
     contractions: Sequence[Contraction]

@@ -75,18 +75,27 @@ def find_unused(trace: Trace) -> Iterator[str]:
 def find_unreached(rows: Iterable[Row], trace: Trace) -> Iterator[str]:
     """Yield a sentence where the forward pass doesn't use parameters that a plan draws."""
     lost = [row.name for row in rows if row.draws and row.name not in trace.uses]
-    if lost:
+    if lost and trace.abstract:
+        yield (
+            f"{_listed(lost)}: drawn by name, since the forward pass doesn't use "
+            f"{'them' if len(lost) > 1 else 'it'}, whatever the inputs hold. If another method or "
+            "mode does, say how the model is called: call=…."
+        )
+    elif lost:
         yield f"the example inputs don't reach {_listed(lost)}."
 
 
-def find_left_alone(unused: Iterable[str]) -> Iterator[str]:
+def find_left_alone(unused: Iterable[str], trace: Trace) -> Iterator[str]:
     """Yield a sentence where nothing uses parameters that no module knows either."""
     names = list(unused)
     if names:
+        them = "them" if len(names) > 1 else "it"
+        remedy = f"Give example inputs that reach {them}"
+        if trace.abstract:  # whatever they hold, the same is traced
+            remedy = f"If another method or mode uses {them}, say how the model is called: call=…"
         yield (
             f"the forward pass doesn't use {_listed(names)}, and no module says what for: left "
-            f"alone. Give example inputs that reach {'them' if len(names) > 1 else 'it'}, or "
-            f"Rule({names[0]!r}, ...)."
+            f"alone. {remedy}, or Rule({names[0]!r}, ...)."
         )
 
 

@@ -263,7 +263,9 @@ def _findings(
     found += list(findings.find_copies(model.copied_kernels(rows)))
     if trace is not None:
         found += findings.find_unreached(rows, trace)
-        found += findings.find_left_alone(r.name for r in rows if r.reason == UNUSED_REASON)
+        found += findings.find_left_alone(
+            (r.name for r in rows if r.reason == UNUSED_REASON), trace
+        )
         found += findings.find_unused(trace)
         found += findings.find_two_roles(trace)
     if model.helper is not None:

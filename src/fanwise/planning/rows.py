@@ -149,7 +149,7 @@ def make_row(name: str, shape: tuple[int, ...], use: Use, choice: Choice) -> Row
             f"size {use.full_from} on"
         )
     if use.seen == "not reached":
-        reason += "; not reached by the example inputs, so judged by its module"
+        reason += "; not reached by the forward pass, so judged by its module"
     return Row(
         name=name,
         shape=shape,

@@ -187,7 +187,7 @@ def test_a_branch_that_the_inputs_do_not_reach_is_judged_by_its_module():
 
     plan = fwt.plan(Optional(), randn(2, 4))
     assert plan["unused.weight"].reason.endswith(
-        "; not reached by the example inputs, so judged by its module"
+        "; not reached by the forward pass, so judged by its module"
     )
     assert "not reached" not in plan["used.weight"].reason
 

@@ -33,6 +33,8 @@ def _logistic(x: Array) -> Array:
 
 
 def _select(which: Array, *cases: Array) -> Array:
+    if not np.ndim(which):  # a conditional's index, which may lie outside
+        return cases[min(max(int(which), 0), len(cases) - 1)]
     if len(cases) == 2:
         return np.where(which, cases[1], cases[0])
     return np.choose(which, cases)

@@ -1,13 +1,14 @@
 """Flattening: a closed jaxpr and all that is nested in it as one list, in execution order.
 
 Calls (jit, remat, custom derivatives) are replaced by their bodies, a scan over stacked parameters
-by one body for each layer, a conditional by one of its branches. What is made of numbers alone is
-a number.
+by one body for each layer, a conditional by all of its branches and a choice among what they give.
+What is made of numbers alone is a number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ LAYER = "layer"
 """Marks the slice of stacked parameters that one turn of a loop takes."""
 MAX_TURNS = 16
 """Most turns of a loop over time that is no recurrence, and has weights."""
+BRANCHES = "branches"
+"""Marks the choice among what the branches of a conditional give: one for all entries."""
+CASTS = frozenset({"convert_element_type", "copy", "stop_gradient"})
+"""Primitives that leave a stack of layers one."""
 RESHAPING = frozenset("broadcast_in_dim reshape squeeze expand_dims transpose slice copy".split())
 """Primitives that leave a number that is repeated the same number, repeated."""
 MAX_FOLDED = 4096
@@ -49,7 +54,7 @@ def expanded(equation: Equation, is_parameter: Callable[[Value], bool]) -> Equat
     """Return what a loop does, turn by turn, ending in the loop's own outputs.
 
     Of a long loop the first `MAX_TURNS` turns; then every turn gives what the last one gave. Of a
-    loop without a known end one turn.
+    loop without a known end as many as there are layers that it takes by an index, else one.
     """
     found = Equations(list(equation.inputs))
     flattening = _Flattening(found.all, is_parameter)
@@ -168,14 +173,30 @@ class _Flattening:
         return self.run(inner, given, place)
 
     def _branch(self, params: Mapping[str, Any], given: list[Value], place: Place) -> list[Value]:
-        """Append the branch that a known index chooses; else the one with the most equations."""
+        """Append the branch that a known index chooses; else all, and the choice among them."""
         branches, index = params["branches"], given[0].constant
-        if index is None:
-            sizes = [len(closed_parts(branch)[0].eqns) for branch in branches]
-            chosen = sizes.index(max(sizes))
-        else:
+        numbers = range(len(branches))
+        if index is not None:
             chosen = min(max(int(np.asarray(index)), 0), len(branches) - 1)
-        return self.run(branches[chosen], given[1:], (*place[:-1], At(place[-1].equation, chosen)))
+            numbers = range(chosen, chosen + 1)
+        made = [
+            self.run(branches[i], given[1:], (*place[:-1], At(place[-1].equation, i)))
+            for i in numbers
+        ]
+        return [self._choice(given[0], cases) for cases in zip(*made, strict=True)]
+
+    def _choice(self, index: Value, cases: Sequence[Value]) -> Value:
+        """Append the choice of one of several values by an index; none where they are the same."""
+        first, *others = cases
+        if all(_same(first, other) for other in others):
+            return first
+        made = Value(first.shape, first.dtype)
+        name, params = str(lax.select_n_p.name), {BRANCHES: len(cases)}
+        self.equations.append(
+            Equation(name, (index, *cases), (made,), params, lax.select_n_p)  # no place of its own
+        )
+        self._note(cases, [made])
+        return made
 
     def _scan(self, eqn: Any, given: list[Value], place: Place) -> list[Value] | None:
         """Append a scan's body once for each layer, where the scan stacks layers; else None.
@@ -197,12 +218,40 @@ class _Flattening:
         params, given, place = equation.params, list(equation.inputs), equation.place
         if equation.name == "while":
             tests, consts = params["cond_nconsts"], params["body_nconsts"]
-            body = given[tests : tests + consts], given[tests + consts :]
-            return self.run(params["body_jaxpr"], [*body[0], *body[1]], place)
+            shared, carry = given[tests : tests + consts], given[tests + consts :]
+            count = self._layers(equation.inner[1], shared)
+            for t in range(count):
+                carry = carry if t < count - 1 else _of_any_turn(carry)
+                here = (*place[:-1], At(place[-1].equation, t))
+                carry = self.run(params["body_jaxpr"], [*shared, *carry], here)
+            return carry
         consts, carries = params["num_consts"], params["num_carry"]
         count = min(int(params["length"]), MAX_TURNS)
         shared, carry = given[:consts], given[consts : consts + carries]
         return self._unroll(params, shared, carry, given[consts + carries :], place, count)
+
+    def _layers(self, body: Equations, shared: Sequence[Value]) -> int:
+        """Return how many layers are stacked in what a loop's body takes slices of; 1 if none is.
+
+        The slices are one long and begin where only a run of the model tells; at most `MAX_TURNS`.
+        """
+        stacks = {
+            inner
+            for given, inner in zip(shared, body.inputs, strict=False)
+            if self.made_of_parameters(given)
+        }
+        counts = [1]
+        for equation in body.all:
+            if not equation.inputs or equation.inputs[0] not in stacks:
+                continue
+            source, *starts = equation.inputs
+            sizes = tuple(equation.params.get("slice_sizes", ()))
+            one = sizes[:1] == (1,) and equation.output.size == prod(sizes)
+            if equation.name in CASTS:
+                stacks.update(equation.outputs)
+            elif one and any(start.constant is None for start in starts):
+                counts.append(source.shape[0])
+        return min(max(counts), MAX_TURNS)
 
     def _unroll(
         self,
@@ -217,7 +266,8 @@ class _Flattening:
         length, carries = int(params["length"]), len(carry)
         slices: list[list[Value]] = [[] for _ in closed_parts(params["jaxpr"])[0].outvars[carries:]]
         turns = range(length)
-        for t in list(reversed(turns) if params["reverse"] else turns)[:count]:
+        for i, t in enumerate(list(reversed(turns) if params["reverse"] else turns)[:count]):
+            carry = _of_any_turn(carry) if i == count - 1 < length - 1 else carry
             here = (*place[:-1], At(place[-1].equation, t))
             taken = [self._item(v, t, here) for v in stacked]
             made = self.run(params["jaxpr"], [*shared, *carry, *taken], here)
@@ -257,6 +307,23 @@ class _Flattening:
         )
         self._note(rows, [made])
         return made
+
+
+def _of_any_turn(carry: Sequence[Value]) -> list[Value]:
+    """Return what a loop carries into the last of the turns that are taken, before its end.
+
+    It stands for all that follow, so that its integers and masks aren't known: a branch that is
+    chosen by one, or a layer, is any.
+    """
+    hidden = lambda v: not (v.constant is None or v.is_key or v.is_floating)  # noqa: E731
+    return [Value(v.shape, v.dtype) if hidden(v) else v for v in carry]
+
+
+def _same(first: Value, second: Value) -> bool:
+    """Return whether two values are one, or hold the same numbers."""
+    if first is second or first.constant is None or second.constant is None or first.is_key:
+        return first is second
+    return first.size <= MAX_FOLDED and np.array_equal(first.constant, second.constant)
 
 
 def _folded(equation: Equation) -> Value | None:

@@ -64,6 +64,7 @@ class GraphBuilder:
         names: of the contractions so far, as what feeds others is called.
         factors: of each node that a learned factor made: the signal after it and before it.
         scores: of a softmax's node what it is given, and the axis that it is over.
+        choices: the nodes of what one of a conditional's branches gives.
         padded: of zeros laid round a value of data: that value, and (before, after) on each axis.
         batch: how many samples the batch has.
         kept: the values of a parameter that no plan draws; None for others.
@@ -87,6 +88,7 @@ class GraphBuilder:
         self.names: list[str] = []
         self.factors: dict[int, tuple[Signal, Signal]] = {}
         self.scores: dict[int, tuple[Value, int]] = {}
+        self.choices: set[int] = set()
         self.padded: dict[Value, tuple[Value, Zeros]] = {}
         self.batch = 1
         self.makers: dict[Value, Equation] = {}

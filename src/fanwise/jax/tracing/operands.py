@@ -9,7 +9,7 @@ from typing import Any
 from fanwise.jax.tracing.arithmetic import REDUCTIONS, is_pointwise
 from fanwise.jax.tracing.equations import Equation, Value
 from fanwise.jax.tracing.expressions import Call, Expression
-from fanwise.jax.tracing.flattening import LAYER
+from fanwise.jax.tracing.flattening import BRANCHES, LAYER
 from fanwise.jax.tracing.graph_builder import GraphBuilder
 from fanwise.jax.tracing.records import Made
 from fanwise.jax.tracing.rules.deferral import MULTIPLIES, SUMS
@@ -58,7 +58,7 @@ def _record_with_data(
         role, neutral = (Role.BIAS, made.solve(0.0)) if bias else (Role.TOKEN, 0.0)
     elif name in MULTIPLIES:
         role, neutral = Role.SCALE, made.solve(1.0)
-    elif name == "concatenate":
+    elif name == "concatenate" or BRANCHES in equation.params:
         role, neutral = Role.TOKEN, 0.0
     copies = role == Role.SCALE and neutral is not None and _makes_units(value, data)
     if role is None or made.unrecognized or copies:
@@ -124,6 +124,9 @@ def derive(uses: Uses, equation: Equation) -> None:
     """Note what an equation makes of parameters alone: a copy of one counts as that one."""
     builder = uses.builder
     given = [(v, builder.made[v]) for v in equation.inputs if v in builder.made]
+    if BRANCHES in equation.params:
+        _record_choice(uses, equation, [made for _, made in given])
+        return
     _record_weight_factor(uses, equation, given)
     names = tuple(dict.fromkeys(n for _, d in given for n in d.names))
     products = _products(uses, equation, given)
@@ -140,6 +143,18 @@ def derive(uses: Uses, equation: Equation) -> None:
     for i, value in enumerate(equation.outputs):
         view = views[i] if i < len(views) else None
         builder.made[value] = replace(made, view=view)
+
+
+def _record_choice(uses: Uses, equation: Equation, cases: Sequence[Made]) -> None:
+    """Note the choice of one of several parameters: each is used as the first of them."""
+    first, *others = cases
+    for other in others:
+        if (len(first.names), first.expression) != (len(other.names), other.expression):
+            uses.record_unrecognized(other, equation, "the choice among branches that differ")
+            continue
+        for name, like in zip(other.names, first.names, strict=True):
+            uses.record_alike(name, like)
+    uses.builder.made[equation.output] = first
 
 
 def _expression(

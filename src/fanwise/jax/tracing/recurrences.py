@@ -197,7 +197,7 @@ def _recurring(cell: Uses, states: Mapping[int, int], loop: Loop) -> dict[str, N
     """
     builder, found = cell.builder, {}
     graph, context = builder.graph, builder.context
-    changing = _changing(cell, loop)
+    changing = _changing(cell, loop) | _alternatives(cell)
     for i, state in states.items():
         after = loop.body.outputs[i]
         if after not in builder.signals:
@@ -229,6 +229,20 @@ def _changing(cell: Uses, loop: Loop) -> set[str]:
         name for v in loop.body.inputs if v in made and made[v].layer for name in made[v].names
     }
     return {name for one in made.values() if one.layer for name in one.names} - given
+
+
+def _alternatives(cell: Uses) -> set[str]:
+    """Return the kernels of which a turn uses one or another: the state passes through them all."""
+    graph, found = cell.builder.graph, set()
+    for choice in cell.builder.choices:
+        sides = [
+            {graph.nodes[i].step.parameter for i in graph.last_kernels(case)}  # type: ignore[attr-defined]
+            for case in graph.nodes[choice].inputs
+        ]
+        with_kernels = [side for side in sides if side]
+        if with_kernels:
+            found |= set().union(*with_kernels) - set.intersection(*with_kernels)
+    return found
 
 
 def _is_product(graph: Graph, node: int) -> bool:

@@ -78,6 +78,7 @@ class JaxTrace(Trace):
     """
 
     sees_all: ClassVar[bool] = True
+    abstract: ClassVar[bool] = True
     jaxpr: Any = None
     parameters: Mapping[int, str] = field(default_factory=dict)
     variables: int = 0

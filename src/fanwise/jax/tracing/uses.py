@@ -32,6 +32,7 @@ class Uses:
         self.builder = GraphBuilder()
         self.complex_parts: set[str] = set()
         self._weight_factors: dict[str, Use] = {}
+        self._alike: dict[str, str] = {}
 
     def record(self, name: str, use: Use, *, layer: bool = False) -> None:
         """Note a use; kernels that are stacked in a parameter are used one by one.
@@ -56,6 +57,11 @@ class Uses:
         """Note what a parameter is to a weight: it counts if there is no other use of it."""
         self._weight_factors.setdefault(name, use)
 
+    def record_alike(self, name: str, other: str) -> None:
+        """Note that a parameter takes another's place: it is used alike, if in no other way."""
+        if name != other and self.shapes[name] == self.shapes[other]:
+            self._alike.setdefault(name, other)
+
     def record_unrecognized(self, made: Made, equation: Equation, why: str = "") -> None:
         """Note that parameters are used with data in a way that isn't known."""
         for name in made.names:
@@ -77,3 +83,6 @@ class Uses:
         for name in self.complex_parts & self.of.keys():
             self.of[name] = replace(self.of[name], complex_part=True)
         complete_uses(self.of, self.contractions, self.builder.packed(), self.builder.following())
+        for name, other in self._alike.items():
+            if name not in self.of and name not in self.unrecognized and other in self.of:
+                self.of[name] = self.of[other]

@@ -10,6 +10,7 @@ from fanwise.jax.tracing.arithmetic import REDUCTIONS
 from fanwise.jax.tracing.axes import axis_after, kinds_after, samples_after
 from fanwise.jax.tracing.equations import Equation, Value
 from fanwise.jax.tracing.expressions import Call, inverts
+from fanwise.jax.tracing.flattening import BRANCHES
 from fanwise.jax.tracing.graph_builder import GraphBuilder
 from fanwise.jax.tracing.records import Signal, output_of
 from fanwise.network.steps.attention import AttentionOutput, Scores, Softmax
@@ -54,13 +55,13 @@ def samples_of(builder: GraphBuilder, equation: Equation, first: Value) -> int |
 def must_defer(builder: GraphBuilder, equation: Equation, signals: Sequence[Value]) -> bool:
     """Return whether an equation on these values has no step since one of them has none.
 
-    Norms have one whatever they are given, and so has the sum of all of a residual stream with what
-    is independent of it.
+    Norms and conditionals have one whatever they are given, and so has the sum of all of a residual
+    stream with what is independent of it.
     """
     given = [builder.signals[v] for v in signals]
     if not any(s.deferred and not s.statistic for s in given):
         return False
-    if equation.name == "normalization":
+    if equation.name == "normalization" or BRANCHES in equation.params:
         return False
     if equation.name in SUMS and len(given) == 2:
         whole = any(

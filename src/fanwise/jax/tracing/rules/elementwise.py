@@ -17,6 +17,7 @@ from fanwise.jax.tracing.arithmetic import COMPARISONS, POINTWISE, WITH_SETTINGS
 from fanwise.jax.tracing.constants import constant_statistics, unmasked_statistics
 from fanwise.jax.tracing.equations import Equation, Value
 from fanwise.jax.tracing.expressions import Call, inverts
+from fanwise.jax.tracing.flattening import BRANCHES
 from fanwise.jax.tracing.graph_builder import GraphBuilder
 from fanwise.jax.tracing.outputs import KernelOutputs
 from fanwise.jax.tracing.records import Made, Signal, output_of
@@ -51,6 +52,9 @@ INITIAL_SLOPE = 0.25
 def record_pointwise(uses: Uses, equation: Equation) -> None:
     """Note a primitive that acts entry by entry."""
     builder, name = uses.builder, equation.name
+    if BRANCHES in equation.params:
+        _record_choice(builder, equation)
+        return
     data = builder.known(equation.inputs)
     first = max(data, key=lambda v: v.size)
     if any(v.is_complex for v in data) and name not in LINEAR_OF_COMPLEX:
@@ -83,6 +87,25 @@ def record_pointwise(uses: Uses, equation: Equation) -> None:
         _record_running(builder, equation, signals[0])
     else:
         _record_with_constant(uses, equation, signals[0])
+
+
+def _record_choice(builder: GraphBuilder, equation: Equation) -> None:
+    """Note what one of a conditional's branches gives, each as often as the others.
+
+    It is one for all entries, so that they have in common what they have in each branch. One that
+    gives a constant, such as the zeros of a guard, hands nothing on that a kernel is scaled for.
+    """
+    result = equation.output
+    cases = [v for v in equation.inputs[1:] if v in builder.signals or v in builder.made]
+    signals = builder.known(cases)
+    if not signals or not result.is_floating:  # the index alone is made of data
+        builder.chosen.add(result)
+        return
+    share = 1.0 / len(cases)
+    step = Concatenation((share,) * len(cases), whole=False, units=True)
+    node = builder.add_node(step, [builder.node_of(v) for v in cases], result)
+    note(builder, equation, signals[0], output_of(node, builder.signals[signals[0]].units))
+    builder.choices.add(node)
 
 
 def _record_complex(builder: GraphBuilder, equation: Equation, data: Value) -> None:
