@@ -80,7 +80,7 @@ def _record_outer_product(uses: Uses, operation: Operation) -> Fed | None:
     for operand, data in (args[:2], args[1::-1]):
         memory = parameters.memory(operand) if isinstance(operand, torch.Tensor) else None
         derived = parameters.derived(operand)
-        if memory is None or derived is None or derived.affine() is None:
+        if memory is None or parameters.is_picked(operand) or derived is None or derived.affine() is None:
             continue
         if builder.find_provenance(data) is None:
             continue
@@ -202,7 +202,7 @@ def _is_token(uses: Uses, operation: Operation, tensor: torch.Tensor) -> bool:
     seen_as_data = known is not None and known.role in (Role.TOKEN, Role.EMBEDDING)
     if derived is not None and derived.names[0] in uses.tables:
         return True
-    if len(uses.parameters.shown(tensor)) > 1:  # tokens, joined
+    if uses.parameters.is_picked(tensor) or len(uses.parameters.shown(tensor)) > 1:  # or joined
         return True
     return seen_as_data or (operation.name == "addmm" and uses.parameters.is_made(tensor))
 
@@ -300,9 +300,9 @@ def _record_convolution(uses: Uses, operation: Operation) -> Fed | None:
 
 def _record_lookup(uses: Uses, operation: Operation) -> Fed | None:
     memory = uses.parameters.memory(operation.args[0])
-    if memory is None:
+    if memory is None or uses.parameters.picked_slices(operation) is not None:
         return None
-    use = Use(Role.EMBEDDING, memory.shape, "BO")
+    use = Use(Role.EMBEDDING, memory.shape, "B" * (len(memory.shape) - 1) + "O")
     contraction = uses.record_contraction(Contraction(memory.name, uses.module, use))
     uses.record(memory.name, use)
     add_lookup(uses.builder, memory.name, operation)
