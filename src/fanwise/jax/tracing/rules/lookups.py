@@ -1,4 +1,4 @@
-"""Lookups: slices of a parameter, picked by indices: rows of an embedding, or one kernel of several.
+"""Lookups: slices of a parameter, picked by indices: rows as data, or one kernel of several.
 
 What they are, their use shows: until then they are moved as the parameter's entries are.
 """
@@ -25,7 +25,7 @@ from fanwise.network.uses import Role, Use
 def _record_lookup(uses: Uses, equation: Equation) -> bool:
     """Note rows of a parameter as data; False where it isn't one that is looked up."""
     builder = uses.builder
-    table, indices = equation.inputs[:2]
+    table = equation.inputs[0]
     made = builder.made.get(table)
     memory = None if made is None or made.view is None else made.view.parameter()
     if made is None or made.view is None or memory is None or len(table.shape) < 2:
@@ -102,9 +102,7 @@ def settle(uses: Uses, values: Iterable[Value], again: Callable[[Uses, Equation]
             again(uses, equation)
 
 
-def settle_picked(
-    uses: Uses, equation: Equation, again: Callable[[Uses, Equation], None]
-) -> None:
+def settle_picked(uses: Uses, equation: Equation, again: Callable[[Uses, Equation], None]) -> None:
     """Let slices of parameters that an equation takes be data, unless they may be kernels."""
     made = uses.builder.made
     picked = [v for v in equation.inputs if v in made and made[v].picked]

@@ -80,7 +80,9 @@ def _record_outer_product(uses: Uses, operation: Operation) -> Fed | None:
     for operand, data in (args[:2], args[1::-1]):
         memory = parameters.memory(operand) if isinstance(operand, torch.Tensor) else None
         derived = parameters.derived(operand)
-        if memory is None or parameters.is_picked(operand) or derived is None or derived.affine() is None:
+        if memory is None or derived is None or derived.affine() is None:
+            continue
+        if parameters.is_picked(operand):
             continue
         if builder.find_provenance(data) is None:
             continue
@@ -202,7 +204,9 @@ def _is_token(uses: Uses, operation: Operation, tensor: torch.Tensor) -> bool:
     seen_as_data = known is not None and known.role in (Role.TOKEN, Role.EMBEDDING)
     if derived is not None and derived.names[0] in uses.tables:
         return True
-    if uses.parameters.is_picked(tensor) or len(uses.parameters.shown(tensor)) > 1:  # or joined
+    if uses.parameters.is_picked(tensor):
+        return True
+    if len(uses.parameters.shown(tensor)) > 1:  # tokens, joined
         return True
     return seen_as_data or (operation.name == "addmm" and uses.parameters.is_made(tensor))
 
