@@ -108,3 +108,54 @@ def test_another_activation_would_show():
 def test_policies_are_the_same(policy):
     theirs = fwt.plan(TorchNet(), torch.from_numpy(X), policy=policy)
     assert differences(fwk.plan(keras_net(), X, policy=policy), theirs) == []
+
+
+class Heads(layers.Layer):
+    def build(self, *shapes):
+        self.kernel = self.add_weight(shape=(3, WIDTH, 64), name="kernel")
+
+    def call(self, x, task):
+        picked = 0.5 * keras.ops.take(self.kernel, task, axis=0)
+        return keras.ops.relu(keras.ops.matmul(x[:, None], picked)[:, 0])
+
+
+class TorchHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kernel, self.head = nn.Parameter(torch.zeros(3, WIDTH, 64)), nn.Linear(64, 10)
+
+    def forward(self, x, task):
+        return self.head(torch.relu((x[:, None] @ (0.5 * self.kernel[task]))[:, 0]))
+
+
+def test_kernels_that_an_index_picks():
+    x, task = keras.Input((WIDTH,)), keras.Input((), dtype="int32")
+    model = keras.Model([x, task], layers.Dense(10)(Heads()(x, task)))
+    tasks = np.arange(16) % 3
+    ours = fwk.plan(model, [X, tasks])
+    theirs = fwt.plan(TorchHeads(), (torch.from_numpy(X), torch.from_numpy(tasks)))
+    for a, b in zip(ours.rows, theirs.rows, strict=True):
+        assert (a.role, a.fan_in, a.fan_out) == (b.role, b.fan_in, b.fan_out)
+        assert (a.std or 0.0) == pytest.approx(b.std or 0.0, rel=1e-3)  # ½ is sampled in PyTorch
+    assert (ours.rows[0].role, ours.rows[0].fan_in) == ("dense", WIDTH)
+    for c, d in zip(ours.predicted, theirs.predicted, strict=True):
+        assert c.rms == pytest.approx(d.rms, rel=1e-3)
+
+
+def test_slices_that_an_index_picks_are_data_where_they_are_added():
+    class Prompts(layers.Layer):
+        def build(self, *shapes):
+            self.table = self.add_weight(shape=(3, 4, 8), name="table")
+
+        def call(self, task):
+            return keras.ops.transpose(keras.ops.take(self.table, task, axis=0), (0, 2, 1))
+
+    task = keras.Input((), dtype="int32")
+    prompts = Prompts()(task)
+    model = keras.Model(task, layers.Dense(10)(prompts) + layers.Dense(10)(prompts))
+    plan = fwk.plan(model, np.arange(16) % 3)
+    assert [row.role for row in plan.rows if "bias" not in row.name] == [
+        "embedding",
+        "dense",
+        "dense",
+    ]

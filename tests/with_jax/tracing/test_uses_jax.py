@@ -245,3 +245,52 @@ def test_radial_basis_functions_are_means_over_their_centres(own):
     wanted = np.mean(np.exp(-(centres**2) / 3.0) / 3.0**0.5)
     square = plan["w"].draws[0].std ** 2
     assert plan.predicted[0].rms ** 2 == pytest.approx(320 * square * wanted, rel=0.03)
+
+
+# --- kernels that an index picks --------------------------------------------------------------
+
+
+PICKED = {
+    "index of a sample": lambda p, x, t: jax.vmap(lambda v, i: v @ p["heads"][i])(x, t),
+    "index of a batch": lambda p, x, t: jnp.einsum("nd,ndh->nh", x, p["heads"][t]),
+    "take": lambda p, x, t: (jnp.take(p["heads"], t, axis=0).mT @ x[:, :, None])[..., 0],
+    "scaled": lambda p, x, t: jnp.einsum("nd,ndh->nh", x, 0.5 * p["heads"][t]),
+}
+
+
+@pytest.mark.parametrize("pick", PICKED)
+def test_a_kernel_that_an_index_picks_of_several(pick):
+    def model(p, x, task):
+        return jax.nn.relu(PICKED[pick](p, x, task)) @ p["out"]
+
+    inputs = randn(256, 32), jnp.arange(256) % 3
+    plan = rows(model, inputs, heads=(3, 32, 64), out=(64, 5))
+    heads, out = plan["heads"], plan["out"]
+    assert (heads.role, heads.view, heads.layout) == ("dense", (3, 32, 64), "BIO")
+    assert (heads.fan_in, heads.fan_out, out.scheme) == (32, 64, "he_normal")
+    shapes = {"heads": (3, 32, 64), "out": (64, 5)}
+    params = {k: jax.ShapeDtypeStruct(v, jnp.float32) for k, v in shapes.items()}
+    params = fwj.init(model, inputs, params=params, seed=0)
+    measured = fwj.measure(model, inputs, params=params)
+    assert [row.parameter for row in measured.layers] == ["heads", "out"]
+    for row, told in zip(measured.layers, plan.predicted, strict=True):
+        assert row.rms == pytest.approx(told.rms, rel=0.15)
+
+
+SLICES_AS_DATA = {
+    "read by a kernel": lambda p, x, slices: slices @ p["w"],
+    "normalized": lambda p, x, slices: jax.nn.standardize(slices.reshape(6, 64)).mT @ p["w"],
+    "joined": lambda p, x, slices: jnp.concatenate([x, slices.mT], 1) @ p["w"],
+    "put out": lambda p, x, slices: (x @ p["w"], slices.mT),
+    "added": lambda p, x, slices: (x + slices) @ p["w"],
+}
+
+
+@pytest.mark.parametrize("use", SLICES_AS_DATA)
+def test_slices_that_an_index_picks_are_data_anywhere_else(use):
+    def model(p, x, task):
+        return SLICES_AS_DATA[use](p, x, p["prompts"][task])
+
+    wide = (6, 5) if use == "normalized" else (8, 5)
+    plan = rows(model, (randn(6, 8, 8), jnp.arange(6) % 3), prompts=(3, 8, 8), w=wide)
+    assert (plan["prompts"].role, plan["w"].role) == ("embedding", "dense")

@@ -368,3 +368,41 @@ def test_experts_of_transformers_on_meta():
     assert found.rows == real.rows
     assert (found.note, found.policy) == (real.note, real.policy)
     assert found["model.layers.0.mlp.experts.down_proj"].fan_in == 24
+
+
+# --- kernels that an index picks --------------------------------------------------------------
+
+
+PICKED = {
+    "index": lambda h, t: h[t],
+    "index_select": lambda h, t: torch.index_select(h, 0, t),
+    "scaled": lambda h, t: 0.5 * h[t].contiguous(),
+    "embedding": lambda h, t: F.embedding(t, h.view(3, -1)).view(-1, 32, 64),
+}
+
+
+@pytest.mark.parametrize("pick", PICKED)
+def test_a_kernel_that_an_index_picks_of_several(pick):
+    def forward(self, x, task):
+        return torch.relu(x[:, None] @ PICKED[pick](self.heads, task))[:, 0] @ self.out
+
+    model = Function(forward, heads=randn(3, 32, 64), out=randn(64, 5))
+    inputs = randn(256, 32), torch.arange(256) % 3
+    plan = fwt.plan(model, inputs)
+    heads, out = plan["heads"], plan["out"]
+    assert (heads.role, heads.view, heads.layout) == ("dense", (3, 32, 64), "BIO")
+    assert (heads.fan_in, heads.fan_out, out.scheme) == (32, 64, "he_normal")
+    fwt.init_(model, inputs, seed=0)
+    measured = fwt.measure(model, inputs)
+    assert [row.parameter for row in measured.layers] == ["heads", "out"]
+    for row, told in zip(measured.layers, plan.predicted, strict=True):
+        assert row.rms == pytest.approx(told.rms, rel=0.15)
+
+
+def test_slices_that_an_index_picks_are_data_where_a_kernel_reads_them():
+    def forward(self, x, task):
+        return torch.cat([x, self.prompts[task]], 1) @ self.w + self.prompts[task] @ self.v
+
+    model = Function(forward, prompts=randn(3, 4, 8), w=randn(8, 5), v=randn(8, 5))
+    seen = fwt.plan(model, (randn(6, 4, 8)[:, :0], torch.arange(6) % 3))
+    assert [seen[name].role for name in ("prompts", "w", "v")] == ["token", "dense", "dense"]

@@ -138,6 +138,7 @@ def derive(uses: Uses, equation: Equation) -> None:
         any(d.normalizes for _, d in given),
         products,
         LAYER in equation.params or picks_unknown(equation) or any(d.layer for _, d in given),
+        any(d.picked for _, d in given),
     )
     views = _complex_view(uses, equation, given) or _views(uses, equation, given)
     for i, value in enumerate(equation.outputs):

@@ -88,6 +88,8 @@ class Made:
         normalizes: whether running statistics took part, as a batch norm's divide by them.
         products: of a product of matrices, these.
         layer: whether it is one layer's of parameters that are stacked, and each is used in turn.
+        picked: whether indices have picked slices of a parameter, and nothing has shown yet whether
+            they are kernels or data.
     """
 
     names: tuple[str, ...]
@@ -97,6 +99,7 @@ class Made:
     normalizes: bool = False
     products: tuple[View, ...] = ()
     layer: bool = False
+    picked: bool = False
 
     @property
     def entrywise(self) -> bool:

@@ -20,7 +20,7 @@ from fanwise.jax.tracing.patterns import recognize
 from fanwise.jax.tracing.records import Made
 from fanwise.jax.tracing.uses import Uses
 from fanwise.jax.tracing.views import view_of_parameter
-from fanwise.jax.tracing.walk import walk
+from fanwise.jax.tracing.walk import settle_outputs, walk
 from fanwise.jax.tree import Leaf, leaves_of
 from fanwise.jax.uses_by_name import as_in_cell
 from fanwise.network.curves import Curve
@@ -186,6 +186,7 @@ def _traced(model: AdaptedModel, closed: Any) -> JaxTrace:
             known = model.inputs.arrays[i - len(leaves)]
             builder.add_input(value, np.asarray(known) if has_values(known) else None)
     walk(uses, equations.all)
+    settle_outputs(uses, equations.outputs)
     uses.finish(equations.outputs)
     _name_cells(uses, named)
     ends = [builder.node_of(v) if v in builder.signals else None for v in equations.outputs]

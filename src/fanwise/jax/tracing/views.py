@@ -161,6 +161,26 @@ def picks_unknown(equation: Equation) -> bool:
     return any(start.constant is None for start in starts)
 
 
+def picked_slices(view: View, equation: Equation) -> View | None:
+    """Return the view of slices that indices pick along a parameter's leading axes, one or more.
+
+    All of them lie as the first does, so an index's axes step nowhere. None where slices are no
+    whole ones, or have a single axis each: no kernel has.
+    """
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    (shape, stride), after = _pair(view.geometry), equation.output.shape
+    picked = [i for i, n in enumerate(shape) if sizes[i] < n or i in numbers.collapsed_slice_dims]
+    count = len(picked)
+    ones = tuple(sizes[:count]) == (1,) * count and not numbers.operand_batching_dims
+    if picked != list(range(count)) or not count or not ones or len(shape) - count < 2:
+        return None
+    kept = [i for i in range(len(shape)) if i not in numbers.collapsed_slice_dims]
+    strides = [0] * len(after)
+    for axis, i in zip(numbers.offset_dims, kept, strict=True):
+        strides[axis] = stride[i] if i >= count else 0
+    return _at(view, after, strides)
+
+
 def split_view(view: View, sizes: Sequence[int], axis: int) -> list[View]:
     """Return the views of the parts that a split along an axis makes."""
     shape, stride = _pair(view.geometry)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fanwise.jax.tracing.arithmetic import is_pointwise
-from fanwise.jax.tracing.equations import Equation
+from fanwise.jax.tracing.equations import Equation, Value
 from fanwise.jax.tracing.flattening import expanded
 from fanwise.jax.tracing.operands import (
     MOVES,
@@ -44,6 +44,7 @@ def walk(uses: Uses, equations: Iterable[Equation]) -> None:
     for equation in equations:
         for value in equation.outputs:
             builder.makers[value] = equation
+        lookups.settle_picked(uses, equation, _record)
         if equation.inner and any(v in builder.made for v in equation.inputs):
             if not record_recurrence(uses, equation, walk):
                 turns = expanded(equation, builder.made.__contains__)
@@ -53,6 +54,11 @@ def walk(uses: Uses, equations: Iterable[Equation]) -> None:
         contracts = CONTRACTIONS.get(equation.name)
         if contracts is None or not contracts(uses, equation):
             _record(uses, equation)
+
+
+def settle_outputs(uses: Uses, outputs: Iterable[Value]) -> None:
+    """Let slices of parameters that a model puts out be data."""
+    lookups.settle(uses, outputs, _record)
 
 
 def _record(uses: Uses, equation: Equation) -> None:

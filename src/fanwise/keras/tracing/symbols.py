@@ -19,6 +19,7 @@ import keras
 from keras.layers import Layer
 
 from fanwise.keras.internals import DynamicBackend, all_layers, shape_of
+from fanwise.keras.tracing.call import Call
 from fanwise.keras.tracing.strided import Strided
 
 PASSED_ON = frozenset(
@@ -194,12 +195,15 @@ class Derived:
         shape: of the first one.
         axes: where it is a·w + b entry by entry, and in some order: its axes in w.
         affine: (a, b).
+        picked: of slices of the parameter that indices have picked, the calls that did, and that
+            moved them since: nothing has shown yet whether they are kernels or data.
     """
 
     names: tuple[str, ...]
     shape: tuple[int, ...]
     axes: Strided | None = None
     affine: tuple[float, float] = (1.0, 0.0)
+    picked: tuple[Call, ...] = ()
 
     @property
     def plain(self) -> bool:

@@ -144,7 +144,7 @@ def _free_axis(equation: Equation, operand: Value, axis: int) -> int | None:
     return len(batch) + skipped + before
 
 
-def _letters(equation: Equation, side: int) -> tuple[str, dict[str, list[int]]]:
+def letters_of(equation: Equation, side: int) -> tuple[str, dict[str, list[int]]]:
     """Return the roles of the axes of a product's operand, and where those are in the result."""
     numbers = equation.params["dimension_numbers"]
     summed, batch = numbers[0][side], numbers[1][side]
@@ -177,7 +177,7 @@ def _record_product(uses: Uses, equation: Equation) -> bool:
     if data in builder.running:  # a spectral norm's power iteration
         return False
     made = builder.made[operand]
-    letters, axes = _letters(equation, side)
+    letters, axes = letters_of(equation, side)
     summed = equation.params["dimension_numbers"][0]
     terms = float(prod(data.shape[i] for i in summed[1 - side]))
     contraction = _record_kernel(uses, made, letters, data)
@@ -191,7 +191,7 @@ def _record_product(uses: Uses, equation: Equation) -> bool:
         data,
         terms,
         axes["O"],
-        stacked=axes["B"],
+        stacked=() if made.picked else axes["B"],
         part=part_of(made, contraction.use),
         layer=made.layer,
         generated=builder.name_weight(made, operand, summed[side]),

@@ -17,7 +17,6 @@ from keras import tree
 from fanwise.keras.internals import own_call
 from fanwise.keras.tracing.call import Call, is_float
 from fanwise.keras.tracing.constants import MAX_CONSTANT, to_array
-from fanwise.keras.tracing.expressions import IDENTITY
 from fanwise.keras.tracing.graph_builder import GraphBuilder
 from fanwise.keras.tracing.provenance import output_of
 from fanwise.keras.tracing.rules import (
@@ -25,12 +24,14 @@ from fanwise.keras.tracing.rules import (
     contractions,
     elementwise,
     joins,
+    lookups,
     normalizations,
     pooling,
     reductions,
     views,
 )
-from fanwise.keras.tracing.rules.deferral import MULTIPLIES, PRODUCTS, SUMS, defer, must_defer
+from fanwise.keras.tracing.rules.deferral import PRODUCTS, defer, must_defer
+from fanwise.keras.tracing.rules.lookups import affine_of
 from fanwise.keras.tracing.rules.registry import RULES
 from fanwise.keras.tracing.symbols import Derived
 from fanwise.network.steps.base import Unknown
@@ -50,6 +51,7 @@ FACTORIES = frozenset(
 def record_call(builder: GraphBuilder, call: Call) -> None:
     """Note what a call of an operation does."""
     builder.regions.append(call)
+    lookups.settle(builder, call)
     signals = builder.signals(call.leaves)
     derived = [t for t in call.leaves if builder.derived(t) is not None]
     rule = RULES.get(call.name)
@@ -58,7 +60,7 @@ def record_call(builder: GraphBuilder, call: Call) -> None:
     elif derived and call.name == "take" and derived[0] is call.leaves[0]:
         made = builder.derived(derived[0])
         assert made is not None
-        contractions.add_lookup(builder, call, made, call.leaves[-1])
+        lookups.record_lookup(builder, call, made)
     elif not signals and not _is_fed(builder, call):
         _derive(builder, call, derived)
     elif signals and must_defer(builder, call, signals):
@@ -149,14 +151,16 @@ def _derive(builder: GraphBuilder, call: Call, tensors: list[Any]) -> None:
     first = made[0]
     after: list[Derived | None] = []
     if len(made) == 1 and first.axes is not None:
-        line = _affine(builder, call, first)
+        line = affine_of(builder, call, first)
         if line is not None:
-            after = [Derived(first.names, first.shape, first.axes, line)]
+            after = [replace(first, affine=line)]
         else:
             after = [
-                None if axes is None else Derived(first.names, first.shape, axes, first.affine)
+                None if axes is None else replace(first, axes=axes)
                 for axes in views.strided_after(call, first.axes)
             ]
+        if first.picked:
+            after = [d and replace(d, picked=(*d.picked, call)) for d in after]
     names = sorted(
         dict.fromkeys(name for d in made for name in d.names),
         key=lambda name: -prod(builder.shape_of(name)),
@@ -167,25 +171,6 @@ def _derive(builder: GraphBuilder, call: Call, tensors: list[Any]) -> None:
     for i, leaf in enumerate(call.outputs):
         found = after[i] if i < len(after) else None
         builder.record_of(leaf).derived = found or plain
-
-
-def _affine(builder: GraphBuilder, call: Call, derived: Derived) -> tuple[float, float] | None:
-    """Return (a, b) of a·w + b after a call on that alone and numbers; None for another call."""
-    expression = None
-    if call.name in (*SUMS, *MULTIPLIES, "negative"):
-        values = [*call.args, *call.kwargs.values()]
-        symbols = [
-            IDENTITY if builder.derived(v) is not None else builder.number(v) for v in values
-        ]
-        if None not in symbols:
-            expression = elementwise.expression_of_call(call, symbols, {})
-    if expression is None or expression.arrays is None:
-        return None
-    at = expression.arrays(np.array([0.0, 1.0, 2.0]))
-    a, b = float(at[1] - at[0]), float(at[0])
-    if not np.isclose(at[2] - at[1], a):
-        return None
-    return derived.affine[0] * a, derived.affine[1] * a + b
 
 
 def _record_low_rank(builder: GraphBuilder, call: Call, made: list[Derived]) -> None:

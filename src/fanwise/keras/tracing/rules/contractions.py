@@ -12,7 +12,6 @@ from keras import layers, tree
 
 from fanwise.keras.internals import dequantized, quantized_weights, shape_of
 from fanwise.keras.tracing.call import Call, size_of
-from fanwise.keras.tracing.constants import repeat_probability
 from fanwise.keras.tracing.expressions import IDENTITY
 from fanwise.keras.tracing.graph_builder import GraphBuilder
 from fanwise.keras.tracing.provenance import output_of
@@ -25,7 +24,6 @@ from fanwise.network.layouts import ParameterMemory, roles_as_read
 from fanwise.network.neighbours import LINEAR, RECURRENT_STATE
 from fanwise.network.steps.attention import AttentionOutput, Scores
 from fanwise.network.steps.base import Step
-from fanwise.network.steps.weights import Lookup
 from fanwise.network.uses import UNSEEN, Role, Use
 from fanwise.network.windows import pairs, with_touched_taps
 
@@ -112,6 +110,12 @@ def record_product(builder: GraphBuilder, call: Call) -> None:
         _record_constant_product(builder, call, operands, letters)
 
 
+def roles_in_product(own: str, other: str, output: str) -> str:
+    """Return the roles of an operand's axes in its product with another, by their letters."""
+    roles = {(True, True): "B", (True, False): "I", (False, True): "O", (False, False): "I"}
+    return "".join(roles[a in other, a in output] for a in own)
+
+
 def _record_kernel(
     builder: GraphBuilder,
     call: Call,
@@ -124,8 +128,7 @@ def _record_kernel(
     own, other, output = letters[position], letters[1 - position], letters[2]
     derived = builder.derived(weight)
     assert derived is not None
-    roles = {(True, True): "B", (True, False): "I", (False, True): "O", (False, False): "I"}
-    layout = "".join(roles[a in other, a in output] for a in own)
+    layout = roles_in_product(own, other, output)
     sizes = dict(zip(other, data.shape, strict=True)) | dict(zip(own, weight.shape, strict=True))
     terms = prod(int(sizes[a]) for a, role in zip(own, layout, strict=True) if role == "I")
     if "I" not in layout:  # an outer product, or a factor
@@ -191,7 +194,7 @@ def _view_of(derived: Derived, layout: str) -> tuple[tuple[int, ...], str]:
 
 def _part_of(derived: Derived, use: Use) -> int | None:
     """Return which of several kernels stacked in a parameter this is."""
-    if derived.axes is None or not (use.layout or "").startswith("B"):
+    if derived.axes is None or derived.picked or not (use.layout or "").startswith("B"):
         return None
     block = prod(use.view[1:])
     whole = prod(derived.axes.shape) == prod(use.view)
@@ -382,22 +385,6 @@ def convolve(
         generated=builder.name_weight(kernel),
         shown=given,
     )
-
-
-# — lookups —
-
-
-def add_lookup(builder: GraphBuilder, call: Call, derived: Derived, ids: Any) -> None:
-    """Add rows of an embedding."""
-    name, value = derived.names[0], builder.value(ids)
-    use = Use(Role.EMBEDDING, derived.shape, "B" * (len(derived.shape) - 1) + "O")
-    generated = builder.name_weight(builder.symbolic(call.leaves[0]))
-    index = builder.record_contraction(name, use)
-    same = 0.0 if value is None else repeat_probability(value)
-    step = Lookup(name, same, positional=not builder.is_given(ids), generated=generated)
-    node = builder.add_node(step, (), call.output)
-    builder.nodes[index] = [node]
-    builder.set_provenance(call.result, output_of(node))
 
 
 def is_whole(builder: GraphBuilder, tensor: Any) -> bool:

@@ -86,7 +86,7 @@ class Facts:
     @property
     def known_on_weights(self) -> bool:
         """Whether what is made of a parameter may go through it on its way to data."""
-        known = self.pointwise or self.passes or self.reduces
+        known = self.pointwise or self.passes or self.reduces or self.looks_up
         return known or bool(self.operands) or bool(self.normalization)
 
 

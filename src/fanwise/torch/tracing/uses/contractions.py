@@ -82,6 +82,8 @@ def _record_outer_product(uses: Uses, operation: Operation) -> Fed | None:
         derived = parameters.derived(operand)
         if memory is None or derived is None or derived.affine() is None:
             continue
+        if parameters.is_picked(operand):
+            continue
         if builder.find_provenance(data) is None:
             continue
         more = operand.dim() - data.dim()
@@ -202,6 +204,8 @@ def _is_token(uses: Uses, operation: Operation, tensor: torch.Tensor) -> bool:
     seen_as_data = known is not None and known.role in (Role.TOKEN, Role.EMBEDDING)
     if derived is not None and derived.names[0] in uses.tables:
         return True
+    if uses.parameters.is_picked(tensor):
+        return True
     if len(uses.parameters.shown(tensor)) > 1:  # tokens, joined
         return True
     return seen_as_data or (operation.name == "addmm" and uses.parameters.is_made(tensor))
@@ -300,9 +304,9 @@ def _record_convolution(uses: Uses, operation: Operation) -> Fed | None:
 
 def _record_lookup(uses: Uses, operation: Operation) -> Fed | None:
     memory = uses.parameters.memory(operation.args[0])
-    if memory is None:
+    if memory is None or uses.parameters.picked_slices(operation) is not None:
         return None
-    use = Use(Role.EMBEDDING, memory.shape, "BO")
+    use = Use(Role.EMBEDDING, memory.shape, "B" * (len(memory.shape) - 1) + "O")
     contraction = uses.record_contraction(Contraction(memory.name, uses.module, use))
     uses.record(memory.name, use)
     add_lookup(uses.builder, memory.name, operation)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fanwise.network.layouts import Factor, Geometry, ParameterMemory, overlap
+from fanwise.network.layouts import Factor, Geometry, ParameterMemory, overlap, roles_of
 from fanwise.network.uses import Use
 from fanwise.torch.internals import memory_of
 from fanwise.torch.tracing.aten.expressions import Call, Expression
@@ -34,6 +34,7 @@ class Parameters:
         self.shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
         self._records = records
         self._memories: dict[Any, list[tuple[int, ParameterMemory]]] = {}
+        self._picked: set[Any] = set()
         for name, tensor in parameters.items():
             self._add(tensor, ParameterMemory(name, geometry_of(tensor), tuple(tensor.shape)))
 
@@ -64,6 +65,13 @@ class Parameters:
         offset, own = int(tensor.storage_offset()), geometry_of(tensor)
         found = self._memories.get(memory_of(tensor), [])
         return [memory for start, memory in found if overlap(start - offset, memory.geometry, own)]
+
+    def is_picked(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor shows slices of a parameter that indices have picked.
+
+        They are kernels where data is contracted with them, and data anywhere else.
+        """
+        return memory_of(tensor) in self._picked and not self._is_data(tensor)
 
     def parts(self, tensor: torch.Tensor, use: Use) -> range | None:
         """Return which of several kernels stacked in a parameter a tensor shows; None if unknown.
@@ -132,7 +140,12 @@ class Parameters:
         tensor, memory = max(shown, key=lambda pair: pair[0].numel())
         if not made or self.memory(made[0]) is not None:
             return
-        if operation.facts.concatenates:
+        if operation.facts.gathers or operation.facts.looks_up:
+            slices = self.picked_slices(operation)
+            if slices is not None:
+                self._add(made[0], slices)
+                self._picked.add(memory_of(made[0]))
+        elif operation.facts.concatenates:
             self._join(operation)
         elif made[0].shape == tensor.shape and not operation.facts.operands:
             self.record_copy(tensor, made[0])
@@ -148,6 +161,26 @@ class Parameters:
         if memory is not None:
             source = (memory, geometry_of(tensor))
             self._add(copy, ParameterMemory(memory.name, geometry_of(copy), memory.shape, source))
+            if self.is_picked(tensor):
+                self._picked.add(memory_of(copy))
+
+    def picked_slices(self, operation: Operation) -> ParameterMemory | None:
+        """Return a memory of slices that indices pick along a parameter's leading axes.
+
+        All of them lie as the first does, so an index's axes step nowhere. None where slices are no
+        whole ones, or rows, with a single axis of the parameter each: no kernel is one.
+        """
+        table, result = operation.args[0], operation.output
+        memory, count = self.memory(table), _leading_indices(operation)
+        if memory is None or not count:
+            return None
+        own = table.dim() - count
+        stride = (0,) * (result.dim() - own) + tuple(table.stride()[count:])
+        read = Geometry(tuple(result.shape), stride)
+        found = roles_of(memory, read, "O" * result.dim())
+        if found is None or found[1].count("O") < 2:
+            return None
+        return ParameterMemory(memory.name, geometry_of(result), memory.shape, (memory, read))
 
     def record_part(self, tensor: torch.Tensor, weight: torch.Tensor) -> None:
         """Note that a parameter is the parts of a complex weight, or one of its two parts."""
@@ -209,7 +242,7 @@ def _derive(operation: Operation, given: list[tuple[torch.Tensor, Derived]]) -> 
         symbols = [expression if a is given[0][0] else a for a in operation.args]
         plain = not any(isinstance(a, torch.Tensor) for a in symbols)
         expression = Call(operation.func, tuple(symbols)) if plain and len(given) == 1 else None
-    elif expression is not None and not (facts.views or facts.joins):
+    elif expression is not None and not (facts.views or facts.joins or facts.looks_up):
         expression = None
     unrecognized = next((d.unrecognized for _, d in given if d.unrecognized), "")
     if not facts.known_on_weights:
@@ -220,3 +253,15 @@ def _derive(operation: Operation, given: list[tuple[torch.Tensor, Derived]]) -> 
     if facts.pointwise and expression is not None and not (facts.sums or facts.multiplies):
         curved = curved or Derived(names, expression).affine() is None
     return Derived(names, expression, unrecognized, entrywise, curved)
+
+
+def _leading_indices(operation: Operation) -> int:
+    """Return along how many leading axes an operation picks whole slices; 0 for any other pick."""
+    if operation.name == "embedding":
+        return 1
+    if operation.name == "index_select":
+        return int(operation.argument(1) % operation.args[0].dim() == 0)
+    indices = list(operation.args[1]) if operation.name == "index" else []
+    count = next((i for i, index in enumerate(indices) if index is None), len(indices))
+    masks = any(index.dtype in (torch.bool, torch.uint8) for index in indices[:count])
+    return 0 if masks or any(index is not None for index in indices[count:]) else count
