@@ -160,7 +160,7 @@ def test_a_tree_has_no_policy():
 
 
 def test_params_that_do_not_fit():
-    with pytest.raises(ModelError, match="fails on these inputs"):
+    with pytest.raises(ModelError, match="aren't this model's"):
         fwj.plan(Linen(), X, params={"fc1": PARAMS["fc1"]})
 
 
