@@ -16,6 +16,7 @@ from with_keras.keras_models import MODELS, WIDTH, normal
 
 import fanwise as fw
 import fanwise.keras as fwk
+from fanwise import Rule
 from fanwise.keras._measure import on_backend
 from fanwise.keras._plan import look, named_variables
 from fanwise.keras.measuring.recorder import KerasRecorder
@@ -278,3 +279,45 @@ def test_text_blinds_nothing_that_follows():
     plan = fwk.plan(model, words)
     assert plan.note == ""
     assert plan["dense/kernel"].feeds == "an embedding"
+
+
+class Concrete(layers.Layer):
+    """A kernel in a call that takes no symbolic tensor."""
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], 16), name="w")
+
+    def call(self, x):
+        if isinstance(x, keras.KerasTensor):
+            raise TypeError("values alone")
+        return ops.matmul(x, self.w)
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], 16)
+
+
+def test_a_call_that_cannot_be_followed_blinds_nothing_else():
+    """Its kernel is left alone, or drawn by a rule with Keras's fans, and called nobody's use."""
+    model = keras.Sequential([
+        keras.Input((32,)), layers.Dense(32, "relu"), Concrete(name="own"),
+        layers.Dense(4)])  # fmt: skip
+    x, held = normal(16, 32), numpy(model.layers[1].w)
+    plan = fwk.plan(model, x)
+    reason = "left as its initializer drew it: the call of own can't be followed"
+    assert (plan["own/w"].scheme, plan["own/w"].reason) == ("skipped", reason)
+    assert plan.findings == (
+        "the call of own can't be followed: what own/w is for wasn't seen. own/w is left as its "
+        "initializer drew it; say how it is drawn, such as Rule('own/w', 'xavier_normal').",
+    )
+    assert plan["dense/kernel"].draws
+    assert plan["dense_1/kernel"].draws
+    fwk.init_(model, x, seed=0)
+    np.testing.assert_array_equal(numpy(model.layers[1].w), held)
+    signal = fwk.measure(model, x)
+    assert [layer.name for layer in signal.layers] == ["dense", "dense_1"]
+    assert signal.summary.endswith("Not looked into, since the call can't be followed: own.")
+    ruled = fwk.plan(model, x, rules=[Rule("own/w", "he_normal")])
+    row = ruled["own/w"]
+    assert (row.fan_in, row.fan_out) == (32, 16)
+    assert row.reason == "the rule 'own/w'; no use was seen: its fans are those of its shape"
+    assert ruled.findings == ("the call of own can't be followed: what own/w is for wasn't seen.",)

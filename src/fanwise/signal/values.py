@@ -232,6 +232,7 @@ class Signal:
         cuts: where the gradient's way to some parameters ends.
         norms_of_one: modules that normalize over a single value: their output is their bias.
         embedding_sums: the terms of each sum of embeddings.
+        unfollowed: modules whose calls can't be followed: nothing is said of what lies inside.
         trained: whether the weights are judged as those of a model that has learned.
     """
 
@@ -245,6 +246,7 @@ class Signal:
     cuts: tuple[Cut, ...] = ()
     norms_of_one: tuple[str, ...] = ()
     embedding_sums: tuple[tuple[EmbeddingTerm, ...], ...] = ()
+    unfollowed: tuple[str, ...] = ()
     trained: bool = False
 
     @property
@@ -265,10 +267,14 @@ class Signal:
 
     @property
     def summary(self) -> str:
-        """The verdicts in sentences, or that the signal is healthy."""
-        if self.verdicts:
-            return "\n".join(f"✗ {verdict}" for verdict in self.verdicts)
-        return f"{'✓ healthy' if self.healthy else '✗ not measured'}: {self.overall}"
+        """The verdicts in sentences, or that the signal is healthy; what wasn't looked into."""
+        lines = [f"✗ {verdict}" for verdict in self.verdicts]
+        if not lines:
+            lines.append(f"{'✓ healthy' if self.healthy else '✗ not measured'}: {self.overall}")
+        if self.unfollowed:
+            which = ", ".join(self.unfollowed)
+            lines.append(f"Not looked into, since the call can't be followed: {which}.")
+        return "\n".join(lines)
 
     @property
     def overall(self) -> str:
