@@ -69,7 +69,7 @@ class Trace:
     nodes: Mapping[int, Sequence[int]]
     unrecognized: Mapping[str, str] = field(default_factory=dict)
     differentiated: bool = False
-    unfollowed: Mapping[str, str] = field(default_factory=dict)
+    unfollowed: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
 
 def complete_uses(

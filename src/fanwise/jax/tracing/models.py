@@ -435,13 +435,26 @@ def _function(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedMode
             f"called as function(params, *inputs).{haiku}"
         )
 
+    leaves, structure = jax.tree_util.tree_flatten(params)
+    is_array = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves]
+
+    def whole(arrays: Any) -> Any:
+        """Return a tree like the one given, whose numbers that are no arrays are constants."""
+        given = jax.tree_util.tree_leaves(arrays)
+        if len(given) == len(leaves):  # there are none, or they are given anew
+            return arrays
+        own = iter(given)
+        both = zip(leaves, is_array, strict=True)
+        return structure.unflatten([next(own) if held else leaf for leaf, held in both])
+
     def function(variables: Any, *args: Any, **kwargs: Any) -> Any:
         if call is not None:
-            return call(model, variables, *args, **kwargs)
-        return model(variables, *args, **kwargs)
+            return call(model, whole(variables), *args, **kwargs)
+        return model(whole(variables), *args, **kwargs)
 
+    held = [leaf if held else None for leaf, held in zip(leaves, is_array, strict=True)]
     return AdaptedModel(
-        function, params, lambda tree: tree, inputs, lambda tree: tree, given=params
+        function, structure.unflatten(held), lambda tree: tree, inputs, whole, given=params
     )
 
 
