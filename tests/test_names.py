@@ -98,3 +98,10 @@ def test_errors_say_what_and_the_remedy():
     assert str(caught.value) == (
         "NameMap: ('a', 'b') is no rule: pass Rename('^encoder/', 'bert/encoder/')."
     )
+
+
+def test_a_map_is_shown_by_its_name():
+    """Since it is a default in signatures, which `help` prints."""
+    assert [repr(each) for each in (JAX, KERAS, TORCH)] == [
+        "fanwise.names.JAX", "fanwise.names.KERAS", "fanwise.names.TORCH"]  # fmt: skip
+    assert repr(JAX.extend(Rename("a", "b"))) == f"NameMap(<{len(JAX.rules) + 1} rules>)"

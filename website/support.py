@@ -224,8 +224,8 @@ def page() -> str:
         [
             "# What each framework has",
             "",
-            "Printed from the code by `python -m website.support`. — where there is nothing; why, "
-            "below each table.",
+            "Printed from the code by `python -m website.support`. A dash stands where there is "
+            "nothing; below each table is why.",
             "",
             "## Verbs, and their words",
             "",
@@ -243,7 +243,9 @@ def page() -> str:
             "",
             "However they are written, in JAX and Keras on each backend: the gradient of a loss "
             "at a few points tells its kind and its targets. PyTorch sees the operations. A "
-            "softmax of something else than an output is one of similarities, or with a margin.",
+            "softmax of something else than an output is one of similarities, or with a margin. A "
+            "loss that no row names, or whose gradient fits no kind at those points, has no chance "
+            "level: it is measured, and not judged by one.",
             "",
             *table("losses", losses, dict.fromkeys(x for found in losses.values() for x in found)),
             "## Steps of a trace",
@@ -254,7 +256,8 @@ def page() -> str:
             "What has none is run on samples.",
             "",
             *(
-                f"**{name}**, {len(found)}: {' '.join(f'`{each}`' for each in found)}.\n"
+                f'<details markdown="1"><summary>{name}, {len(found)}</summary>\n\n'
+                f"{' '.join(f'`{each}`' for each in found)}.\n\n</details>\n"
                 for name, found in rules.items()
             ),
         ]

@@ -108,6 +108,12 @@ class NameMap:
                     f"NameMap: {rule!r} is no rule: pass Rename('^encoder/', 'bert/encoder/')."
                 )
 
+    def __repr__(self) -> str:
+        """Name the framework whose map this is, or count the rules."""
+        known = {"KERAS": KERAS, "JAX": JAX, "TORCH": TORCH}
+        own = next((f"fanwise.names.{name}" for name, each in known.items() if each is self), "")
+        return own or f"NameMap(<{len(self.rules)} rules>)"
+
     def __call__(self, path: str) -> Stream:
         """Return the stream of the parameter at this path."""
         block, blocks = 0, 1

@@ -471,7 +471,8 @@ def test_help_shows_an_example(run, command):
         (
             "targets.py:needs",
             "targets.py:needs() failed: TypeError: needs() missing 1 required positional argument: "
-            "'a'. Name a function without arguments that returns the model.",
+            "'a'. Name a function without arguments that returns the model. If it is JAX's model "
+            "itself, let that return (function, inputs, params).",
         ),
         (
             "targets.py:broken",

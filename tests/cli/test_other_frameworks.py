@@ -19,7 +19,7 @@ TARGETS = {"jax": "examples/flax_mlp.py:model", "keras": "examples/keras_mlp.py:
 def run(*arguments):
     """Return what a command prints, as JSON."""
     found = subprocess.run(
-        [sys.executable, "-m", "fanwise.cli", *arguments, "--json"],
+        [sys.executable, "-m", "fanwise", *arguments, "--json"],
         capture_output=True,
         text=True,
         cwd=ROOT,

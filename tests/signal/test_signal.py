@@ -13,7 +13,7 @@ from support.layers import INPUT, SIGMOID, SUM, TANH, WIDTH, layer, network, onl
 from fanwise.report.shown import ShownSignal
 from fanwise.schemes.gains import activation
 from fanwise.schemes.quadrature import second_moments
-from fanwise.signal import judge, predicted_backward, predicted_forward, trend
+from fanwise.signal import Moments, Weights, judge, predicted_backward, predicted_forward, trend
 
 
 def powers(rate, n):
@@ -445,6 +445,15 @@ def test_a_healthy_signal_in_words():
         "0.5 on its way back."
     )
     assert judge([]).summary == "✓ healthy: there is no kernel to measure."
+    moments = Moments(1.0, 0.0, 1.0)
+    table = Weights("embed", (8, 4), "embedding", moments)
+    assert judge([], weights=[table]).healthy
+    lost = judge([], weights=[table, Weights("fc1", (4, 4), "dense", moments),
+                                Weights("fc2", (4, 4), "", moments)])  # fmt: skip
+    assert lost.summary == (
+        "✗ not measured: no kernel was seen to meet data, though there is fc1 and 1 more."
+    )
+    assert not lost.healthy
     assert judge(network([1.0], [1.0])).summary == (
         "✓ healthy: the rms changes by 1 from the first kernel to the last."
     )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from flax import linen as nn
 from flax import nnx
+from flax.training.train_state import TrainState
 
 import fanwise as fw
 import fanwise.jax as fwj
@@ -24,6 +25,9 @@ def dense(params, x):
     return x @ params["w"]
 
 
+STATE = TrainState.create(apply_fn=dense, params={"w": W}, tx=optax.sgd(0.1))
+
+
 def outside_of_traces():
     return not isinstance(jnp.ones(2) + 1.0, jax.core.Tracer)
 
@@ -32,6 +36,10 @@ def donated():
     weight = jnp.asarray(np.eye(8))
     jax.jit(lambda w: w + 1.0, donate_argnums=0)(weight)
     return weight
+
+
+def applied(model, variables, x):
+    return model.apply(variables, x)
 
 
 class Normed(nn.Module):
@@ -190,6 +198,33 @@ CASES = {
     "text": (
         lambda: fwj.plan(dense, np.full((4, 8), "a"), params={"w": W}),
         "input 0 is a ndarray of dtype <U1, which JAX has no arrays of: pass one of JAX's or NumPy",
+    ),
+    "text alone": (
+        lambda: fwj.plan(nn.Dense(2), "abc"),
+        "inputs is the text 'abc': pass what the model's call takes, arrays.",
+    ),
+    "a model of PyTorch's": (
+        lambda: fwj.plan(torch.nn.Linear(8, 2), X),
+        "Linear is a model of PyTorch: fanwise.torch has the same verbs for it.",
+    ),
+    "no model": (lambda: fwj.plan(None, X), "None is no model: pass a module of Flax or Equinox,"),
+    "a collection that isn't mutable": (
+        lambda: fwj.plan(nn.BatchNorm(use_running_average=False), X, call=applied),
+        "name it in the call, which then returns (output, changes): call=lambda model, variables, "
+        "x: model.apply(variables, x, mutable=['batch_stats'])[0].",
+    ),
+    "a train state": (
+        lambda: fwj.plan(dense, X, params=STATE),
+        "params= is a TrainState, which holds the parameters: pass params=state.params, or where",
+    ),
+    "a loss of integers": (
+        lambda: fwj.measure(dense, X, params={"w": W}, loss=jnp.argmax),
+        "but got int32. For differentiation of functions with integer outputs, use jax.vjp "
+        "directly. It is given the model's output, and returns one number, a float.",
+    ),
+    "an error that no inputs mend": (
+        lambda: fwj.plan(dense, X, params={"w": W}, call=lambda model, v, x: 1 / 0),
+        "the model fails on these inputs: ZeroDivisionError: division by zero.",
     ),
     "a call that is none": (
         lambda: fwj.plan(dense, X, params={"w": W}, call="apply"),

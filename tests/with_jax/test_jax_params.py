@@ -506,3 +506,26 @@ def test_flax_metadata_names_stacked_layers():
     box = nn.Partitioned(array((6, 16, 16)), names=("time", "embed", "mlp"))
     with pytest.raises(ModelError, match="may be 6 kernels stacked"):
         fwj.plan({"dense": {"kernel": box}})
+
+
+def test_a_number_among_the_parameters_is_a_constant():
+    """It isn't drawn, and the function is given it as it is."""
+
+    def scaled(params, x):
+        assert isinstance(params["s"], float)
+        return params["s"] * jnp.tanh(x @ params["a"])
+
+    given, x = {"a": jnp.ones((32, 3)), "s": 2.0}, jnp.ones((8, 32))
+    assert [row.name for row in fwj.plan(scaled, x, params=given).rows] == ["a"]
+    drawn = fwj.init(scaled, x, params=given, seed=0)
+    assert drawn["s"] == 2.0
+    assert drawn["a"].shape == (32, 3)
+    assert [layer.name for layer in fwj.measure(scaled, x, params=drawn).layers] == ["a"]
+
+
+def test_one_array_may_be_all_parameters():
+    product, x = (lambda w, x: x @ w), jnp.ones((8, 32))
+    w = fwj.init(product, x, params=jax.ShapeDtypeStruct((32, 3), "float32"), seed=0)
+    assert w.shape == (32, 3)
+    assert float(jnp.abs(w).max()) > 0
+    assert [layer.name for layer in fwj.measure(product, x, params=w).layers] == ["params"]

@@ -16,6 +16,7 @@ from with_keras.keras_models import MODELS, WIDTH, normal
 
 import fanwise as fw
 import fanwise.keras as fwk
+from fanwise import Rule
 from fanwise.keras._measure import on_backend
 from fanwise.keras._plan import look, named_variables
 from fanwise.keras.measuring.recorder import KerasRecorder
@@ -169,13 +170,69 @@ def test_a_quantized_kernel_is_contracted_and_cannot_be_drawn(mode, error):
     np.testing.assert_allclose(*gradients, rtol=3 * error)
 
 
-def test_a_quantized_embedding_cannot_be_drawn():
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_a_quantized_embedding_cannot_be_drawn_and_its_rows_are_data(mode):
+    """What is measured behind it is what the numbers before were, but for rounding."""
     model = keras.Sequential([
-        keras.Input((4,), dtype="int32"), layers.Embedding(16, 8), layers.Dense(2)])  # fmt: skip
-    model.layers[0].quantize("int8")
-    plan = fwk.plan(model)
-    assert plan["embedding/embeddings"].reason.startswith("quantized to int8: draw the model first")
-    assert plan["dense/kernel"].draws
+        keras.Input((7,), dtype="int32"), layers.Embedding(100, 64), layers.Dense(64, "relu"),
+        layers.Dense(4)])  # fmt: skip
+    x = np.random.default_rng(0).integers(0, 100, (32, 7))
+    fwk.init_(model, seed=0)
+    before = fwk.measure(model, x)
+    for layer in model.layers:
+        layer.quantize(mode)
+    plan = fwk.plan(model, x)
+    for name in ("embedding/embeddings", "dense/kernel", "dense_1/kernel"):
+        assert plan[name].reason.startswith(f"quantized to {mode}: draw the model first")
+    assert not plan.findings
+    after = fwk.measure(model, x)
+    assert [layer.name for layer in after.layers] == ["dense", "dense_1"]
+    for old, new in zip(before.layers, after.layers, strict=True):
+        np.testing.assert_allclose(new.rms, old.rms, rtol=0.02 if mode == "int8" else 0.2)
+        np.testing.assert_allclose(new.predicted_rms, old.predicted_rms, rtol=0.2)
+
+
+@pytest.mark.skipif(not hasattr(layers, "ReversibleEmbedding"), reason="Keras has it since 3.13")
+@pytest.mark.parametrize(("mode", "tied"), [("int8", True), ("int8", False), ("int4", True)])
+def test_a_quantized_embedding_that_is_read_backwards_is_data_too(mode, tied):
+    ids, embed = keras.Input((7,), dtype="int32"), layers.ReversibleEmbedding(64, 32, tied)
+    hidden = layers.Dense(32, "relu")(embed(ids))
+    model = keras.Model(ids, layers.Dense(4)(embed(hidden, reverse=True)))
+    embed.quantize(mode)
+    x = np.random.default_rng(0).integers(0, 64, (16, 7))
+    signal = fwk.measure(model, x)
+    names = [layer.name for layer in signal.layers]
+    assert names == (["dense", "reversible_embedding", "dense_1"] if tied else ["dense", "dense_1"])
+
+
+class Shifted(layers.Layer):
+    """Counts as floats, shifted by what is learned."""
+
+    def build(self, shape):
+        self.shift = self.add_weight(shape=(shape[-1],), initializer="zeros", name="shift")
+
+    def call(self, x):
+        return 0.1 * ops.cast(x, "float32") + self.shift
+
+
+class Diagonal(layers.Layer):
+    """A factor a unit, as a matrix."""
+
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(shape[-1],), initializer="ones", name="gain")
+
+    def call(self, x):
+        return x @ ops.diag(self.gain)
+
+
+def test_a_vector_is_no_matrix():
+    """Neither where it is added to counts, nor where it is made into one."""
+    model = keras.Sequential([
+        keras.Input((7,), dtype="int32"), Shifted(), Diagonal(), layers.Dense(4)])  # fmt: skip
+    rows = {row.name: row for row in fwk.plan(model).rows}
+    assert (rows["shifted/shift"].role, rows["shifted/shift"].scheme) == ("bias", "zeros")
+    assert (rows["diagonal/gain"].role, rows["diagonal/gain"].scheme) == ("scale", "ones")
+    assert [x.name for x in fwk.measure(model, normal(8, 7).astype("int32")).layers] == ["dense"]
 
 
 class Rounded(layers.Layer):
@@ -222,3 +279,45 @@ def test_text_blinds_nothing_that_follows():
     plan = fwk.plan(model, words)
     assert plan.note == ""
     assert plan["dense/kernel"].feeds == "an embedding"
+
+
+class Concrete(layers.Layer):
+    """A kernel in a call that takes no symbolic tensor."""
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], 16), name="w")
+
+    def call(self, x):
+        if isinstance(x, keras.KerasTensor):
+            raise TypeError("values alone")
+        return ops.matmul(x, self.w)
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], 16)
+
+
+def test_a_call_that_cannot_be_followed_blinds_nothing_else():
+    """Its kernel is left alone, or drawn by a rule with Keras's fans, and called nobody's use."""
+    model = keras.Sequential([
+        keras.Input((32,)), layers.Dense(32, "relu"), Concrete(name="own"),
+        layers.Dense(4)])  # fmt: skip
+    x, held = normal(16, 32), numpy(model.layers[1].w)
+    plan = fwk.plan(model, x)
+    reason = "left as its initializer drew it: the call of own can't be followed"
+    assert (plan["own/w"].scheme, plan["own/w"].reason) == ("skipped", reason)
+    assert plan.findings == (
+        "the call of own can't be followed: what own/w is for wasn't seen. own/w is left as its "
+        "initializer drew it; say how it is drawn, such as Rule('own/w', 'xavier_normal').",
+    )
+    assert plan["dense/kernel"].draws
+    assert plan["dense_1/kernel"].draws
+    fwk.init_(model, x, seed=0)
+    np.testing.assert_array_equal(numpy(model.layers[1].w), held)
+    signal = fwk.measure(model, x)
+    assert [layer.name for layer in signal.layers] == ["dense", "dense_1"]
+    assert signal.summary.endswith("Not looked into, since the call can't be followed: own.")
+    ruled = fwk.plan(model, x, rules=[Rule("own/w", "he_normal")])
+    row = ruled["own/w"]
+    assert (row.fan_in, row.fan_out) == (32, 16)
+    assert row.reason == "the rule 'own/w'; no use was seen: its fans are those of its shape"
+    assert ruled.findings == ("the call of own can't be followed: what own/w is for wasn't seen.",)

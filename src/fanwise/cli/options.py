@@ -25,7 +25,8 @@ TargetArgument = Annotated[
     typer.Argument(
         metavar="TARGET",
         help="file.py:name or package.module:name; a model, or a function that returns one, "
-        "or a function that returns (model, inputs).",
+        "or a function that returns (model, inputs), or for a function of JAX's (function, inputs, "
+        "params).",
     ),
 ]
 

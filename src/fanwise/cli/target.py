@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from inspect import isfunction
+from inspect import isfunction, signature
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -123,6 +123,10 @@ def load_model(
                 if without_memory
                 else "Name a function without arguments that returns the model."
             )
+            if isfunction(found) and signature(found).parameters and not without_memory:
+                remedy += (
+                    " If it is JAX's model itself, let that return (function, inputs, params)."
+                )
             raise TargetError(
                 f"{target}() failed: {type(error).__name__}: {error}. {remedy}"
             ) from error

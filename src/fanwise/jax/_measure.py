@@ -25,7 +25,7 @@ from fanwise.jax.measuring.losses import KnownLoss
 from fanwise.jax.measuring.recorder import Findings, Recorder
 from fanwise.jax.memory import draw_array
 from fanwise.jax.tracing.fits import misfit
-from fanwise.jax.tracing.models import MISFIT, AdaptedModel, adapt, failed
+from fanwise.jax.tracing.models import MISFIT, OF_LOSS, AdaptedModel, adapt, failed
 from fanwise.jax.tracing.run import JaxTrace, trace
 from fanwise.planning.rules import Rule
 from fanwise.policies import Policy
@@ -169,7 +169,7 @@ class Meter:
         except FanwiseError:
             raise
         except Exception as error:  # a loss may raise anything
-            raise failed("the loss", error) from error
+            raise failed("the loss", error, OF_LOSS) from error
         return flat
 
     def _cotangents(self) -> list[Any]:

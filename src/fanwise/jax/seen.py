@@ -11,7 +11,7 @@ import numpy as np
 
 from fanwise.errors import ModelError
 from fanwise.jax.tracing.arithmetic import as_double
-from fanwise.jax.tracing.models import AdaptedModel, is_real
+from fanwise.jax.tracing.models import AdaptedModel, is_donated, is_real
 from fanwise.jax.tracing.run import JaxTrace
 from fanwise.jax.tree import leaves_of
 from fanwise.network.graph import WeightOf
@@ -41,7 +41,12 @@ class JaxModel(Model):
         self._leaves = {leaf.name: leaf.value for leaf, _ in named}
         self._places = {leaf.name: place for leaf, place in named}
         if adapted.initial is None and not all(map(is_real, self._leaves.values())):
-            self.values_hidden = "abstract arrays have no values"
+            donated = any(map(is_donated, self._leaves.values()))
+            self.values_hidden = (
+                "donated arrays have no values any more"
+                if donated
+                else "abstract arrays have no values"
+            )
 
     def parameters(self) -> list[Parameter]:
         """Return every parameter in the tree's order."""

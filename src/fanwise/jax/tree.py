@@ -13,6 +13,8 @@ from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 from fanwise.errors import ModelError
 
 Path: TypeAlias = tuple[str, ...]
+ROOT = "params"
+"""The name of an array that is the whole tree."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def _path(keys: tuple[Any, ...]) -> Path:
             parts += str(key.key).split("/")  # Haiku's modules have paths for names
         else:
             parts.append(str(key))
+    if not parts:
+        return (ROOT,)
     return tuple(parts[1:] if len(parts) > 1 and parts[0] == "params" else parts)
 
 

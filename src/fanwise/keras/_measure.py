@@ -15,7 +15,12 @@ from fanwise.errors import ArgumentError, FanwiseError, with_article
 from fanwise.keras._plan import KerasModel, look, plan_of
 from fanwise.keras.gradients import Watch, passes, to_array
 from fanwise.keras.inputs import fails
-from fanwise.keras.measuring.checks import check_inputs, check_runs, on_backend
+from fanwise.keras.measuring.checks import (
+    check_differentiable,
+    check_inputs,
+    check_runs,
+    on_backend,
+)
 from fanwise.keras.measuring.later import FurtherPasses, look_further
 from fanwise.keras.measuring.losses import compared
 from fanwise.keras.measuring.recorder import KerasRecorder, Reading, Run, parameters_met
@@ -111,6 +116,7 @@ def measure(
     except FanwiseError:
         raise
     except Exception as error:
+        check_differentiable(model, inputs, seen.trace.unseen, error)
         raise fails(model, inputs, error) from error
     names = _names(recorder, run)
     further = FurtherPasses(recorder, values, loss, run.parameters)
@@ -126,6 +132,7 @@ def measure(
         not_finite=run.not_finite,
         norms_of_one=norms_of_one(seen.trace.graph, names),
         embedding_sums=tuple(_embedding_sums(seen, recorder, run)),
+        unfollowed=tuple(dict.fromkeys(layer.name for layer in seen.trace.unseen)),
         trained=trained,
         init="fanwise.keras.init_",
     )

@@ -346,6 +346,7 @@ class KerasModel(Model):
                 shape_of(variable),
                 skip=_skipped(variable, owner),
                 owner=type(owner).__name__,
+                layout=_layout_by_shape(shape_of(variable)),
             )
             for name, (variable, owner) in self.named.items()
         ]
@@ -396,6 +397,11 @@ class KerasModel(Model):
             if len(set(values)) > 2:  # zeros, ones and masks may well agree
                 groups.setdefault((row.shape, values), []).append(row.name)
         return [tuple(names) for names in groups.values() if len(names) > 1]
+
+
+def _layout_by_shape(shape: tuple[int, ...]) -> str:
+    """Return the layout that `keras.initializers` takes a kernel of this shape to have."""
+    return "K" * (len(shape) - 2) + "IO" if len(shape) > 1 else ""
 
 
 def _skipped(variable: Any, owner: Any) -> str:

@@ -56,6 +56,7 @@ class Trace:
             operation and its line.
         differentiated: whether the forward pass takes a derivative. The gradient of a loss on that
             isn't a product of these steps' derivatives, so none is predicted.
+        unfollowed: for parameters inside of a module whose call can't be followed: that module.
         sees_all: whether the front end sees every operation, so that a parameter which is neither
             among the uses nor unrecognized is used by none.
         abstract: whether the front end traces shapes alone: no values of the inputs, so that others
@@ -71,6 +72,7 @@ class Trace:
     nodes: Mapping[int, Sequence[int]]
     unrecognized: Mapping[str, str] = field(default_factory=dict)
     differentiated: bool = False
+    unfollowed: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
 
 def complete_uses(

@@ -146,7 +146,8 @@ def _by_rule(parameter: Parameter, rule: Rule) -> Row:
     if rule.layout is not None:
         use = Use(Role.DENSE, shape, check_layout(shape, rule.layout))
     elif use is None and len(shape) > 1:
-        use = Use(Role.DENSE, shape, check_layout(shape, None))
+        use = Use(Role.DENSE, shape, check_layout(shape, parameter.layout or None))
+        reason += "; no use was seen: its fans are those of its shape"
     use = use or Use(Role.BIAS, shape)
     return make_row(name, shape, use, Choice((get(rule.scheme),), reason))
 

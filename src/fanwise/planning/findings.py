@@ -74,7 +74,8 @@ def find_unused(trace: Trace) -> Iterator[str]:
 
 def find_unreached(rows: Iterable[Row], trace: Trace) -> Iterator[str]:
     """Yield a sentence where the forward pass doesn't use parameters that a plan draws."""
-    lost = [row.name for row in rows if row.draws and row.name not in trace.uses]
+    seen = trace.uses.keys() | trace.unfollowed.keys()
+    lost = [row.name for row in rows if row.draws and row.name not in seen]
     if lost and trace.abstract:
         yield (
             f"{_listed(lost)}: drawn by name, since the forward pass doesn't use "
@@ -83,6 +84,26 @@ def find_unreached(rows: Iterable[Row], trace: Trace) -> Iterator[str]:
         )
     elif lost:
         yield f"the example inputs don't reach {_listed(lost)}."
+
+
+def find_unfollowed(rows: Iterable[Row], trace: Trace) -> Iterator[str]:
+    """Yield a sentence for each module whose call can't be followed, though it has parameters."""
+    inside: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.name in trace.unfollowed and row.name not in trace.uses:
+            inside.setdefault(trace.unfollowed[row.name], []).append(row)
+    for module, own in inside.items():
+        left = [row.name for row in own if not (row.draws or row.kept)]
+        text = f"the call of {module} can't be followed: what "
+        text += f"{_listed([row.name for row in own])} is for wasn't seen."
+        if left:
+            text += (
+                f" {_listed(left)} is left as its initializer drew it"
+                if len(left) == 1
+                else (f" {_listed(left)} are left as their initializers drew them")
+            )
+            text += f"; say how it is drawn, such as Rule({left[0]!r}, 'xavier_normal')."
+        yield text
 
 
 def find_left_alone(unused: Iterable[str], trace: Trace) -> Iterator[str]:

@@ -66,6 +66,7 @@ from fanwise.policies.positions import widen_positions
 from fanwise.policies.scores import shrink_queries
 
 UNUSED_REASON = "not used in the forward pass: left as it is"
+UNFOLLOWED_REASON = "left as its initializer drew it: the call of {module} can't be followed"
 
 
 def plan_unseen(
@@ -127,6 +128,7 @@ def plan_traced(
     parameters = _with_uses(model.parameters(), uses, trace.unrecognized)
     kept = find_designs(model, parameters, check_keep(keep), trace, structure)
     parameters = _with_designs(parameters, kept)
+    parameters = [_unfollowed_left_alone(parameter, trace) for parameter in parameters]
     if trace.sees_all:
         parameters = [_unused_left_alone(parameter) for parameter in parameters]
     if kept.zeros:
@@ -263,14 +265,24 @@ def _findings(
     found += list(findings.find_copies(model.copied_kernels(rows)))
     if trace is not None:
         found += findings.find_unreached(rows, trace)
+        found += findings.find_unfollowed(rows, trace)
         found += findings.find_left_alone(
             (r.name for r in rows if r.reason == UNUSED_REASON), trace
         )
         found += findings.find_unused(trace)
         found += findings.find_two_roles(trace)
     if model.helper is not None:
-        found += findings.find_other_fans(rows, model.helper)
+        seen = [row for row in rows if trace is None or row.name not in trace.unfollowed]
+        found += findings.find_other_fans(seen, model.helper)
     return tuple(found)
+
+
+def _unfollowed_left_alone(parameter: Parameter, trace: Trace) -> Parameter:
+    """Return a parameter that is skipped if a call that can't be followed hides what it is for."""
+    module = trace.unfollowed.get(parameter.name)
+    if module is None or parameter.use is not None or parameter.skip or parameter.like:
+        return parameter
+    return replace(parameter, skip=UNFOLLOWED_REASON.format(module=module))
 
 
 def _unused_left_alone(parameter: Parameter) -> Parameter:

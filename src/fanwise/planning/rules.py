@@ -25,6 +25,7 @@ class Parameter:
         owner: type of the module that holds it, for rules and messages.
         unrecognized: the operation that uses it and its line, where that operation isn't known.
         is_complex: whether its entries are complex: two real numbers each, the last axis of memory.
+        layout: by its framework's convention, where no use was seen; "" takes PyTorch's.
         design: what its values show to be set on purpose, and is to stay.
     """
 
@@ -36,6 +37,7 @@ class Parameter:
     owner: str = "Module"
     unrecognized: str = ""
     is_complex: bool = False
+    layout: str = ""
     design: Design | None = None
 
 

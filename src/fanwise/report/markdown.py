@@ -39,8 +39,9 @@ def _lines(signal: Signal, after: Signal | None, target: str) -> Iterator[str]:
         title = f"**{text(sentence(verdict))}** " if i else ""
         yield f"- {title}{text(verdict.cause)}"
         yield f"  **Fix:** {text(f'{verdict.fix} {verdict.after}'.rstrip())}"
-    if signal.healthy:
-        yield text(signal.overall.capitalize())
+    if not signal.verdicts:
+        told = signal.overall
+        yield text(told[:1].upper() + told[1:])
     yield ""
     if after is not None:
         told = f"healthy: {after.overall}" if after.healthy else headline(after)

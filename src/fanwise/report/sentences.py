@@ -25,6 +25,7 @@ SENTENCES: dict[str, str] = {
     Kind.DEAD_BRANCH: "The branch at {where} is dead.",
 }
 HEALTHY = "The signal is healthy."
+NOT_MEASURED = "Nothing was measured."
 
 
 def sentence(verdict: Verdict) -> str:
@@ -41,7 +42,9 @@ def sentence(verdict: Verdict) -> str:
 
 def headline(signal: Signal) -> str:
     """Return the gravest verdict in one sentence, or that the signal is healthy."""
-    return sentence(signal.verdicts[0]) if signal.verdicts else HEALTHY
+    if signal.verdicts:
+        return sentence(signal.verdicts[0])
+    return HEALTHY if signal.healthy else NOT_MEASURED
 
 
 def plan_counts(plan: Plan) -> str:

@@ -56,6 +56,7 @@ def judge(
     cuts: Sequence[Cut] = (),
     norms_of_one: Sequence[str] = (),
     embedding_sums: Sequence[tuple[EmbeddingTerm, ...]] = (),
+    unfollowed: Sequence[str] = (),
     trained: bool | None = False,
     init: str = "fanwise.torch.init_",
 ) -> Signal:
@@ -74,6 +75,7 @@ def judge(
         cuts: where the gradient's way to some parameters ends.
         norms_of_one: modules that normalize over a single value.
         embedding_sums: the terms of each sum of embeddings.
+        unfollowed: modules whose calls can't be followed.
         trained: whether the model has learned already, so that nothing can be said of how its
             weights were drawn; None leaves it to the weights.
         init: the function that draws a model's weights, as fixes name it.
@@ -87,6 +89,7 @@ def judge(
         cuts=tuple(cuts),
         norms_of_one=tuple(norms_of_one),
         embedding_sums=tuple(embedding_sums),
+        unfollowed=tuple(unfollowed),
     )
     if trained is None:
         trained = has_learned(signal)

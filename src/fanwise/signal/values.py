@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from fanwise.network.uses import Role
+from fanwise.network.uses import KERNEL_ROLES, Role
 from fanwise.signal.histogram import Histograms
 from fanwise.signal.layers import Layer, Moments, Weights
 from fanwise.signal.roles import FEWEST_BLOCKS, roles_of
@@ -232,6 +232,7 @@ class Signal:
         cuts: where the gradient's way to some parameters ends.
         norms_of_one: modules that normalize over a single value: their output is their bias.
         embedding_sums: the terms of each sum of embeddings.
+        unfollowed: modules whose calls can't be followed: nothing is said of what lies inside.
         trained: whether the weights are judged as those of a model that has learned.
     """
 
@@ -245,19 +246,35 @@ class Signal:
     cuts: tuple[Cut, ...] = ()
     norms_of_one: tuple[str, ...] = ()
     embedding_sums: tuple[tuple[EmbeddingTerm, ...], ...] = ()
+    unfollowed: tuple[str, ...] = ()
     trained: bool = False
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no verdict."""
-        return not self.verdicts
+        """Whether there is no verdict, and what there is to judge was seen."""
+        return not self.verdicts and not self.unmeasured
+
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """Where no kernel was measured, the matrices that may be some."""
+        if self.layers:
+            return ()
+        return tuple(
+            w.name
+            for w in self.weights
+            if len(w.shape) > 1 and (w.role in KERNEL_ROLES or not (w.role or w.fans))
+        )
 
     @property
     def summary(self) -> str:
-        """The verdicts in sentences, or that the signal is healthy."""
-        if self.verdicts:
-            return "\n".join(f"✗ {verdict}" for verdict in self.verdicts)
-        return f"✓ healthy: {self.overall}"
+        """The verdicts in sentences, or that the signal is healthy; what wasn't looked into."""
+        lines = [f"✗ {verdict}" for verdict in self.verdicts]
+        if not lines:
+            lines.append(f"{'✓ healthy' if self.healthy else '✗ not measured'}: {self.overall}")
+        if self.unfollowed:
+            which = ", ".join(self.unfollowed)
+            lines.append(f"Not looked into, since the call can't be followed: {which}.")
+        return "\n".join(lines)
 
     @property
     def overall(self) -> str:
@@ -266,6 +283,9 @@ class Signal:
         Of a residual model the stream's; the gradient's along the kernels of one role, and what
         lies far from both ends.
         """
+        if self.unmeasured:
+            more = f" and {len(self.unmeasured) - 1} more" if len(self.unmeasured) > 1 else ""
+            return f"no kernel was seen to meet data, though there is {self.unmeasured[0]}{more}."
         if not self.layers:
             return "there is no kernel to measure."
         sums = [(s.name, s.rms) for s in self.sums if s.rms > 0]

@@ -11,7 +11,7 @@ from jax.extend.source_info_util import summarize
 
 from fanwise.errors import ModelError
 from fanwise.jax.internals import closed_parts
-from fanwise.jax.tracing.models import failed, is_real
+from fanwise.jax.tracing.models import OF_LOSS, OTHERWISE, failed, is_real
 from fanwise.signal.batches import check_values
 
 NO_VALUES = (
@@ -58,7 +58,7 @@ def no_derivative(what: str, error: Exception, closed: Any) -> ModelError:
         closed: the model's jaxpr.
     """
     if "while_loop" not in str(error):
-        return failed(what, error)
+        return failed(what, error, OF_LOSS if what == "the loss" else OTHERWISE)
     loop = next(_while_loops(closed), None)
     where = "the loss has" if loop is None else f"the model has, at {summarize(loop.source_info)},"
     return ModelError(

@@ -208,6 +208,16 @@ def adapt(
             f"call must be a function, got {with_article(type(call).__name__)}: lambda model, "
             "variables, x: …, or of NNX and Equinox lambda model, x: …"
         )
+    if isinstance(inputs, str | bytes):
+        raise ModelError(
+            f"inputs is the text {inputs!r}: pass what the model's call takes, arrays."
+        )
+    if hasattr(params, "apply_fn") and hasattr(params, "params"):
+        raise ArgumentError(
+            f"params= is a {type(params).__name__}, which holds the parameters: pass "
+            "params=state.params, or where there are other collections too params={'params': "
+            "state.params, 'batch_stats': state.batch_stats}."
+        )
     given = Inputs(inputs)
     adapters: dict[str, Callable[..., AdaptedModel]] = {
         "linen": _linen,
@@ -262,11 +272,15 @@ BY_VALUES = (
     "What it does depends on an array's values, which nothing that JAX compiles may: use "
     "jax.lax.cond or jnp.where, or pass what decides as a plain Python value."
 )
+OF_LOSS = "It is given the model's output, and returns one number, a float."
 REMEDIES = {
     "ScopeCollectionNotFound": "Its variables lack a collection: pass all that model.init or "
     "fanwise.jax.init returned, {'params': …, 'batch_stats': …}, as params=.",
     "ScopeParamShapeError": MISFIT_OF_CALL,
     "ScopeParamNotFoundError": MISFIT_OF_CALL,
+    "ModifyScopeVariableError": "It writes to a collection: name it in the call, which then "
+    "returns (output, changes): call=lambda model, variables, x: model.apply(variables, x, "
+    "mutable=['batch_stats'])[0].",
     "InvalidRngError": "Say where its random numbers come from: call=lambda model, variables, x: "
     "model.apply(variables, x, rngs={'noise': jax.random.key(0)}).",
     "TracerBoolConversionError": BY_VALUES,
@@ -283,8 +297,10 @@ REMEDIES = {
 def failed(what: str, error: Exception, otherwise: str = OTHERWISE) -> ModelError:
     """Return the error of a model that can't be run on its inputs."""
     name, said = type(error).__name__, str(error).strip().split("\n")[0][:300].rstrip(".")
+    if otherwise is OTHERWISE and isinstance(error, ArithmeticError | NameError | ImportError):
+        otherwise = ""  # no inputs are at fault
     remedy = UNTRANSFORMED if "hk.transform" in said else REMEDIES.get(name, otherwise)
-    return ModelError(f"{what} fails on these inputs: {name}: {said}. {remedy}")
+    return ModelError(f"{what} fails on these inputs: {name}: {said}. {remedy}".rstrip())
 
 
 def check_model(model: Any) -> None:
@@ -295,6 +311,18 @@ def check_model(model: Any) -> None:
         raise ModelError(
             f"{name} is a class of Haiku's modules, which live in a transformed function: pass "
             f"hk.transform(lambda x: {name}(…)(x))."
+        )
+    for package, whose, kind in (("torch.nn", "PyTorch", "Module"), ("keras", "Keras", "Layer")):
+        other = getattr(sys.modules.get(package), kind, None)
+        if other is not None and isinstance(model, other):
+            ours = f"fanwise.{package.partition('.')[0]}"
+            raise ModelError(
+                f"{type(model).__name__} is a model of {whose}: {ours} has the same verbs for it."
+            )
+    if model is None or isinstance(model, bool | int | float | str):
+        raise ModelError(
+            f"{model!r} is no model: pass a module of Flax or Equinox, what haiku.transform "
+            "returns, a function with params=, or a tree of arrays."
         )
     check_instance(model)
 
@@ -435,14 +463,27 @@ def _function(model: Any, inputs: Inputs, params: Any, call: Any) -> AdaptedMode
             f"called as function(params, *inputs).{haiku}"
         )
 
+    leaves, structure = jax.tree_util.tree_flatten(params)
+    is_array = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves]
+
+    def whole(arrays: Any) -> Any:
+        """Return a tree like the one given, whose numbers that are no arrays are constants."""
+        given = jax.tree_util.tree_leaves(arrays)
+        if len(given) == len(leaves):  # there are none, or they are given anew
+            return arrays
+        own = iter(given)
+        both = zip(leaves, is_array, strict=True)
+        filled = [next(own) if held else leaf for leaf, held in both]
+        return jax.tree_util.tree_unflatten(structure, filled)
+
     def function(variables: Any, *args: Any, **kwargs: Any) -> Any:
         if call is not None:
-            return call(model, variables, *args, **kwargs)
-        return model(variables, *args, **kwargs)
+            return call(model, whole(variables), *args, **kwargs)
+        return model(whole(variables), *args, **kwargs)
 
-    return AdaptedModel(
-        function, params, lambda tree: tree, inputs, lambda tree: tree, given=params
-    )
+    held = [leaf if held else None for leaf, held in zip(leaves, is_array, strict=True)]
+    arrays = jax.tree_util.tree_unflatten(structure, held)
+    return AdaptedModel(function, arrays, lambda tree: tree, inputs, whole, given=params)
 
 
 def own_variables(adapted: AdaptedModel, seed: int) -> Any:
@@ -458,10 +499,17 @@ def has_values(leaf: Any) -> bool:
     return is_real(leaf) and not is_key(leaf)
 
 
+def is_donated(leaf: Any) -> bool:
+    """Return whether an array's memory is another's by now."""
+    if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array):
+        return False
+    return bool(leaf.is_deleted())
+
+
 def is_real(leaf: Any) -> bool:
     """Return whether a leaf holds values, and is no stand-in for an array."""
     if isinstance(leaf, jax.core.Tracer):
         return False
     if isinstance(leaf, jax.Array):
-        return not leaf.is_deleted()  # as a donated buffer is
+        return not is_donated(leaf)
     return isinstance(leaf, np.ndarray | np.generic)

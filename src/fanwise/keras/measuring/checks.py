@@ -70,3 +70,23 @@ def check_runs(model: Any, inputs: Any, seen: KerasModel) -> None:
         f"the call of {model.name!r} can't be followed on symbolic tensors ({seen.error}): use "
         "keras.ops in it, and keras.ops.cond or keras.ops.where in place of a branch on values."
     )
+
+
+def check_differentiable(model: Any, inputs: Any, unseen: Sequence[Any], error: Exception) -> None:
+    """Check that what failed under a gradient isn't a call that runs by itself.
+
+    Raises:
+        ModelError: the model runs; its calls that can't be followed are named.
+    """
+    if not unseen:
+        return
+    try:
+        model(inputs)
+    except Exception:  # it fails without a gradient too, and the caller says how
+        return
+    which = " or ".join(sorted({repr(layer.name) for layer in unseen}))
+    raise ModelError(
+        f"the model runs, but the call of {which} not where {keras.config.backend()} takes its "
+        "gradient: use keras.ops in it, and keras.ops.cond or keras.ops.where in place of a branch "
+        "on values."
+    ) from error

@@ -292,6 +292,11 @@ class GraphBuilder:
             node = self.add_token(derived, tensor)
             self.record_of(self.symbolic(tensor)).provenance = output_of(node)
 
+    def treat_as_input(self, tensor: Any) -> None:
+        """Let floats that are made of the model's integers be data from here on."""
+        if self.is_given(tensor) and is_float(tensor) and self.find_provenance(tensor) is None:
+            self.set_provenance(tensor, output_of(self.node_of(tensor)))
+
     def symbolic(self, tensor: Any) -> Any:
         """Return a variable's stand-in; any other tensor as it is."""
         return self.symbols.of.get(id(tensor), tensor)

@@ -19,6 +19,9 @@ from fanwise.keras.tracing.layer_types import AUGMENTATION_LAYERS, NOISE_LAYERS
 from fanwise.keras.tracing.layer_uses import cells_of
 from fanwise.keras.tracing.provenance import output_of
 from fanwise.keras.tracing.rules.attention import masked
+from fanwise.keras.tracing.rules.contractions import record_quantized, stand_in
+from fanwise.keras.tracing.rules.deferral import defer
+from fanwise.keras.tracing.rules.lookups import add_rows
 from fanwise.keras.tracing.rules.normalizations import batch_norm, record_norm
 from fanwise.keras.tracing.rules.recurrent import (
     has_known_cells,
@@ -94,6 +97,39 @@ def _augment(tracer: LayerTracer, layer: Any, args: tuple[Any, ...], kwargs: dic
         if shapes[0] == shapes[1]
         else tracer.follow(layer, args, {**kwargs, "training": False})
     )
+
+
+@layer_rule(layers.Embedding)
+def _embed(tracer: LayerTracer, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Take rows of integers as rows of what they stand for: the call divides them by a scale.
+
+    A tied embedding in reverse is a kernel; one that isn't tied, or caps its logits, has no
+    equation.
+    """
+    builder = tracer.builder
+    weight = stand_in(builder.symbols, layer)
+    if weight is None:
+        return tracer.follow(layer, args, kwargs)
+    call = Call(layer, args, kwargs, tracer.infer(layer, args, kwargs), layer.name)
+    if layer.lora_enabled:
+        _add_low_rank(builder, layer, weight)
+    builder.regions.append(call)
+    signals = builder.signals(call.leaves)
+    derived = builder.derived(weight)
+    if not call.setting("reverse", False) and derived is not None:
+        add_rows(builder, call, derived, call.leaves[0])
+    elif not layer.tie_weights or layer.logit_soft_cap is not None:
+        defer(builder, call, signals)
+    elif signals:
+        record_quantized(builder, call, layer, weight)
+    return call.result
+
+
+def _add_low_rank(builder: GraphBuilder, layer: Any, weight: Any) -> None:
+    """Note what is added to a quantized weight for its correction of low rank, and run nothing."""
+    mark = builder.mark()
+    ops.add(weight, ops.matmul(layer.lora_embeddings_a, layer.lora_embeddings_b))
+    builder.regions.truncate(mark[0][2], len(builder.graph.nodes))
 
 
 @layer_rule(layers.SpectralNormalization)

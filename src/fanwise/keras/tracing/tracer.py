@@ -130,6 +130,14 @@ class KerasTracer:
         record_unseen(self.builder, Call(layer, args, kwargs, result))
         return result
 
+    def unfollowed(self) -> Iterator[tuple[str, str]]:
+        """Yield each parameter whose use a call that can't be followed hides, and its layer."""
+        for layer in self.unseen:
+            for held in all_layers(layer):
+                for variable in vars(held).values():
+                    if id(variable) in self.symbols.names:
+                        yield self.symbols.names[id(variable)], layer.name
+
     def inside(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return what a layer's own call gives."""
         graph = layer._functional if isinstance(layer, keras.Sequential) else layer
@@ -148,9 +156,24 @@ class KerasTracer:
         self._inferring += 1
         try:
             with self.symbols.lifted():
-                return layer.compute_output_spec(*args, **kwargs)
+                try:
+                    return layer.compute_output_spec(*args, **kwargs)
+                except Exception as error:  # whatever a user's call raises on abstract values
+                    logging.getLogger(__name__).debug("%s is run: %s", layer.name, error)
+                    return _output_of_samples(layer, args, kwargs)
         finally:
             self._inferring -= 1
+
+
+def _output_of_samples(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return symbolic tensors of what a layer gives for zeros; its states stay as they are."""
+
+    def zeros(x: Any) -> Any:
+        return keras.ops.zeros(x.shape, x.dtype) if isinstance(x, keras.KerasTensor) else x
+
+    with keras.StatelessScope():
+        found = layer(*tree.map_structure(zeros, args), **tree.map_structure(zeros, kwargs))
+    return tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), found)
 
 
 def _adds_axes(key: Any) -> bool:
@@ -218,6 +241,7 @@ class KerasTrace(Trace):
             builder.graph,
             builder.nodes,
             builder.unrecognized,
+            unfollowed=dict(tracer.unfollowed()),
             generated=builder.generated,
             unseen=tracer.unseen,
             builder=builder,

@@ -52,8 +52,11 @@ def record_call(builder: GraphBuilder, call: Call) -> None:
     """Note what a call of an operation does."""
     builder.regions.append(call)
     lookups.settle(builder, call)
-    signals = builder.signals(call.leaves)
     derived = [t for t in call.leaves if builder.derived(t) is not None]
+    if derived and not _is_fed(builder, call):
+        for tensor in call.leaves:
+            builder.treat_as_input(tensor)
+    signals = builder.signals(call.leaves)
     rule = RULES.get(call.name)
     if call.name in FACTORIES or not (signals or derived):
         _record_constant(builder, call)

@@ -131,11 +131,11 @@ def _record_kernel(
     layout = roles_in_product(own, other, output)
     sizes = dict(zip(other, data.shape, strict=True)) | dict(zip(own, weight.shape, strict=True))
     terms = prod(int(sizes[a]) for a, role in zip(own, layout, strict=True) if role == "I")
-    if "I" not in layout:  # an outer product, or a factor
+    view = _view_of(derived, layout)
+    if "I" not in layout or len(view[0]) != len(view[1]):  # an outer product, or a factor
         builder.record_role(derived, Role.SCALE)
         defer(builder, call, [data])
         return
-    view = _view_of(derived, layout)
     use = Use(Role.DENSE, *view, feeds=builder.feed(data))
     if builder.is_first_state(data):
         use = replace(use, role=Role.RECURRENCE, feeds=RECURRENT_STATE)
@@ -159,22 +159,25 @@ def _record_kernel(
 
 
 def stand_in(symbols: Symbols, layer: Any) -> Symbol | None:
-    """Return what stands for a layer's quantized kernel, in its own shape; None without one."""
-    if not isinstance(layer, layers.Dense | layers.EinsumDense):
+    """Return what stands for a layer's quantized weight, in its own shape; None without one."""
+    lookup = isinstance(layer, layers.Embedding)
+    if not lookup and not isinstance(layer, layers.Dense | layers.EinsumDense):
         return None
-    variable = quantized_weights(layer).get("kernel")
+    own = "embeddings" if lookup else "kernel"
+    variable = quantized_weights(layer).get(own)
     name = symbols.names.get(id(variable))
     if variable is None or name is None or layer.quantization_mode not in ("int8", "int4"):
         return None
     if id(variable) not in symbols.of:
-        symbols.of[id(variable)] = Symbol(variable, name, shape_of(dequantized(layer, "kernel")))
+        symbols.of[id(variable)] = Symbol(variable, name, shape_of(dequantized(layer, own)))
     return symbols.of[id(variable)]
 
 
 def record_quantized(builder: GraphBuilder, call: Call, layer: Any, weight: Symbol) -> None:
-    """Note data with a quantized kernel, by its layer's equation: the call is on integers."""
+    """Note data with a quantized weight, by its layer's equation: the call is on integers."""
     data = builder.signals(call.leaves)[0]
-    equation = getattr(layer, "equation", "...a,ab->...b")
+    tied = isinstance(layer, layers.Embedding)
+    equation = "...a,ba->...b" if tied else getattr(layer, "equation", "...a,ab->...b")
     letters = _einsum_letters(equation, [len(data.shape), len(weight.shape)])
     _record_kernel(builder, call, [data, weight], letters, 1)
 

@@ -30,7 +30,7 @@ def record_lookup(builder: GraphBuilder, call: Call, derived: Derived) -> None:
     """Note slices of a parameter that a call picks: rows, or what may be kernels."""
     axes = None if derived.picked else _picked_axes(call, derived)
     if axes is None:
-        _add_rows(builder, call, derived)
+        add_rows(builder, call, derived, call.leaves[-1])
     else:
         builder.record_of(call.output).derived = replace(derived, axes=axes, picked=(call,))
 
@@ -58,7 +58,7 @@ def settle(builder: GraphBuilder, call: Call) -> None:
         if builder.find_provenance(pick.output) is None:
             made = builder.derived(pick.leaves[0])
             assert made is not None
-            _add_rows(builder, pick, made)
+            add_rows(builder, pick, made, pick.leaves[-1])
         for move in moves:
             if builder.find_provenance(move.output) is None:
                 RULES[move.name](builder, move)
@@ -88,10 +88,9 @@ def _may_be_kernels(builder: GraphBuilder, call: Call, leaf: Any, derived: Deriv
     return {"I", "O"} <= {role for role, step in steps if step}
 
 
-def _add_rows(builder: GraphBuilder, call: Call, derived: Derived) -> None:
+def add_rows(builder: GraphBuilder, call: Call, derived: Derived, ids: Any) -> None:
     """Note rows of a parameter as data."""
-    name, ids = derived.names[0], call.leaves[-1]
-    value = builder.value(ids)
+    name, value = derived.names[0], builder.value(ids)
     use = Use(Role.EMBEDDING, derived.shape, "B" * (len(derived.shape) - 1) + "O")
     generated = builder.name_weight(builder.symbolic(call.leaves[0]))
     index = builder.record_contraction(name, use)

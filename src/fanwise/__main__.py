@@ -1,0 +1,5 @@
+"""Let `python -m fanwise` be the command `fanwise`."""
+
+from fanwise.cli.app import main
+
+main()
