@@ -48,9 +48,10 @@ def framework_of(model: Any) -> str:
         if any(isinstance(leaf, arrays) for leaf in jax.tree_util.tree_leaves(model)):
             return "jax"
         models = import_module("fanwise.jax.tracing.models")
-        models.check_model(model)
-        if models.library_of(model) != "tree":
-            return "jax"
+        if model is not None and not isinstance(model, bool | int | float | str):
+            models.check_model(model)
+            if models.library_of(model) != "tree":
+                return "jax"
     check_instance(model)
     raise ModelError(
         f"{type(model).__name__} is no model of PyTorch, Keras or JAX: pass a torch.nn.Module, a "

@@ -132,7 +132,12 @@ def two_layers(width=64):
     return keras.Sequential([keras.Input((width,)), first, layers.Dense(8)])
 
 
-@pytest.mark.parametrize(("mode", "error"), [("int8", 0.02), ("int4", 0.15)])
+SLOW_INT4 = pytest.param("int4", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("mode", "error"), [("int8", 0.02), pytest.param("int4", 0.15, marks=pytest.mark.slow)]
+)
 def test_a_quantized_kernel_is_contracted_and_cannot_be_drawn(mode, error):
     """So its bias is one, and what is measured is what the numbers before were, but for rounding.
 
@@ -170,7 +175,7 @@ def test_a_quantized_kernel_is_contracted_and_cannot_be_drawn(mode, error):
     np.testing.assert_allclose(*gradients, rtol=3 * error)
 
 
-@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize("mode", ["int8", SLOW_INT4])
 def test_a_quantized_embedding_cannot_be_drawn_and_its_rows_are_data(mode):
     """What is measured behind it is what the numbers before were, but for rounding."""
     model = keras.Sequential([
@@ -193,7 +198,9 @@ def test_a_quantized_embedding_cannot_be_drawn_and_its_rows_are_data(mode):
 
 
 @pytest.mark.skipif(not hasattr(layers, "ReversibleEmbedding"), reason="Keras has it since 3.13")
+@pytest.mark.filterwarnings("ignore:.*The use of `x.T` on tensors")  # Keras's own, on PyTorch
 @pytest.mark.parametrize(("mode", "tied"), [("int8", True), ("int8", False), ("int4", True)])
+@pytest.mark.slow
 def test_a_quantized_embedding_that_is_read_backwards_is_data_too(mode, tied):
     ids, embed = keras.Input((7,), dtype="int32"), layers.ReversibleEmbedding(64, 32, tied)
     hidden = layers.Dense(32, "relu")(embed(ids))

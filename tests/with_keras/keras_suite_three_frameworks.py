@@ -97,6 +97,7 @@ def test_other_names_would_show(monkeypatch):
         assert apart("lstm", keras=keras_run("lstm")) > 0.01
 
 
+@pytest.mark.slow
 def test_tensorflow_and_triton_never_meet():
     """They abort side by side; PyTorch imports Triton only for what it compiles."""
     program = (

@@ -135,7 +135,11 @@ class Attention(nn.Module):
 
 @pytest.mark.parametrize(
     ("heads", "power", "named"),
-    [(2, 0.5, True), (2, 1.0, False), (None, 0.5, False)],
+    [
+        (2, 0.5, True),
+        pytest.param(2, 1.0, False, marks=pytest.mark.slow),
+        pytest.param(None, 0.5, False, marks=pytest.mark.slow),
+    ],
     ids=["1/√d", "1/d", "heads of one size"],
 )
 def test_attention_that_is_divided_by_the_root_of_a_growing_head_is_named(heads, power, named):
