@@ -26,11 +26,12 @@ def start_near_identity(
 ) -> Changes:
     """Return changes after which the affine maps x·g(s) + t of a normalizing flow do little.
 
-    The scale s and the shift t are what nets put out, g(s) > 0, and g(0) about 1: exp(s), or
-    σ(s + 2). However many maps follow one another, the density is then near that of the base at
-    the start, where kernels of gain 1 would make it a product of as many random scales (Dinh et
-    al. 2017; Kingma and Dhariwal 2018, who draw zeros). Where no kernel sees what such a map puts
-    out it is no layer, but a density's location and scale.
+    The scale s and the shift t are what one kernel puts out, g(s) > 0, and g(0) about 1: exp(s), or
+    σ(s + 2). Those of two nets may as well be a gate and a shortcut, and stay. However many maps
+    follow one another, the density is then near that of the base at the start, where kernels of
+    gain 1 would make it a product of as many random scales (Dinh et al. 2017; Kingma and Dhariwal
+    2018, who draw zeros). Where no kernel sees what such a map puts out it is no layer, but a
+    density's location and scale.
 
     Args:
         graph: of the model.
@@ -49,8 +50,8 @@ def start_near_identity(
     moved: set[int] = set()
     for i, signal, kernel in scaled:
         shifts = [*_added_before(graph, signal), *_added_after(graph, i, consumers)]
-        if shifts:
-            found |= {kernel, *shifts}
+        if kernel in shifts:
+            found.add(kernel)
             moved.add(i)
     if not _reaches_kernel(graph, moved, consumers):
         return {}
