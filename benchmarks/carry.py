@@ -89,12 +89,12 @@ def page(widths: tuple[int, ...], depths: tuple[int, ...], steps: int) -> Iterat
         "mean loss over the last tenth of the steps. `none` is the standard start, with one "
         "learning rate for all.\n"
     )
-    for axis, sizes in (
+    for axis, shapes in (
         (Axis.WIDTH, (widths, (DEPTH,))),
         (Axis.DEPTH, ((min(WIDTH, max(widths)),), depths)),
     ):
-        found = list(drifts(axis, *sizes, steps))
-        other = f"depth {DEPTH}" if axis == Axis.WIDTH else f"width {sizes[0][0]}"
+        found = list(drifts(axis, *shapes, steps))
+        other = f"depth {DEPTH}" if axis == Axis.WIDTH else f"width {shapes[0][0]}"
         yield f"## Over the {axis}, at {other}\n"
         yield f"| {axis} | {' | '.join(f'`{d.policy}`: rate, loss' for d in found)} |"
         yield f"|---:|{'---:|' * len(found)}"
@@ -116,12 +116,13 @@ def _cell(best: BestRate) -> str:
     return f"2^{math.log2(best.rate):+.2f}{edge}, {best.loss:.3f}"
 
 
+def sizes(text: str) -> tuple[int, ...]:
+    """Return the widths or depths of an option: numbers between commas."""
+    return tuple(map(int, text.split(",")))
+
+
 def main() -> None:
     """Print the page."""
-
-    def sizes(text: str) -> tuple[int, ...]:
-        return tuple(map(int, text.split(",")))
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--widths", type=sizes, default=WIDTHS)
     parser.add_argument("--depths", type=sizes, default=DEPTHS)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fanwise.torch as fwt
+from benchmarks.carry import sizes
 from benchmarks.training import data
 from benchmarks.training.tasks import convolutional, transformers
 from fanwise.comparing.transfer import SCORES, Axis, Exponents, Power, TransferCheck
@@ -169,7 +170,7 @@ Theory has 0 for what changes, and for the rms, but of the output, which starts 
 def rows(options: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of the tables."""
     for axis in Axis:
-        sizes = (options.widths, (DEPTH,)) if axis == Axis.WIDTH else ((WIDTH,), options.depths)
+        shapes = (options.widths, (DEPTH,)) if axis == Axis.WIDTH else ((WIDTH,), options.depths)
         yield f"## Over the {axis}\n"
         yield "| model | policy | hidden | scores | stream | output | |"
         yield "|---|---|---|---|---|---|---|"
@@ -183,8 +184,8 @@ def rows(options: argparse.Namespace) -> Iterator[str]:
                 found = fwt.transfer(
                     build,
                     policy=policy,
-                    widths=sizes[0],
-                    depths=sizes[1],
+                    widths=shapes[0],
+                    depths=shapes[1],
                     steps=(10,),
                     seeds=options.seeds,
                 )
@@ -215,10 +216,6 @@ def _power(power: Power | None) -> str:
 
 def main() -> None:
     """Print the page."""
-
-    def sizes(text: str) -> tuple[int, ...]:
-        return tuple(map(int, text.split(",")))
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--widths", type=sizes, default=WIDTHS)
     parser.add_argument("--depths", type=sizes, default=DEPTHS)

@@ -31,6 +31,19 @@ def planned(policy, **how):
     return model, fwt.plan(model, IDS, policy=policy)
 
 
+def trained(groups, loss_now):
+    """Return the losses before each of five steps of AdamW."""
+    optimizer = torch.optim.AdamW(groups)
+    losses = []
+    for _ in range(5):
+        loss = loss_now()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses
+
+
 def adam_of(plan):
     """Return (rate, decay, ε) of each parameter, as AdamW has them."""
     found = {row.name: row.corrections.adam for row in plan.rows}
@@ -137,14 +150,10 @@ def test_a_factor_in_the_weights_trains_as_one_in_the_code(alpha, weight_decay):
         model, plan = planned(KINDS[alpha](BASE_WIDTH, BASE_DEPTH, std=0.3), branch=branch)
         plan.apply(model.double(), seed=0)
         groups = plan.parameter_groups(model, 0.02, weight_decay=weight_decay, eps=1e-3)
-        optimizer = torch.optim.AdamW(groups)
-        losses.append([])
-        for _ in range(5):
-            loss = F.cross_entropy(model(IDS).flatten(0, 1), IDS.roll(1).flatten())
-            losses[-1].append(loss.item())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        target = IDS.roll(1).flatten()
+        losses.append(
+            trained(groups, lambda m=model, t=target: F.cross_entropy(m(IDS).flatten(0, 1), t))
+        )
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
     assert losses[0][-1] < 0.9 * losses[0][0]
 
@@ -260,14 +269,8 @@ def test_experts_hold_the_factor_of_the_branch_that_a_router_mixes(mix):
         plan = fwt.plan(model, x, policy=policies.CompleteP(16, 1))
         assert "must" not in plan.policy
         plan.apply(model.double(), seed=0)
-        optimizer = torch.optim.AdamW(plan.parameter_groups(model, 0.02, eps=1e-3))
-        losses.append([])
-        for _ in range(5):
-            loss = (model(x.double()) - 1.0).square().mean()
-            losses[-1].append(loss.item())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        groups = plan.parameter_groups(model, 0.02, eps=1e-3)
+        losses.append(trained(groups, lambda m=model: (m(x.double()) - 1.0).square().mean()))
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
     assert losses[0][-1] < 0.9 * losses[0][0]
 
