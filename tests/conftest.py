@@ -9,6 +9,7 @@ one takes a Keras backend, one Triton's interpreter, and TensorFlow and Triton a
 """
 
 import os
+import sys
 
 for library in ("OMP", "OPENBLAS"):  # read when NumPy and PyTorch are loaded, here and in processes
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
@@ -27,6 +28,19 @@ settings.load_profile("fixed")
 def pytest_ignore_collect(collection_path, config):
     named = any(collection_path.samefile(argument.split("::")[0]) for argument in config.args)
     return True if "_suite" in collection_path.stem and not named else None
+
+
+@pytest.fixture(scope="module")
+def quick_xla():
+    """Let JAX compile without most optimizations: for tests of plans and figures, not of bits."""
+    jax = sys.modules.get("jax")
+    if jax is None:  # of Keras's suites, on another backend
+        yield
+        return
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="module")

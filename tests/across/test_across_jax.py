@@ -11,6 +11,8 @@ from across import look_jax, look_torch  # noqa: E402
 from across.look import INPUTS, differences  # noqa: E402
 from across.look_jax import BUILDS  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 
 def case(kind, model):
     slow = [] if model == "mlp" else [pytest.mark.slow]

@@ -7,6 +7,8 @@ require("torch", "jax")
 from across import figures_jax, figures_torch  # noqa: E402
 from across.figures import CASES, figures_of, said_of  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_pytorchs_verdicts_are_as_expected(name):

@@ -17,6 +17,8 @@ from jaxzoo.catalogue import ENTRIES  # noqa: E402
 from jaxzoo.harness import examine  # noqa: E402
 from zoo.figures import CHECKS  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 MODELS = [
     pytest.param(entry, id=entry.name, marks=[] if entry.fast else [pytest.mark.slow])
     for entry in ENTRIES

@@ -12,6 +12,8 @@ import fanwise.jax as fwj
 from fanwise.errors import ArgumentError, ModelError
 from fanwise.jax.tree import leaves_of
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 X = np.random.default_rng(0).standard_normal((64, 8)).astype("float32")
 
 

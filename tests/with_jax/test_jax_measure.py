@@ -19,6 +19,8 @@ from fanwise.jax.measuring.losses import classes_of  # noqa: E402
 from fanwise.signal import Kind  # noqa: E402
 from fanwise.testing import assert_healthy  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 KEY = jax.random.key(0)
 
 

@@ -17,6 +17,8 @@ import fanwise.jax as fwj  # noqa: E402
 from fanwise import policies  # noqa: E402
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 BASE, WIDTH = 16, 64
 M_N = WIDTH / BASE
 X = jax.random.normal(jax.random.key(0), (32, 6))

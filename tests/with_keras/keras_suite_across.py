@@ -8,6 +8,8 @@ require("torch")
 from across import look_keras, look_torch  # noqa: E402
 from across.look import INPUTS, differences  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 # XLA compiles most of these for seconds.
 QUICK = ("mlp",) if keras.config.backend() == "jax" else INPUTS
 MODELS = [pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in INPUTS]

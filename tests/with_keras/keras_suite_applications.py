@@ -8,7 +8,10 @@ import pytest
 from applications.harness import examine
 
 # NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+    pytest.mark.usefixtures("quick_xla"),
+]
 
 # XLA compiles each operation for each shape.
 NAMES = {"torch": ["MobileNetV3Small", "EfficientNetB0", "ResNet50"], "jax": ["MobileNet"]}

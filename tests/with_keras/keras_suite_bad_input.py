@@ -11,6 +11,8 @@ from keras import layers
 import fanwise as fw
 import fanwise.keras as fwk
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 BACKEND = keras.config.backend()
 
 

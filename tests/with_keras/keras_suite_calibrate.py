@@ -11,7 +11,10 @@ from fanwise.errors import ArgumentError, ModelError
 from fanwise.keras.memory import to_numpy
 
 # NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+    pytest.mark.usefixtures("quick_xla"),
+]
 
 X = np.random.default_rng(0).standard_normal((64, 8)).astype("float32")
 

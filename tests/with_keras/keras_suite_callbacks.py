@@ -10,7 +10,10 @@ from fanwise.errors import ArgumentError
 from fanwise.keras.callbacks import SignalCallback
 from fanwise.testing import assert_healthy
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+    pytest.mark.usefixtures("quick_xla"),
+]
 
 X = np.random.default_rng(0).standard_normal((32, 8)).astype("float32")
 

@@ -8,6 +8,8 @@ from support.frameworks import require
 require("torch")
 from across import figures_torch  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)

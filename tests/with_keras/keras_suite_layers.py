@@ -23,7 +23,10 @@ from fanwise.keras.measuring.recorder import KerasRecorder
 from fanwise.keras.weights import present_values
 
 # NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+    pytest.mark.usefixtures("quick_xla"),
+]
 
 QUICK = {"zeros in rounds", "a cell of operators", "not adapted", "raw kernels"}
 """What runs in the default suite, too."""

@@ -7,6 +7,8 @@ from keras import layers, losses
 
 import fanwise.keras as fwk
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 RANDOM = np.random.default_rng(0)
 X = RANDOM.standard_normal((64, 16)).astype("float32")
 CLASSES = np.arange(64) % 8

@@ -11,7 +11,10 @@ import fanwise as fw
 import fanwise.keras as fwk
 
 # NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+    pytest.mark.usefixtures("quick_xla"),
+]
 
 # XLA compiles a recurrence for ten seconds and more.
 slow_to_compile = pytest.mark.slow if keras.config.backend() == "jax" else lambda test: test

@@ -14,7 +14,10 @@ M_N = WIDTH / BASE
 X = np.random.default_rng(0).standard_normal((32, 6)).astype("float32")
 
 # NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+    pytest.mark.usefixtures("quick_xla"),
+]
 
 
 def planned(width, policy=None):

@@ -18,7 +18,10 @@ from fanwise.names import KERAS, PACKED_ATTENTION, NameMap, Rename
 from fanwise.schemes import gains
 
 # NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+    pytest.mark.usefixtures("quick_xla"),
+]
 
 
 def numpy(variable):

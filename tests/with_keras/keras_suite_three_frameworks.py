@@ -16,7 +16,10 @@ require("torch", "jax", "flax")
 
 FOLDER = Path(__file__).parents[2] / "examples" / "three_frameworks"
 # NumPy's, about the __array__ that Keras, PyTorch and TensorFlow have.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+    pytest.mark.usefixtures("quick_xla"),
+]
 MODELS = ("mlp", "cnn", "lstm", "block")
 ONCE = pytest.mark.skipif(
     keras.config.backend() != "tensorflow", reason="the same on each backend: once is enough"

@@ -13,6 +13,8 @@ import jax.numpy as jnp  # noqa: E402
 
 import fanwise.jax as fwj  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 KERNEL = jax.ShapeDtypeStruct((32, 32), "float32")
 VECTOR = jax.ShapeDtypeStruct((32,), "float32")
 X = jax.ShapeDtypeStruct((16, 32), "float32")

@@ -15,6 +15,8 @@ import jax.numpy as jnp  # noqa: E402
 import fanwise.jax as fwj  # noqa: E402
 from fanwise.errors import ArgumentError  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 X = np.random.default_rng(0).standard_normal((8, 16)).astype("float32")
 ZEROS = nn.initializers.zeros
 

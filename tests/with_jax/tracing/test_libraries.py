@@ -21,6 +21,8 @@ import fanwise.jax as fwj  # noqa: E402
 import fanwise.torch as fwt  # noqa: E402
 from fanwise.errors import ArgumentError, ModelError  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 X = np.random.default_rng(0).standard_normal((8, 16)).astype("float32")
 KEY = jax.random.key(1)
 

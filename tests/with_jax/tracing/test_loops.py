@@ -21,6 +21,8 @@ from torch import nn as tnn  # noqa: E402
 import fanwise.jax as fwj  # noqa: E402
 import fanwise.torch as fwt  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 
 def randn(*shape):
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype("float32")

@@ -15,6 +15,8 @@ import flax.linen as nn  # noqa: E402
 
 import fanwise.jax as fwj  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 D = 64
 
 

@@ -20,6 +20,8 @@ from fanwise.jax.tracing.run import trace  # noqa: E402
 from fanwise.network.steps.attention import Softmax  # noqa: E402
 from fanwise.network.steps.signals import Normalization  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 X = np.random.default_rng(0).standard_normal((4, 6, 32)).astype("float32")
 
 

@@ -18,6 +18,8 @@ import fanwise.jax as fwj  # noqa: E402
 import fanwise.torch as fwt  # noqa: E402
 from fanwise.names import JAX, TORCH, Rename  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 EPS = 1e-5
 
 

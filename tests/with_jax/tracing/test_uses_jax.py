@@ -15,6 +15,8 @@ import jax.numpy as jnp  # noqa: E402
 import fanwise.jax as fwj  # noqa: E402
 from fanwise.errors import ModelError  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_xla")
+
 
 def randn(*shape):
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype("float32")
