@@ -300,15 +300,16 @@ def plan(
     check_module(model, "plan")
     with without_wrappers(model) as plain:
         check_materialized(plain)
-        uses = uses_by_type(plain)
         if inputs is None:
-            unseen = TorchModel(plain)
+            unseen, uses = TorchModel(plain), uses_by_type(plain)
             found = plan_unseen(
                 unseen, uses, policy=chosen, rules=rules, keep=keep, note=UNSEEN_NOTE
             )
         else:
             trace = traced(plain, inputs)
             seen = TorchModel(plain, trace)
+            reached = all(name in trace.uses for name, _ in plain.named_parameters())
+            uses = {} if reached else uses_by_type(plain)
             found = plan_traced(seen, trace, uses, policy=chosen, rules=rules, keep=keep)
         return Plan.of(replace(found, buffers=empty_buffers(plain), tied=_tied_names(plain)))
 
